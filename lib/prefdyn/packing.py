@@ -1,0 +1,226 @@
+"""Token trees: many sequences with shared beginnings, run through a causal language model in one row without padding.
+
+A *tree* is a prompt and the branches that continue it: the question template and its statements, or a prompt with its chosen and
+its rejected response. The linear layers of the model see each distinct token once, end to end in one row of T tokens; only
+attention, which is a small part of the work, is computed on padded blocks. A branch attends to its own prompt and to itself, with
+the positions it would have alone, so every hidden state equals the one of the sequence run by itself (up to rounding).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+from prefdyn.errors import PrefdynError
+
+ATTENTION = "prefdyn_tree"
+"""The name under which the attention below is registered with transformers; `models.load` selects it."""
+
+Tree = tuple[Sequence[int], Sequence[Sequence[int]]]
+"""A prompt's token ids and the token ids of each of its branches."""
+
+
+@dataclass(frozen=True)
+class PackedTrees:
+    """Trees in one row, and where each of their tokens lies.
+
+    Attributes:
+        input_ids, position_ids: shape (T,), the row.
+        prompt_slots: shape (G, P), the row index of each prompt token; short prompts are filled up with 0.
+        branch_slots: shape (N, L), the same for the branches.
+        prompt_lengths: shape (G,).
+        branch_lengths: shape (N,).
+        branch_tree: shape (N,), the tree of each branch.
+        unpad: shape (T,), the place of each row token in the concatenation of the flattened padded prompts and branches.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    prompt_slots: Tensor
+    branch_slots: Tensor
+    prompt_lengths: Tensor
+    branch_lengths: Tensor
+    branch_tree: Tensor
+    unpad: Tensor
+
+    def last_of_branch(self) -> Tensor:
+        """Row index of each branch's last token, shape (N,)."""
+        return self.branch_slots.gather(1, (self.branch_lengths - 1)[:, None])[:, 0]
+
+    def prompt_mask(self, window: int | None) -> Tensor | None:
+        """Which prompt tokens see which, shape (1, 1, P, P); None where plain causal attention is meant."""
+        length = self.prompt_slots.shape[1]
+        if window is None or length <= window:
+            return None
+        position = torch.arange(length, device=self.input_ids.device)
+        distance = position[:, None] - position[None, :]
+        return ((distance >= 0) & (distance < window))[None, None]
+
+    def branch_mask(self, window: int | None) -> Tensor:
+        """Which of [prompt, own branch] each branch token sees, shape (N, 1, L, P + L)."""
+        device = self.input_ids.device
+        prompt = torch.arange(self.prompt_slots.shape[1], device=device)
+        own = torch.arange(self.branch_slots.shape[1], device=device)
+        lengths = self.prompt_lengths[self.branch_tree]
+        queries = lengths[:, None] + own
+        keys = torch.cat([prompt.expand(len(lengths), -1), queries], dim=1)
+        real = torch.cat([prompt[None, :] < lengths[:, None], torch.ones_like(queries, dtype=torch.bool)], dim=1)
+        distance = queries[:, :, None] - keys[:, None, :]
+        seen = (distance >= 0) & real[:, None, :]
+        if window is not None:
+            seen &= distance < window
+        return seen[:, None]
+
+
+def pack(trees: Sequence[Tree], device: torch.device | str = "cpu") -> PackedTrees:
+    """Lay trees end to end in one row: each prompt, then its branches.
+
+    Args:
+        trees: prompts (possibly empty) with at least one branch each; no branch is empty.
+    """
+    ids: list[int] = []
+    positions: list[int] = []
+    prompts: list[range] = []
+    branches: list[range] = []
+    branch_tree: list[int] = []
+    for index, (prompt, tails) in enumerate(trees):
+        prompts.append(range(len(ids), len(ids) + len(prompt)))
+        ids.extend(prompt)
+        positions.extend(range(len(prompt)))
+        for tail in tails:
+            branches.append(range(len(ids), len(ids) + len(tail)))
+            branch_tree.append(index)
+            ids.extend(tail)
+            positions.extend(range(len(prompt), len(prompt) + len(tail)))
+    prompt_width = max(map(len, prompts))
+    branch_width = max(map(len, branches))
+    unpad = torch.empty(len(ids), dtype=torch.long)
+    for block, width, start in ((prompts, prompt_width, 0), (branches, branch_width, len(prompts) * prompt_width)):
+        for row, span in enumerate(block):
+            unpad[span.start : span.stop] = torch.arange(len(span)) + start + row * width
+
+    def padded(spans: list[range], width: int) -> Tensor:
+        return torch.tensor([[*span, *[0] * (width - len(span))] for span in spans], dtype=torch.long).reshape(len(spans), width)
+
+    def move(tensor: Tensor) -> Tensor:
+        return tensor.to(device, non_blocking=True)
+
+    return PackedTrees(
+        input_ids=move(torch.tensor(ids)),
+        position_ids=move(torch.tensor(positions)),
+        prompt_slots=move(padded(prompts, prompt_width)),
+        branch_slots=move(padded(branches, branch_width)),
+        prompt_lengths=move(torch.tensor([len(span) for span in prompts])),
+        branch_lengths=move(torch.tensor([len(span) for span in branches])),
+        branch_tree=move(torch.tensor(branch_tree)),
+        unpad=move(unpad),
+    )
+
+
+def shared_prefix(sequences: Sequence[Sequence[int]]) -> int:
+    """Length of the longest beginning that all sequences share and that leaves each at least one token more."""
+    first, last = min(sequences), max(sequences)
+    limit = min(map(len, sequences)) - 1
+    length = 0
+    while length < limit and first[length] == last[length]:
+        length += 1
+    return length
+
+
+def pack_sequences(sequences: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> PackedTrees:
+    """One tree of whole sequences: what all of them share is its prompt, the rest of each is a branch, in the order given."""
+    start = shared_prefix(sequences)
+    return pack([(sequences[0][:start], [sequence[start:] for sequence in sequences])], device)
+
+
+_current: ContextVar[tuple[PackedTrees, dict[int | None, tuple[Tensor | None, Tensor]]] | None] = ContextVar("trees", default=None)
+
+
+@contextmanager
+def _attending(trees: PackedTrees) -> Iterator[None]:
+    token = _current.set((trees, {}))
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def last_hidden_states(model: PreTrainedModel, trees: PackedTrees) -> Tensor:
+    """Hidden states after the final norm, shape (T, d): what the model's unembedding multiplies.
+
+    Raises:
+        PrefdynError: the model was not loaded with this module's attention.
+    """
+    if model.config._attn_implementation != ATTENTION:
+        raise PrefdynError(f"the model runs {model.config._attn_implementation!r} attention: load it with prefdyn.models.load")
+    with _attending(trees):
+        output = model.base_model(input_ids=trees.input_ids[None], position_ids=trees.position_ids[None], use_cache=False)
+    return output.last_hidden_state[0]
+
+
+def _tree_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """Attention over the current trees, or transformers' own where none are set.
+
+    query has shape (1, H, T, D), key and value (1, H_kv, T, D); the result has shape (1, T, H, D).
+    """
+    current = _current.get()
+    if current is None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, sliding_window=sliding_window, **kwargs
+        )
+    if kwargs.get("softcap") is not None:
+        raise PrefdynError(f"{type(module).__name__} caps its attention scores, which token trees do not support")
+    trees, masks = current
+    if sliding_window not in masks:
+        masks[sliding_window] = (trees.prompt_mask(sliding_window), trees.branch_mask(sliding_window))
+    prompt_mask, branch_mask = masks[sliding_window]
+    repeats = query.shape[1] // key.shape[1]
+    rows = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]  # (T, heads, D)
+
+    def blocks(slots: Tensor) -> list[Tensor]:
+        return [row[slots].transpose(1, 2) for row in rows]  # (blocks, heads, length, D)
+
+    def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        if repeats > 1:
+            k, v = k.repeat_interleave(repeats, dim=1), v.repeat_interleave(repeats, dim=1)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=scaling, dropout_p=dropout)
+        return out.transpose(1, 2).flatten(0, 1)  # (blocks * length, H, D)
+
+    branch_q, branch_k, branch_v = blocks(trees.branch_slots)
+    if trees.prompt_slots.shape[1]:
+        prompt_q, prompt_k, prompt_v = blocks(trees.prompt_slots)
+        branch_k = torch.cat([prompt_k[trees.branch_tree], branch_k], dim=2)
+        branch_v = torch.cat([prompt_v[trees.branch_tree], branch_v], dim=2)
+        prompts = attend(prompt_q, prompt_k, prompt_v, prompt_mask)
+        out = torch.cat([prompts, attend(branch_q, branch_k, branch_v, branch_mask)])
+    else:
+        out = attend(branch_q, branch_k, branch_v, branch_mask)
+    return out[trees.unpad][None], None
+
+
+def _tree_mask(*args: Any, **kwargs: Any) -> Tensor | None:
+    return sdpa_mask(*args, **kwargs) if _current.get() is None else None
+
+
+AttentionInterface.register(ATTENTION, _tree_attention)
+AttentionMaskInterface.register(ATTENTION, _tree_mask)

@@ -1,0 +1,1 @@
+"""The papers' theorems as functions: bounds, conditions, identities; one module a chapter."""
