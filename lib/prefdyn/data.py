@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +108,7 @@ def read_jsonl(path: Path, fields: Mapping[str, type]) -> Iterator[tuple[int, di
                 yield number, row
     except FileNotFoundError as error:
         raise PrefdynError(f"{path}: no such file") from error
-    except (gzip.BadGzipFile, EOFError, UnicodeDecodeError) as error:
+    except (gzip.BadGzipFile, zlib.error, EOFError, UnicodeDecodeError) as error:
         raise PrefdynError(f"{path}: the file is damaged after line {number} ({error}): fetch it again") from error
     if empty:
         raise PrefdynError(f"{path}: the file is empty")
@@ -201,28 +202,37 @@ def load_pairs(source: Source = "sample", split: str = "test") -> list[Pair]:
         from datasets import load_dataset
 
         rows: Iterable[tuple[int, Mapping[str, Any]]] = enumerate(load_dataset(PAIRS_ON_HUB, split=split), start=1)
-        return list(_pairs(rows))
+        return list(_pairs(rows, f"{PAIRS_ON_HUB}, {split}"))
     folder = _folder(source, PAIRS_FOLDER)
     paths = sorted(folder.glob(f"*/{split}.jsonl*"))
     if not paths:
         raise PrefdynError(f"{folder}: no file SUBSET/{split}.jsonl or .jsonl.gz there")
-    return [pair for path in paths for pair in _pairs(read_jsonl(path, {"chosen": str, "rejected": str}))]
+    return [pair for path in paths for pair in _pairs(read_jsonl(path, {"chosen": str, "rejected": str}), str(path))]
 
 
-def _pairs(rows: Iterable[tuple[int, Mapping[str, Any]]]) -> Iterator[Pair]:
-    for _, row in rows:
+def _pairs(rows: Iterable[tuple[int, Mapping[str, Any]]], where: str) -> Iterator[Pair]:
+    for number, row in rows:
         pair = split_dialogues(row["chosen"], row["rejected"])
         if pair is None:
             continue
-        votes = (row["votes_chosen"], row["votes_rejected"]) if "votes_chosen" in row else None
+        votes = None
+        if "votes_chosen" in row or "votes_rejected" in row:
+            votes = (_votes(row, "votes_chosen", where, number), _votes(row, "votes_rejected", where, number))
         yield Pair(pair.prompt, pair.chosen, pair.rejected, votes)
+
+
+def _votes(row: Mapping[str, Any], field: str, where: str, number: int) -> int:
+    votes = row.get(field)
+    if not isinstance(votes, int) or votes < 0:
+        raise PrefdynError(f"{where}, line {number}: the field {field!r} is {votes!r}, it must be a number of raters")
+    return votes
 
 
 # Using ------------------------------------------------------------------------------------------------------------------------
 
 
-def split(persona: Persona, seed: int, test_fraction: float = 0.1) -> tuple[Persona, Persona]:
-    """Train and test statements, shuffled by seed; each label keeps its share in both.
+def split_indices(persona: Persona, seed: int, test_fraction: float = 0.1) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """Indices of train and test statements, shuffled by seed; each label keeps its share in both.
 
     Raises:
         PrefdynError: a label has too few statements for both parts.
@@ -236,7 +246,13 @@ def split(persona: Persona, seed: int, test_fraction: float = 0.1) -> tuple[Pers
             raise PrefdynError(f"the persona {persona.name!r} has too few statements to hold out {test_fraction:.0%} of each label")
         test.append(index[:held_out])
         train.append(index[held_out:])
-    return persona.subset(rng.permutation(np.concatenate(train))), persona.subset(rng.permutation(np.concatenate(test)))
+    return rng.permutation(np.concatenate(train)), rng.permutation(np.concatenate(test))
+
+
+def split(persona: Persona, seed: int, test_fraction: float = 0.1) -> tuple[Persona, Persona]:
+    """Train and test statements; see `split_indices`."""
+    train, test = split_indices(persona, seed, test_fraction)
+    return persona.subset(train), persona.subset(test)
 
 
 def flip_labels(labels: NDArray[np.int8], rate: float, seed: int) -> NDArray[np.int8]:

@@ -40,7 +40,8 @@ def check_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise PrefdynError(
-            f"{folder} has {free / 2**20:.0f} MiB free and {needed / 2**20:.0f} MiB are needed: make room, or set PREFDYN_CACHE to another disk"
+            f"{folder} has {free / 2**20:.0f} MiB free and {needed / 2**20:.0f} MiB are needed: make room, or set PREFDYN_CACHE to "
+            "another disk"
         )
 
 

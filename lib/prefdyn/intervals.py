@@ -1,13 +1,14 @@
-"""Statistics with bootstrap intervals: 95%, percentile, resampling the units named."""
+"""Statistics with 95% intervals: Student's for means, the bootstrap over units for the rest."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import bootstrap, rankdata
+from scipy import stats
 
 from prefdyn.errors import PrefdynError
 
@@ -17,7 +18,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A statistic, its 95% bootstrap interval, and the number of units resampled."""
+    """A statistic, its 95% interval, and the number of units behind it."""
 
     value: float
     low: float
@@ -28,49 +29,75 @@ class Estimate:
         return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
 
 
-def estimate(statistic: Callable[..., NDArray[np.float64]], *samples: ArrayLike, seed: int = 0) -> Estimate:
-    """A statistic of paired samples, each of shape (n,), with its interval.
-
-    Args:
-        statistic: takes the samples and `axis`, as scipy.stats.bootstrap asks.
+def mean(sample: ArrayLike) -> Estimate:
+    """The mean of a sample of shape (n,), with Student's interval: with few units the bootstrap's is too short.
 
     Raises:
         PrefdynError: fewer than three units.
     """
-    data = tuple(np.asarray(sample, dtype=np.float64) for sample in samples)
-    if len(data[0]) < 3:
-        raise PrefdynError(f"{len(data[0])} units are too few for a bootstrap interval: give at least 3")
-    drawn = bootstrap(
-        data,
-        statistic,
-        paired=True,
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).bootstrap_distribution
+    x = _checked(sample)
+    centre = float(x.mean())
+    half = float(stats.t.ppf((1 + LEVEL) / 2, len(x) - 1) * stats.sem(x))
+    return Estimate(centre, centre - half, centre + half, len(x))
+
+
+def median(sample: ArrayLike, seed: int = 0) -> Estimate:
+    """The median of a sample of shape (n,), bootstrapped."""
+    return _bootstrap(np.median, _checked(sample), seed=seed)
+
+
+def spearman(x: ArrayLike, y: ArrayLike, seed: int = 0) -> Estimate:
+    """Spearman's rank correlation of paired samples of shape (n,), bootstrapped over the pairs.
+
+    A few units in perfect order have a bootstrap interval of length zero. So where an exact permutation test (above 8 units, its t
+    approximation) does not exclude 0 at the same level, the interval is widened to reach 0.
+    """
+    a, b = _checked(x), _checked(y)
+    out = _bootstrap(_spearman, a, b, seed=seed)
+    if _permutation_p(a, b) >= 1 - LEVEL:
+        out = Estimate(out.value, min(out.low, 0.0), max(out.high, 0.0), out.n)
+    return out
+
+
+def count(violations: int, n: int) -> Estimate:
+    """A number of violations among n cases, which is what it is: its interval is a point."""
+    return Estimate(float(violations), float(violations), float(violations), n)
+
+
+def _checked(sample: ArrayLike) -> NDArray[np.float64]:
+    x = np.asarray(sample, dtype=np.float64)
+    if len(x) < 3:
+        raise PrefdynError(f"{len(x)} units are too few for an interval: give at least 3")
+    return x
+
+
+def _bootstrap(statistic: Callable[..., NDArray[np.float64]], *data: NDArray[np.float64], seed: int) -> Estimate:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # perfect order: every resample is alike
+        drawn = stats.bootstrap(
+            data,
+            statistic,
+            paired=True,
+            vectorized=True,
+            n_resamples=RESAMPLES,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        ).bootstrap_distribution
     # A resample of one unit only has no rank correlation; it says nothing and is left out.
     low, high = np.nanpercentile(drawn, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     return Estimate(float(statistic(*data, axis=-1)), float(low), float(high), len(data[0]))
 
 
-def mean(sample: ArrayLike, seed: int = 0) -> Estimate:
-    """The mean of a sample of shape (n,)."""
-    return estimate(np.mean, sample, seed=seed)
-
-
-def median(sample: ArrayLike, seed: int = 0) -> Estimate:
-    """The median of a sample of shape (n,)."""
-    return estimate(np.median, sample, seed=seed)
-
-
-def spearman(x: ArrayLike, y: ArrayLike, seed: int = 0) -> Estimate:
-    """Spearman's rank correlation of paired samples of shape (n,)."""
-    return estimate(_spearman, x, y, seed=seed)
+def _permutation_p(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    if len(a) > 8:
+        return float(stats.spearmanr(a, b).pvalue)
+    ranks = stats.rankdata(a), stats.rankdata(b)
+    test = stats.permutation_test(ranks, _spearman, permutation_type="pairings", n_resamples=np.inf, vectorized=True)
+    return float(test.pvalue)
 
 
 def _spearman(x: NDArray[np.float64], y: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-    ranks = [rankdata(values, axis=axis) for values in (x, y)]
+    ranks = [stats.rankdata(values, axis=axis) for values in (x, y)]
     a, b = (rank - rank.mean(axis=axis, keepdims=True) for rank in ranks)
     with np.errstate(invalid="ignore"):
         return (a * b).sum(axis) / np.sqrt((a**2).sum(axis) * (b**2).sum(axis))

@@ -87,13 +87,17 @@ def tokenize_pairs(lm: LanguageModel, pairs: Sequence[Pair], max_length: int = 5
     have together beyond the prompt alone. Prompts lose their beginning, then responses their end, to fit `max_length` tokens.
 
     Raises:
-        PrefdynError: a response is empty.
+        PrefdynError: a prompt or a response is empty.
     """
     out = []
     for pair in pairs:
         bare = pair.prompt.rstrip()
         spaces = pair.prompt[len(bare) :]
         prompt = lm.tokenizer(bare)["input_ids"]
+        if not prompt:
+            raise PrefdynError(
+                f"the prompt of the response {pair.chosen[:40]!r} is empty: nothing predicts its first token, drop that pair"
+            )
         whole = lm.tokenizer([bare + spaces + pair.chosen, bare + spaces + pair.rejected])["input_ids"]
         responses = [ids[len(prompt) :][: max_length // 2] for ids in whole]
         if not all(responses):

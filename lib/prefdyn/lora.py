@@ -13,9 +13,11 @@ from prefdyn.models import LanguageModel
 
 @contextmanager
 def adapted(
-    lm: LanguageModel, rank: int, alpha: float, dropout: float, targets: Sequence[str] = ("q_proj", "v_proj"), seed: int = 0
+    lm: LanguageModel, rank: int, alpha: int, dropout: float, targets: Sequence[str] | None = None, seed: int = 0
 ) -> Iterator[None]:
     """While it lasts, the named linear layers carry trainable adapters, and training moves only those.
+
+    Without names they are peft's own choice for the architecture: query and value projections, fused or not.
 
     The adapters start at zero effect (B = 0), so the model inside is at first the model outside; afterwards they are gone.
 
@@ -25,13 +27,13 @@ def adapted(
     from peft import LoraConfig, inject_adapter_in_model
     from peft.tuners.lora import LoraLayer
 
-    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(targets))
+    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(targets) if targets else None)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
             inject_adapter_in_model(config, lm.model)
         except ValueError as error:
-            raise PrefdynError(f"the model {lm.name!r} has no layers called {', '.join(targets)} for LoRA to adapt") from error
+            raise PrefdynError(f"LoRA finds no layers to adapt in the model {lm.name!r} ({error}): name them") from error
         for module in lm.model.modules():
             if isinstance(module, LoraLayer):
                 module.train()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
@@ -16,7 +18,7 @@ from prefdyn import wheels
 from prefdyn.data import TEMPLATE
 from prefdyn.errors import PrefdynError
 from prefdyn.files import atomic_folder, cache_folder, check_space, sha256
-from prefdyn.packing import ATTENTION
+from prefdyn.packing import ATTENTION, check_exact
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -26,7 +28,8 @@ class KnownModel:
     """A model that comes without an account, from the package index.
 
     Attributes:
-        parameters: their number.
+        parameters: their number; `body` are those outside the embeddings.
+        width, layers: of the hidden states, and how many.
         download: MiB to fetch.
         licence: its name, and where its terms are.
         wheel: what to fetch; None for the smoke model, which is made on the spot.
@@ -35,6 +38,9 @@ class KnownModel:
 
     title: str
     parameters: int
+    body: int
+    width: int
+    layers: int
     download: float
     licence: str
     wheel: wheels.ModelWheel | None
@@ -45,6 +51,9 @@ KNOWN: dict[str, KnownModel] = {
     "smollm2-135m": KnownModel(
         "SmolLM2-135M-Instruct (4-bit)",
         134_515_008,
+        106_203_456,
+        576,
+        30,
         88.6,
         "Apache-2.0",
         wheels.ModelWheel(
@@ -56,6 +65,9 @@ KNOWN: dict[str, KnownModel] = {
     "gemma3-270m": KnownModel(
         "Gemma 3 270M (4-bit)",
         268_098_176,
+        100_326_016,
+        640,
+        18,
         227.1,
         "Gemma Terms of Use, https://ai.google.dev/gemma/terms",
         wheels.ModelWheel(
@@ -65,11 +77,12 @@ KNOWN: dict[str, KnownModel] = {
         ),
         "Gemma is provided under and subject to the Gemma Terms of Use at https://ai.google.dev/gemma/terms.",
     ),
-    "smoke": KnownModel("Tiny random Llama, for tests of the plumbing", 0, 0.0, "none needed", None),
+    "smoke": KnownModel("Tiny random Llama, for tests of the plumbing", 26_976, 18_528, 32, 2, 0.0, "none needed", None),
 }
 """Models known by name; "default" stands for the first."""
 
 DEFAULT = "smollm2-135m"
+SMOKE_FINGERPRINT = "smoke-1"
 
 
 @dataclass(frozen=True)
@@ -117,8 +130,9 @@ def choose_device(device: str = "auto") -> torch.device:
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
         return torch.device(next(kind for kind, here in available.items() if here))
-    kind = device.partition(":")[0]
-    if not available.get(kind, False):
+    kind, _, index = device.partition(":")
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    if not available.get(kind, False) or not (index or "0").isdecimal() or int(index or 0) >= count:
         here = ", ".join(kind for kind, present in available.items() if present)
         raise PrefdynError(f"the device {device!r} is not available on this machine: choose auto or one of {here}")
     return torch.device(device)
@@ -145,18 +159,20 @@ def load(name: str = "default", device: str = "auto", precision: str = "auto") -
         precision: "auto", "float32" or "bfloat16".
 
     Raises:
-        PrefdynError: no such model, a download that fails or is damaged, no such device.
+        PrefdynError: no such model, one that token trees do not describe, a download that fails or is damaged, no such device.
     """
     name = resolve(name)
     target = choose_device(device)
     if name == "smoke":
         model, tokenizer = _smoke()
-        digest = "smoke-1"
+        digest = SMOKE_FINGERPRINT
     else:
         source, digest = locate(name)
         model, tokenizer = _from_pretrained(source)
         digest = digest or str(model.config._commit_hash or "unknown")
-    model = model.to(target).eval().requires_grad_(False)
+    torch.nn.Module.to(model, target)
+    model.eval().requires_grad_(False)
+    check_exact(model, name)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return LanguageModel(name, digest[:16], model, tokenizer, choose_precision(target, precision))
@@ -184,6 +200,11 @@ def locate(name: str) -> tuple[str, str]:
     return name, ""
 
 
+def fingerprint(name: str) -> str:
+    """What `LanguageModel.fingerprint` will be, without loading the model; "" where only the hub knows."""
+    return SMOKE_FINGERPRINT if name == "smoke" else locate(name)[1][:16]
+
+
 def is_cached(name: str) -> bool:
     """Whether a model of `KNOWN` is ready to load without a download."""
     known = KNOWN[name]
@@ -206,7 +227,8 @@ def answer_tokens(tokenizer: PreTrainedTokenizerFast) -> tuple[int, int]:
             return after[0][-1], after[1][-1]
     pieces = [tokenizer.tokenize(answer) for answer in (" Yes", " No")]
     raise PrefdynError(
-        f"this tokenizer splits an answer (Yes: {pieces[0]}, No: {pieces[1]}): the persona task needs one token for each; choose another model"
+        f"this tokenizer splits an answer (Yes: {pieces[0]}, No: {pieces[1]}): the persona task needs one token for each; "
+        "choose another model"
     )
 
 
@@ -215,11 +237,20 @@ def answer_tokens(tokenizer: PreTrainedTokenizerFast) -> tuple[int, int]:
 
 def _from_pretrained(source: str, **options: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, attn_implementation=ATTENTION, **options)
-    except (OSError, ValueError) as error:
+        tokenizer: Any = AutoTokenizer.from_pretrained(source, **options)
+        model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, attn_implementation=ATTENTION, **options)
+    except KeyError as error:
+        if error.args != (ATTENTION,):
+            raise
+        raise PrefdynError(
+            f"the model {source!r} has an attention that cannot be replaced by that of token trees: choose another model"
+        ) from error
+    except (OSError, ValueError, SafetensorError, struct.error) as error:
         first = str(error).strip().splitlines()[0]
-        raise PrefdynError(f"the model {source!r} cannot be loaded ({first}): give a name of `prefdyn models`, a folder or a hub id") from error
+        given = str(Path(source, options.get("gguf_file", "")))
+        raise PrefdynError(
+            f"the model {given!r} cannot be loaded ({first}): give a name of `prefdyn models`, a folder or a hub id"
+        ) from error
     return model, tokenizer
 
 
@@ -274,8 +305,8 @@ def _smoke() -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
         eos_token_id=0,
         bos_token_id=None,
         pad_token_id=0,
-        attn_implementation=ATTENTION,
     )
+    config._attn_implementation = ATTENTION
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return LlamaForCausalLM(config), tokenizer

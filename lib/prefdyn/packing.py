@@ -129,7 +129,7 @@ def pack(trees: Sequence[Tree], device: torch.device | str = "cpu") -> PackedTre
 
 def shared_prefix(sequences: Sequence[Sequence[int]]) -> int:
     """Length of the longest beginning that all sequences share and that leaves each at least one token more."""
-    first, last = min(sequences), max(sequences)
+    first, last = min(map(tuple, sequences)), max(map(tuple, sequences))
     limit = min(map(len, sequences)) - 1
     length = 0
     while length < limit and first[length] == last[length]:
@@ -168,6 +168,28 @@ def last_hidden_states(model: PreTrainedModel, trees: PackedTrees) -> Tensor:
     return output.last_hidden_state[0]
 
 
+@torch.no_grad()
+def check_exact(model: PreTrainedModel, name: str) -> None:
+    """Stop where trees or W.g are not this model's own run: recurrent layers, ALiBi or sinks in attention, a bias or scale on logits.
+
+    Raises:
+        PrefdynError: the model's architecture is such a one.
+    """
+    # Shared beginnings, so that the second branch would show a state that leaks from the first.
+    prompt, tails = [3, 4, 5, 6], ([7, 8, 9], [8, 6])
+    trees = pack([(prompt, tails)], model.device)
+    weight = model.get_output_embeddings().weight
+    try:
+        hidden = last_hidden_states(model, trees)
+        for slots, tail in zip(trees.branch_slots, tails, strict=True):
+            own = model(input_ids=torch.tensor([[*prompt, *tail]], device=model.device), use_cache=False).logits[0, -len(tail) :].float()
+            ours = (hidden[slots[: len(tail)]] @ weight.T).float()
+            if not (ours - own).abs().max() <= 1e-3 * own.abs().max():
+                raise PrefdynError(f"{type(model).__name__} gives other logits when it runs as a token tree")
+    except (PrefdynError, AttributeError, RuntimeError) as error:
+        raise PrefdynError(f"the model {name!r} cannot be run exactly in token trees ({error}): choose another model") from error
+
+
 def _tree_attention(
     module: nn.Module,
     query: Tensor,
@@ -183,13 +205,13 @@ def _tree_attention(
 
     query has shape (1, H, T, D), key and value (1, H_kv, T, D); the result has shape (1, T, H, D).
     """
+    if kwargs.get("softcap") is not None or kwargs.get("s_aux") is not None:
+        raise PrefdynError(f"{type(module).__name__} caps its attention scores or has attention sinks, which token trees do not support")
     current = _current.get()
     if current is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, sliding_window=sliding_window, **kwargs
         )
-    if kwargs.get("softcap") is not None:
-        raise PrefdynError(f"{type(module).__name__} caps its attention scores, which token trees do not support")
     trees, masks = current
     if sliding_window not in masks:
         masks[sliding_window] = (trees.prompt_mask(sliding_window), trees.branch_mask(sliding_window))

@@ -64,7 +64,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "beta", "steps", "batch_size", "tokens_per_forward"):
-            if getattr(self, name) <= 0:
+            if not getattr(self, name) > 0:
                 raise PrefdynError(f"{name} is {getattr(self, name)}: it must be above 0")
         if self.optimizer not in ("adamw", "rmsprop", "sgd"):
             raise PrefdynError(f"the optimizer {self.optimizer!r} is unknown: choose adamw, rmsprop or sgd")
@@ -91,7 +91,7 @@ def reference_log_probs(lm: LanguageModel, pairs: Sequence[TokenPair], tokens_pe
     """Log-probabilities of the pairs under the model as it is, in the order given: what the reference contributes to a margin."""
     out = torch.empty(3, len(pairs), device=lm.device)
     for part in by_length([pair.length for pair in pairs], tokens_per_forward):
-        with lm.autocast():
+        with lm.autocast(), _without_dropout(lm.model):
             out[:, torch.from_numpy(part).to(lm.device)] = torch.stack(log_probs(lm.model, [pairs[i] for i in part]))
     return LogProbs(*out)
 
@@ -206,6 +206,18 @@ def _distance(weights: Sequence[Tensor], start: Sequence[Tensor]) -> Tensor:
 
 
 @contextmanager
+def _without_dropout(model: nn.Module) -> Iterator[None]:
+    """Measurements are of the whole model, and draw no random numbers that the next step would have had."""
+    dropping = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in dropping:
+            module.training = True
+
+
+@contextmanager
 def _requiring_grad(weights: Sequence[nn.Parameter]) -> Iterator[None]:
     for weight in weights:
         weight.requires_grad_(True)
@@ -230,7 +242,8 @@ def _vocabulary_of(model: PreTrainedModel, pairs: Sequence[TokenPair], active: b
     used = sorted({token for pair in pairs for token in (*pair.prompt, *pair.chosen, *pair.rejected)})
     index = {token: row for row, token in enumerate(used)}
     rows = torch.tensor(used, device=model.device)
-    embedding, unembedding = model.get_input_embeddings(), model.get_output_embeddings()
+    embedding: Any = model.get_input_embeddings()
+    unembedding: Any = model.get_output_embeddings()
     whole = (embedding.weight, unembedding.weight)
     padding = embedding.padding_idx
     small = nn.Parameter(whole[0].detach()[rows].clone())

@@ -6,9 +6,11 @@ the same record, but for what the trainer does not report: the groups of a batch
 
 from __future__ import annotations
 
+import copy
+import shutil
 import tempfile
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Sequence, Sized
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -22,8 +24,8 @@ from prefdyn.likelihood import TokenPair
 from prefdyn.models import LanguageModel, Precision
 from prefdyn.training import RECORD, Settings, batch_order
 
-LOSS_TYPES = {"dpo": "sigmoid", "cdpo": "aot_unpaired", "rdpo": "robust", "slic": "hinge"}
-"""Our losses by TRL's names, where it has them for sums of log-probabilities."""
+LOSS_TYPES = {"dpo": "sigmoid", "rdpo": "robust", "slic": "hinge"}
+"""Our losses by TRL's names, where it has them for sums of log-probabilities (its smoothed losses sort the batch: none is cdpo)."""
 
 
 class _TokenTrainer(DPOTrainer):
@@ -33,7 +35,7 @@ class _TokenTrainer(DPOTrainer):
         return dataset
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> SequentialSampler:
-        return SequentialSampler(self.train_dataset)
+        return SequentialSampler(cast(Sized, self.train_dataset))
 
 
 def trainer(
@@ -54,11 +56,13 @@ def trainer(
     losses.get(settings.loss, settings.smoothing)
     order = np.concatenate(batch_order(len(train), settings))
     columns = {f"{part}_ids": [list(getattr(train[i], part)) for i in order] for part in ("prompt", "chosen", "rejected")}
+    # TRL would read the reference from the model's source again, which is not the model as it is now.
+    reference = copy.deepcopy(lm.model)
     lm.model.requires_grad_(True)
     config = DPOConfig(
         output_dir=tempfile.mkdtemp(prefix="prefdyn-trl-"),
         beta=settings.beta,
-        loss_type=LOSS_TYPES[settings.loss],
+        loss_type=[LOSS_TYPES[settings.loss]],
         label_smoothing=settings.smoothing or 0.0,
         learning_rate=settings.learning_rate,
         lr_scheduler_type="constant",
@@ -76,13 +80,19 @@ def trainer(
         seed=settings.seed,
         **options,
     )
-    return _TokenTrainer(model=lm.model, args=config, train_dataset=Dataset.from_dict(columns), processing_class=lm.tokenizer)
+    data = Dataset.from_dict(columns)
+    return _TokenTrainer(model=lm.model, ref_model=reference, args=config, train_dataset=data, processing_class=lm.tokenizer)
 
 
 def fine_tune(lm: LanguageModel, train: Sequence[TokenPair], settings: Settings, **options: Any) -> pd.DataFrame:
     """Train all weights on the preferences with TRL; returns the record (split "train", group "all")."""
     engine = trainer(lm, train, settings, **options)
-    engine.train()
+    try:
+        engine.train()
+    finally:
+        # Its wrapper around the model's forward would outlive it, and a copy of the model would run the original.
+        lm.model.__dict__.pop("forward", None)
+        shutil.rmtree(str(engine.args.output_dir), ignore_errors=True)
     steps = [entry for entry in engine.state.log_history if "loss" in entry]
     lm.model.eval().requires_grad_(False)
     record = pd.DataFrame({column: np.nan for column in RECORD}, index=range(len(steps)))

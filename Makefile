@@ -1,0 +1,53 @@
+# What Preference Learning Learns. `make book` and `make test` need Python 3.11 to 3.13, git, make and a package index; nothing else.
+PROFILE ?= laptop
+DATA ?= sample
+MODEL ?= default
+
+BIN := .venv/bin
+FETCH := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: book test lint notebooks clean help
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make book       run every chapter and build the site (PROFILE=$(PROFILE) DATA=$(DATA) MODEL=$(MODEL))"
+	@echo "make test       run the test suite"
+	@echo "make lint       ruff and mypy"
+	@echo "make notebooks  the chapters as .ipynb, in _build/notebooks"
+	@echo "make clean      remove _build"
+
+book: .venv/for-book
+	@$(BIN)/prefdyn book --profile "$(PROFILE)" --data "$(DATA)" --model "$(MODEL)"
+
+test: .venv/for-tests
+	@$(BIN)/python -m pytest
+
+lint: .venv/for-tests
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+notebooks: .venv/for-book
+	@mkdir -p _build/notebooks
+	@for page in $$(grep -l kernelspec: book/*.md); do \
+	  $(BIN)/jupytext --quiet --to ipynb --output "_build/notebooks/$$(basename "$$page" .md).ipynb" "$$page"; done
+	@echo "the notebooks are in _build/notebooks"
+
+clean:
+	rm -rf _build
+
+.venv/for-book: requirements.txt constraints.txt pyproject.toml
+	@python=""; for name in python3.12 python3.13 python3.11 python3 python; do \
+	  if $$name -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then \
+	    python=$$name; break; fi; done; \
+	test -n "$$python" || { echo "no usable Python: install Python 3.11, 3.12 or 3.13 with venv and pip, then run make again" >&2; exit 1; }; \
+	test "$$(df -Pk . | awk 'NR == 2 {print $$4}')" -gt 4000000 || \
+	  { echo "less than 4 GB of disk is free here: make room, then run make again" >&2; exit 1; }; \
+	test -x $(BIN)/python || $$python -m venv .venv || { echo "the virtual environment .venv could not be made" >&2; exit 1; }
+	@echo "installing what the book needs into .venv (some minutes, once)"
+	@$(FETCH) -r requirements.txt || { echo "the packages could not be installed: check the network and the package index" >&2; exit 1; }
+	@touch $@
+
+.venv/for-tests: .venv/for-book tests/requirements.txt
+	@$(FETCH) -r tests/requirements.txt || { echo "the test tools could not be installed: check the network and the package index" >&2; exit 1; }
+	@touch $@

@@ -1,0 +1,39 @@
+"""What every chapter does with a result: show it, and keep it where the run keeps its tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+from IPython.display import HTML, display
+
+from prefdyn import claims
+from prefdyn.provenance import save_table
+from prefdyn.workbench import Workbench
+
+SHOWN_ROWS = 24
+
+
+def show_table(table: pd.DataFrame, name: str, output: str, lab: Workbench, display_it: bool = True) -> None:
+    """Show a table (a long one from both ends) and, where the run has an output folder, keep it there with its provenance."""
+    if output:
+        save_table(table, Path(output) / "tables" / f"{name}.csv", lab.provenance())
+    if not display_it:
+        return
+    shown = table
+    if len(table) > SHOWN_ROWS:
+        half = SHOWN_ROWS // 2
+        shown = pd.concat([table.head(half), table.tail(half)])
+    html = shown.to_html(index=False, float_format=lambda value: f"{value:.3g}", border=0, classes="measured")
+    more = f"<p>{len(table)} rows in all; the first and the last {SHOWN_ROWS // 2} are shown.</p>" if len(table) > SHOWN_ROWS else ""
+    display(HTML(html + more))
+
+
+def show_ledger(ledger: claims.Ledger, output: str, lab: Workbench) -> None:
+    """Show the chapter's ledger of claims, and keep it where the run has an output folder."""
+    provenance = lab.provenance()
+    if output:
+        ledger.save(Path(output), provenance)
+    table = claims.table(ledger.entries(provenance))
+    table["verdict"] = [word and f'<span class="verdict-{word.replace(" ", "-")}">{word}</span>' for word in table["verdict"]]
+    display(HTML(table.to_html(index=False, escape=False, border=0, classes="ledger")))

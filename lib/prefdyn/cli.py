@@ -1,0 +1,125 @@
+"""The command line: run chapters, build the site, print the ledger of claims, list models."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from prefdyn import __version__
+from prefdyn.errors import PrefdynError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of the console script; returns the exit status (1 after a PrefdynError, 130 after an interrupt)."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except PrefdynError as error:
+        print(f"prefdyn: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print("prefdyn: the disk is full: make room, or set PREFDYN_CACHE to another disk; what was finished is kept", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("prefdyn: stopped; what was finished is kept, the same command goes on from there", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="prefdyn", description="Run and publish the chapters of What Preference Learning Learns.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    running = argparse.ArgumentParser(add_help=False)
+    running.add_argument("chapters", nargs="*", metavar="CHAPTER", help="names of pages in book/ (default: every chapter)")
+    running.add_argument("--profile", default="laptop", help="a file of book/profiles: smoke, laptop (the default) or paper")
+    running.add_argument("--data", metavar="sample|hub|PATH", help="the embedded sample (the default), the hub, or a folder")
+    running.add_argument("--model", metavar="NAME", help="a name of `prefdyn models`, a hub id, a folder or a .gguf file")
+    running.add_argument(
+        "-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter of the chapter"
+    )
+    running.add_argument("--output", type=Path, metavar="DIR", help="where results go (default: _build/runs)")
+    running.add_argument("--quiet", action="store_true", help="no progress bars")
+
+    command = commands.add_parser("run", parents=[running], help="run chapters")
+    command.add_argument("--dry-run", action="store_true", help="print the plan (models, data, steps, memory, time) and run nothing")
+    command.set_defaults(command=_run)
+    command = commands.add_parser("build", help="build the site from what was run")
+    command.set_defaults(command=_build)
+    command = commands.add_parser("book", parents=[running], help="run chapters, then build the site")
+    command.set_defaults(command=_book, dry_run=False)
+    command = commands.add_parser("claims", help="the ledger of claims, as measured by the last runs")
+    command.add_argument("--json", action="store_true", help="as a list of objects")
+    command.set_defaults(command=_claims)
+    command = commands.add_parser("models", help="models that can be loaded by name")
+    command.set_defaults(command=_models)
+    return parser
+
+
+def _run(options: argparse.Namespace) -> None:
+    from prefdyn import runs
+    from prefdyn.project import find_root
+
+    chosen = {name: value for name in ("data", "model") if (value := getattr(options, name)) is not None}
+    given: dict[str, Any] = {name: yaml.safe_load(value) for name, value in options.parameters}
+    for run in runs.prepare(find_root(), options.chapters, options.profile, chosen, given, options.output):
+        if options.dry_run:
+            print(runs.describe(run))
+        elif runs.execute(run, progress=not options.quiet):
+            print(f"prefdyn: {run.chapter} is in {run.folder}")
+        else:
+            print(f"prefdyn: {run.chapter} is up to date in {run.folder}")
+
+
+def _build(options: argparse.Namespace) -> None:
+    from prefdyn import site
+    from prefdyn.project import chapters, find_root
+
+    root = find_root()
+    executed = {name: root / "_build" / "runs" / name / f"{name}.ipynb" for name in chapters(root)}
+    print(f"prefdyn: the site is at {site.build(root, {name: path for name, path in executed.items() if path.is_file()})}")
+
+
+def _book(options: argparse.Namespace) -> None:
+    _run(options)
+    _build(options)
+
+
+def _claims(options: argparse.Namespace) -> None:
+    from prefdyn import claims
+    from prefdyn.project import find_root
+
+    entries = claims.collect(find_root() / "_build" / "runs")
+    if options.json:
+        print(json.dumps(entries, indent=1, ensure_ascii=False))
+    elif entries:
+        print(claims.table(entries).drop(columns="sentence").to_string(index=False))
+    else:
+        raise PrefdynError("no claim has been measured yet: run `prefdyn run` first")
+
+
+def _models(options: argparse.Namespace) -> None:
+    from prefdyn import models
+
+    print(f"{'name':14} {'model':42} {'parameters':>10} {'fetch':>8}  {'cached':6} licence")
+    for name, known in models.KNOWN.items():
+        size = f"{known.parameters / 1e6:.2f}M"
+        fetch = f"{known.download:.0f} MiB" if known.download else "none"
+        cached = "yes" if models.is_cached(name) else "no"
+        default = " (default)" if name == models.DEFAULT else ""
+        print(f"{name:14} {known.title + default:42} {size:>10} {fetch:>8}  {cached:6} {known.licence}")
+    print("or any other causal model: a hub id such as gpt2, a folder in transformers' layout, a .gguf file")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,142 @@
+"""One style for every figure of the book, and the figures that more than one chapter draws.
+
+Colours mean the same thing everywhere: blue is Yes and "positive", orange is No and "negative", dashed black is theory, and behaviours run
+from purple (least distinguishable) to yellow (most). All pairs used together differ for colour-blind readers.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import uuid
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+POSITIVE, NEGATIVE = "#0072B2", "#D55E00"
+FIRST, SECOND = "#009E73", "#CC79A7"
+NEUTRAL, THEORY = "#767676", "#111111"
+
+
+def use_style() -> None:
+    """Set the book's style for every figure drawn after it."""
+    sns.set_theme(style="ticks", context="notebook")
+    mpl.rcParams.update(
+        {
+            "figure.dpi": 110,
+            "savefig.facecolor": "white",
+            "figure.constrained_layout.use": True,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlesize": 12,
+            "axes.titleweight": "bold",
+            "axes.titlelocation": "left",
+            "axes.grid": True,
+            "grid.color": "#e6e6e6",
+            "grid.linewidth": 0.8,
+            "lines.linewidth": 2,
+            "legend.frameon": False,
+            "svg.fonttype": "path",
+        }
+    )
+
+
+def panels(rows: int = 1, columns: int = 1, height: float = 3.6, width: float = 9.6, **options: Any) -> tuple[Figure, np.ndarray]:
+    """A figure of the page's width and its axes as an array of shape (rows * columns,)."""
+    figure, axes = plt.subplots(rows, columns, figsize=(width, rows * height), squeeze=False, **options)
+    return figure, axes.ravel()
+
+
+def ordered_colours(names: Sequence[str]) -> dict[str, tuple[float, ...]]:
+    """Colours for behaviours given from least to most distinguishable."""
+    shades = mpl.colormaps["viridis"](np.linspace(0.0, 0.92, len(names)))
+    return {name: tuple(shade) for name, shade in zip(names, shades, strict=True)}
+
+
+def curves(ax: Axes, record: pd.DataFrame, column: str, colours: Mapping[str, Any], by: str = "group", **style: Any) -> None:
+    """One line for each value of `by`: a record's column over steps."""
+    for name, colour in colours.items():
+        part = record[record[by] == name]
+        ax.plot(part["step"], part[column], color=colour, label=readable(name), **style)
+    ax.set_xlabel("step")
+
+
+def scatter_with_names(ax: Axes, x: ArrayLike, y: ArrayLike, names: Sequence[str], colours: Sequence[Any], named: Sequence[int]) -> None:
+    """Points, of which those at the indices `named` carry their name."""
+    horizontal, vertical = np.asarray(x), np.asarray(y)
+    ax.scatter(horizontal, vertical, c=list(colours), s=46, edgecolor="white", linewidth=0.6, zorder=3)
+    middle = (horizontal.max() + horizontal.min()) / 2
+    for i in named:
+        left = horizontal[i] > middle
+        place: dict[str, Any] = {"xytext": (-7 if left else 7, 3), "textcoords": "offset points", "ha": "right" if left else "left"}
+        ax.annotate(readable(names[i]), (horizontal[i], vertical[i]), fontsize=8.5, color="#333333", **place)
+
+
+def readable(name: str) -> str:
+    """A persona's file name as words, shortened to fit a legend."""
+    words = name.replace("-", " ")
+    return words if len(words) <= 38 else words[:36].rstrip() + "…"
+
+
+def statement_maps(maps: Mapping[str, tuple[ArrayLike, Sequence[str], ArrayLike]], label: str, columns: int = 3) -> str:
+    """Scatter plots of statements as HTML in which a reader sees the statement behind a point by hovering, tapping or focusing it.
+
+    Args:
+        maps: by title, the points' positions, shape (n, 2), their statements, and their labels, +1 or -1.
+        label: what the figure shows, for those who do not see it.
+    """
+    figure, axes = panels(-(-len(maps) // columns), columns, height=3.4)
+    for ax in axes[len(maps) :]:
+        ax.set_axis_off()
+    statements: dict[str, list[str]] = {}
+    for number, (ax, (title, (places, texts, labels))) in enumerate(zip(axes, maps.items(), strict=False)):
+        points, signs = np.asarray(places), np.asarray(labels)
+        for sign, colour, marker, name in ((1, POSITIVE, "o", "would say (Yes)"), (-1, NEGATIVE, "s", "would not say (No)")):
+            mask = signs == sign
+            drawn = ax.scatter(*points[mask].T, s=26, c=colour, marker=marker, edgecolor="white", linewidth=0.5, label=name)
+            gid = f"points-{number}-{sign + 1}"
+            drawn.set_gid(gid)
+            statements[gid] = [f"{text} ({'Yes' if sign > 0 else 'No'})" for text, here in zip(texts, mask, strict=True) if here]
+        ax.set(title=title, xticks=[], yticks=[])
+        ax.grid(False)
+    axes[0].legend(loc="best", fontsize=8)
+    drawing = _with_titles(figure, statements)
+    plt.close(figure)
+    return (
+        f'<figure class="statement-map" role="img" aria-label="{html.escape(label)}">{drawing}'
+        '<output class="statement-shown">Hover over a point, tap it or move to it with the tab key to read its statement.</output></figure>'
+    )
+
+
+def _with_titles(figure: Figure, statements: Mapping[str, Sequence[str]]) -> str:
+    """A figure as inline SVG, each point of the named groups carrying its statement as a title."""
+    buffer = io.StringIO()
+    # Ids must not clash with another inline SVG's on the page.
+    with mpl.rc_context({"svg.hashsalt": uuid.uuid4().hex}):
+        figure.savefig(buffer, format="svg")
+    namespace = "http://www.w3.org/2000/svg"
+    ET.register_namespace("", namespace)
+    ET.register_namespace("xlink", "http://www.w3.org/1999/xlink")
+    root = ET.fromstring(buffer.getvalue())
+    for gid, texts in statements.items():
+        group = root.find(f".//{{{namespace}}}g[@id='{gid}']")
+        assert group is not None
+        uses = group.findall(f".//{{{namespace}}}use")
+        for use, text in zip(uses, texts, strict=True):
+            use.set("tabindex", "0")
+            use.set("class", "statement-point")
+            ET.SubElement(use, f"{{{namespace}}}title").text = text
+    for name in ("width", "height"):
+        root.attrib.pop(name, None)
+    for metadata in root.findall(f"{{{namespace}}}metadata"):
+        root.remove(metadata)
+    return ET.tostring(root, encoding="unicode")

@@ -1,0 +1,168 @@
+"""Chapters run headlessly: parameters checked, papermill, and a run that is not repeated while nothing has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+
+from prefdyn import data, models, parameters, plan
+from prefdyn.cache import code_version
+from prefdyn.errors import PrefdynError
+from prefdyn.files import atomic_file, sha256
+from prefdyn.project import chapters
+
+
+@dataclass(frozen=True)
+class Run:
+    """A chapter with the values of all its parameters, and where it leaves its results."""
+
+    root: Path
+    chapter: str
+    values: dict[str, Any]
+    folder: Path
+
+    @property
+    def source(self) -> Path:
+        return self.root / "book" / f"{self.chapter}.md"
+
+    @property
+    def notebook(self) -> Path:
+        """The executed copy."""
+        return self.folder / f"{self.chapter}.ipynb"
+
+    def key(self) -> str:
+        """Changes with anything that the results depend on: text, parameters, claims, library, data."""
+        library = sorted((Path(__file__).parent).glob("**/*.py"))
+        parts = [sha256(path) for path in (self.source, self.root / "book" / "claims.yml", *library)]
+        settings = {name: value for name, value in self.values.items() if name != "output"}
+        content = [code_version(), *parts, json.dumps(settings, sort_keys=True), _data_state(self.values["data"])]
+        return hashlib.sha256("".join(content).encode()).hexdigest()
+
+    def is_done(self) -> bool:
+        """Whether the executed copy is of the very same chapter, parameters, library and data."""
+        try:
+            return nbformat.read(self.notebook, as_version=4).metadata.get("prefdyn", {}).get("key") == self.key()
+        except (OSError, ValueError, nbformat.reader.NotJSONError):
+            return False
+
+    def work(self) -> list[plan.Work]:
+        return plan.CHAPTERS[self.chapter](self.values)
+
+
+def _data_state(source: str) -> str:
+    if source == "hub":
+        return source
+    folder = data.SAMPLE if source == "sample" else Path(source)
+    return json.dumps(sorted((str(path), path.stat().st_size, path.stat().st_mtime) for path in folder.glob("**/*.jsonl*")))
+
+
+def prepare(
+    root: Path,
+    names: Sequence[str],
+    profile: str,
+    chosen: Mapping[str, Any],
+    given: Mapping[str, Any],
+    output: Path | None = None,
+) -> list[Run]:
+    """Runs of the named chapters (all if none is named), with every parameter checked before any work starts.
+
+    Args:
+        chosen: model and data, which every chapter has.
+        given: parameters by name; each must be one of a chapter named.
+
+    Raises:
+        PrefdynError: an unknown chapter, profile or parameter, a bad value, a data folder that is not there.
+    """
+    known = chapters(root)
+    for name in names:
+        if name not in known:
+            raise PrefdynError(f"there is no chapter {name!r}: choose from {', '.join(known)}")
+    runs = []
+    for name in names or known:
+        declared = parameters.declared(root / "book" / f"{name}.md")
+        layer = parameters.load_profile(root / "book" / "profiles", profile, name)
+        values = parameters.resolve(declared, layer, chosen, given, {"profile": profile})
+        if values["data"] not in ("sample", "hub"):
+            values["data"] = str(Path(values["data"]).expanduser().resolve())
+        data.persona_names(values["data"])
+        folder = (output or root / "_build" / "runs") / name
+        values["output"] = str(folder.resolve())
+        runs.append(Run(root, name, values, folder))
+    return runs
+
+
+def describe(run: Run) -> str:
+    """The plan of a run in words and a table; nothing is run, and no model is fetched."""
+    device = models.choose_device(run.values["device"])
+    precision = models.choose_precision(device, run.values["precision"])
+    name = models.resolve(run.values["model"])
+    size = plan.model_size(name)
+    work = run.work()
+    known = models.KNOWN.get(name)
+    fetch = f", {known.download:.0f} MiB to fetch" if known and not models.is_cached(name) else ""
+    head = [
+        f"{run.chapter}: the plan (nothing is run)",
+        f"model   {name}: {size.parameters / 1e6:.1f}M parameters{fetch}",
+        f"data    {run.values['data']}: {plan.book_data(run.values['data'])}",
+        f"device  {device}, {precision} products, {plan.free_memory(device) / 2**30:.1f} GiB free",
+        "",
+        plan.table(work, size, device, precision).to_string(index=False, float_format=lambda value: f"{value:.1f}"),
+        "",
+        "parameters: " + ", ".join(f"{key}={value}" for key, value in run.values.items() if key != "output"),
+    ]
+    plan.check_memory(work, name, size, device)
+    return "\n".join(head)
+
+
+def execute(run: Run, progress: bool = True) -> bool:
+    """Run a chapter unless its executed copy is up to date; returns whether it ran.
+
+    Raises:
+        PrefdynError: the work cannot fit in memory, or a cell failed.
+    """
+    if run.is_done():
+        return False
+    name = models.resolve(run.values["model"])
+    known = models.KNOWN.get(name)
+    if known and known.terms:
+        print(f"prefdyn: {known.terms}", flush=True)
+    models.fingerprint(name)  # fetches the model, if need be, where the user sees it
+    plan.check_memory(run.work(), name, plan.model_size(name), models.choose_device(run.values["device"]))
+    key = run.key()
+    with tempfile.TemporaryDirectory() as folder:
+        made = _papermill(run, Path(folder), progress)
+    made.metadata["prefdyn"] = {"key": key}
+    with atomic_file(run.notebook) as path:
+        nbformat.write(made, path)
+    return True
+
+
+def _papermill(run: Run, folder: Path, progress: bool) -> nbformat.NotebookNode:
+    import papermill
+
+    notebook = jupytext.read(run.source)
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    source, executed = folder / "source.ipynb", folder / "executed.ipynb"
+    nbformat.write(notebook, source)
+    if progress:
+        print(f"prefdyn: running {run.chapter}", file=sys.stderr, flush=True)
+    try:
+        made = papermill.execute_notebook(
+            source, executed, parameters=run.values, cwd=run.root, kernel_name="python3", progress_bar=progress, log_output=False
+        )
+    except papermill.PapermillExecutionError as error:
+        reason = f"{error.evalue}" if error.ename == "PrefdynError" else f"{error.ename}: {error.evalue}"
+        raise PrefdynError(f"the chapter {run.chapter} stopped in its cell {error.exec_count}: {reason}") from error
+    for cell in made.cells:
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.metadata["tags"].append("hide-input")
+    return made

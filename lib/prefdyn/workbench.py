@@ -1,0 +1,210 @@
+"""A model and a data set on one bench: every expensive measurement of a chapter, made once and kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from prefdyn import data, features, lora, models, unembedding
+from prefdyn.cache import Result, cached
+from prefdyn.data import Pair, Persona, Source
+from prefdyn.likelihood import TokenPair, tokenize_pairs, tokenize_persona
+from prefdyn.models import LanguageModel, Precision
+from prefdyn.provenance import Provenance
+from prefdyn.training import Settings, fine_tune, restoring
+
+Preferences = Sequence[Persona] | Sequence[Pair]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training; the model as the phase finds it is its reference.
+
+    Attributes:
+        train: personas (each a group of the record) or pairs.
+        evaluate: held-out preferences by split name.
+        evaluate_at: steps at which those are measured.
+        embed: personas whose features are taken after the phase.
+    """
+
+    train: Preferences
+    settings: Settings
+    evaluate: Mapping[str, Preferences] = field(default_factory=dict)
+    evaluate_at: Sequence[int] = ()
+    embed: Sequence[Persona] = ()
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """LoRA's rank, alpha and dropout; see `lora.adapted`."""
+
+    rank: int
+    alpha: int
+    dropout: float
+    targets: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class PhaseResult:
+    """What a phase leaves.
+
+    Attributes:
+        record: see `training.RECORD`.
+        features: by persona name, shape (n, d), of the phase's `embed`.
+    """
+
+    record: pd.DataFrame
+    features: dict[str, NDArray[np.float32]]
+
+
+class Workbench:
+    """Measures one model on one source of data; results are kept by content, so that a killed chapter goes on where it stopped.
+
+    The model is loaded when the first result that is not kept yet asks for it.
+    """
+
+    def __init__(
+        self,
+        model: str = "default",
+        source: Source = "sample",
+        seed: int = 0,
+        device: str = "auto",
+        precision: str = "auto",
+        profile: str = "",
+    ) -> None:
+        self.model_name = models.resolve(model)
+        self.source = source
+        self.seed = seed
+        self.device = models.choose_device(device)
+        self.precision: Precision = models.choose_precision(self.device, precision)
+        self.profile = profile
+        self.started = time.time()
+        self._used: list[Persona | Pair] = []
+
+    @cached_property
+    def lm(self) -> LanguageModel:
+        return models.load(self.model_name, str(self.device), self.precision)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The model's, without loading it where that can be."""
+        return models.fingerprint(self.model_name) or self.lm.fingerprint
+
+    def personas(self, limit: int = 0, per_label: int = 0) -> list[Persona]:
+        """The source's personas: `limit` of them, evenly spaced in the alphabet (0: all), `per_label` statements of each label (0: all)."""
+        names = data.persona_names(self.source)
+        if 0 < limit < len(names):
+            names = [names[i] for i in np.linspace(0, len(names) - 1, limit).round().astype(int)]
+        personas = [data.load_persona(name, self.source) for name in names]
+        if per_label:
+            personas = [persona.balanced(per_label) for persona in personas]
+        self._used.extend(personas)
+        return personas
+
+    def pairs(self, limit: int) -> list[Pair]:
+        """`limit` of the source's pairs, drawn by the seed (0: all, in their order)."""
+        pairs = data.load_pairs(self.source)
+        if 0 < limit < len(pairs):
+            drawn = np.random.default_rng(self.seed).permutation(len(pairs))[:limit]
+            pairs = [pairs[i] for i in drawn]
+        self._used.extend(pairs)
+        return pairs
+
+    def _kept(self, kind: str, key: Mapping[str, Any], compute: Callable[[], Result]) -> Result:
+        return cached(kind, {"model": self.fingerprint, "device": self.device.type, **key}, compute)
+
+    def features(self, persona: Persona) -> NDArray[np.float32]:
+        """g of every statement's question, shape (n, d), float32."""
+        key = {"data": data.fingerprint([persona])}
+        return self._kept("features", key, lambda: features.hidden_states(self.lm, persona.questions))
+
+    def answer_difference(self) -> NDArray[np.float32]:
+        """W_B(0) = W[y_+] - W[y_-], shape (d,), before any training."""
+
+        def compute() -> NDArray[np.float32]:
+            yes, no = models.answer_tokens(self.lm.tokenizer)
+            weight = self.lm.unembedding.detach().float()
+            return (weight[yes] - weight[no]).cpu().numpy()
+
+        return self._kept("unembedding", {}, compute)
+
+    def train_unembedding(self, personas: Sequence[Persona], settings: Settings) -> unembedding.UnembeddingRun:
+        """Train the two answer rows on the training statements of the personas together, each a group of the record.
+
+        The held-out statements of all of them are the split "test".
+        """
+        parts = [(self.features(persona), persona, *data.split_indices(persona, self.seed)) for persona in personas]
+        g, s = [np.concatenate(arrays) for arrays in zip(*[(f[i], p.labels[i]) for f, p, i, _ in parts], strict=True)]
+        test = tuple(np.concatenate(arrays) for arrays in zip(*[(f[i], p.labels[i]) for f, p, _, i in parts], strict=True))
+        groups = np.concatenate([np.full(len(train), p.name) for _, p, train, _ in parts])
+        return unembedding.train(g, s, settings, self.answer_difference(), groups, (test[0], test[1]))
+
+    def map_2d(self, points: NDArray[np.float32], layout: str = "umap", neighbours: int = 15) -> NDArray[np.float32]:
+        """Points in the plane, shape (n, 2), by UMAP (McInnes et al. 2018) or by the first two principal components."""
+
+        def compute() -> NDArray[np.float32]:
+            if layout == "pca":
+                centred = points - points.mean(axis=0)
+                return centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
+            from umap import UMAP
+
+            return UMAP(n_neighbors=min(neighbours, len(points) - 1), random_state=self.seed, n_jobs=1).fit_transform(points)
+
+        return cached("maps", {"points": points, "layout": layout, "neighbours": neighbours, "seed": self.seed}, compute)
+
+    def train(self, phases: Sequence[Phase], adapter: Adapter | None = None) -> list[PhaseResult]:
+        """Run phases one after another from the model as it was loaded, which has its weights back afterwards."""
+        key = {
+            "precision": self.precision,
+            "adapter": adapter and asdict(adapter),
+            "phases": [
+                {
+                    "train": data.fingerprint(phase.train),
+                    "settings": phase.settings.describe(),
+                    "evaluate": {name: data.fingerprint(part) for name, part in phase.evaluate.items()},
+                    "evaluate_at": list(phase.evaluate_at),
+                    "embed": [data.fingerprint([persona]) for persona in phase.embed],
+                }
+                for phase in phases
+            ],
+        }
+        return self._kept("training", key, lambda: self._train(phases, adapter))
+
+    def _train(self, phases: Sequence[Phase], adapter: Adapter | None) -> list[PhaseResult]:
+        if adapter is not None:
+            with lora.adapted(self.lm, adapter.rank, adapter.alpha, adapter.dropout, adapter.targets, self.seed):
+                return [self._phase(phase) for phase in phases]
+        with restoring(self.lm):
+            return [self._phase(phase) for phase in phases]
+
+    def _phase(self, phase: Phase) -> PhaseResult:
+        evaluate = {name: self._tokens(part) for name, part in phase.evaluate.items()}
+        record = fine_tune(self.lm, self._tokens(phase.train), phase.settings, evaluate, phase.evaluate_at)
+        return PhaseResult(record, {p.name: features.hidden_states(self.lm, p.questions) for p in phase.embed})
+
+    def _tokens(self, preferences: Preferences) -> list[TokenPair]:
+        out: list[TokenPair] = []
+        for item in preferences:
+            out.extend(tokenize_persona(self.lm, item) if isinstance(item, Persona) else tokenize_pairs(self.lm, [item]))
+        return out
+
+    def provenance(self) -> Provenance:
+        """What the measurements made so far rest on."""
+        return Provenance.of(
+            model=self.model_name,
+            model_fingerprint=self.fingerprint,
+            data=str(self.source),
+            data_fingerprint=data.fingerprint(self._used),
+            profile=self.profile,
+            seed=self.seed,
+            device=self.device,
+            precision=self.precision,
+            seconds=time.time() - self.started,
+        )

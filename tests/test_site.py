@@ -1,0 +1,412 @@
+"""The site, built and opened in headless Chromium: it loads cleanly, from nowhere else, and reads well in light, in dark and on a phone."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import http.server
+import io
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urldefrag, urlsplit
+
+import nbformat
+import pytest
+import yaml
+from prefdyn import project, site
+from prefdyn.errors import PrefdynError
+
+pytestmark = pytest.mark.site
+
+ROOT = Path(__file__).parents[1]
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+PAGES = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True, "device_scale_factor": 2}
+
+
+# The site ----------------------------------------------------------------------------------------------------------------------
+
+
+def executed_chapters(folder: Path) -> dict[str, Path]:
+    """Every chapter run under the smoke profile; a stand-in where the book has none yet."""
+    if not project.chapters(ROOT):
+        return {"distinguishability": stand_in(folder / "stand-in.ipynb")}
+    from prefdyn import runs
+
+    made = runs.prepare(ROOT, [], "smoke", {}, {}, folder)
+    for run in made:
+        runs.execute(run, progress=False)
+    return {run.chapter: run.notebook for run in made}
+
+
+def stand_in(path: Path) -> Path:
+    """A notebook with one of everything that chapters hold; its first cell has no output and would fail if it were run."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.6), constrained_layout=True)
+    for ax in axes:
+        ax.plot([0, 1, 2], [0.69, 0.5, 0.4], color="#0072B2", label="measured")
+        ax.set(xlabel="step", ylabel="loss (nats)")
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=110)
+    plt.close(figure)
+    image = {
+        "image": {"alt": "Loss falling over steps, in three panels."},
+        "figure": {"name": "fig-loss", "caption": "The loss of $u(t)$ falls."},
+    }
+    points = "".join(
+        f'<use href="#dot" x="{20 + 30 * i}" y="{40 + i % 2 * 30}" class="statement-point"><title>statement {i}</title></use>'
+        for i in range(9)
+    )
+    drawing = f'<svg viewBox="0 0 300 120"><defs><circle id="dot" r="6" fill="#0072B2"/></defs>{points}</svg>'
+    statement_map = f'<figure class="statement-map" aria-label="Nine statements.">{drawing}<output>Choose a point.</output></figure>'
+    verdicts = "".join(
+        f'<tr><td>LD-1</td><td><span class="verdict-{v.replace(" ", "-")}">{v}</span></td></tr>'
+        for v in ("supported", "not supported", "inconclusive")
+    )
+    text = r"""
+The margin is $r = 2\beta s\, u \cdot g$, and by {cite:t}`im2024dynamics` (see also {cite:p}`rafailov2023dpo`):
+
+$$
+\lVert W_t - W_0 \rVert_F = \sqrt{2}\, \lVert u(t) \rVert \le 6 \beta \eta t \delta,
+\qquad \delta = \lVert \mu_+ - \mu_- \rVert, \qquad \mathbb{E}[g \mid s = \pm 1] = \mu_\pm .
+$$ (eq-bound)
+
+```{prf:theorem} Weights move slowly
+:label: thm-bound
+The bound {eq}`eq-bound` holds.
+```
+
+```{prf:proof}
+Sum the steps; {prf:ref}`thm-bound` follows. $\square$
+```
+
+```{exercise} A first step
+:label: ex-first
+Compute $u(1)$.
+```
+
+```{solution} ex-first
+:class: dropdown
+$u(1) = \frac{\eta\beta}{4} (\hat\mu_+ - \hat\mu_-)$.
+```
+
+{numref}`fig-loss` shows it, and {numref}`table-notation` names it.
+"""
+    cells = [
+        nbformat.v4.new_markdown_cell("# Distinguishability\n" + text),
+        nbformat.v4.new_code_cell("raise RuntimeError('executed twice')"),
+        nbformat.v4.new_code_cell(
+            "draw()", metadata={"mystnb": image}, outputs=[_output({"image/png": base64.b64encode(picture.getvalue()).decode()})]
+        ),
+        nbformat.v4.new_code_cell("show_map()", outputs=[_output({"text/html": statement_map})]),
+        nbformat.v4.new_code_cell(
+            "ledger.table()", outputs=[_output({"text/html": f'<table class="dataframe"><tbody>{verdicts}</tbody></table>'})]
+        ),
+    ]
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), path)
+    return path
+
+
+def _output(data: dict[str, str]) -> nbformat.NotebookNode:
+    return nbformat.v4.new_output("display_data", data=data)
+
+
+@pytest.fixture(scope="session")
+def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the built site, at a path with a space."""
+    folder = tmp_path_factory.mktemp("the site")
+    return site.build(ROOT, executed_chapters(folder / "runs"), folder / "_build").parent
+
+
+@pytest.fixture(scope="session")
+def address(html: Path) -> Iterator[str]:
+    """The site's address on a local server."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(html)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    server.server_close()
+
+
+# The browser -------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if not found:
+        pytest.skip("no Chromium on this machine: install it, or name it in the environment variable CHROMIUM")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=found, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@dataclass
+class Visit:
+    """What was seen of one page."""
+
+    url: str
+    errors: list[str] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+FACTS = r"""() => {
+  const article = document.querySelector("article") || document.body;
+  const words = (node) => (node.getAttribute("aria-label") || node.querySelector(":scope > title")?.textContent || "").trim();
+  const prose = article.cloneNode(true);
+  prose.querySelectorAll("pre, code, script, style, mjx-container").forEach((node) => node.remove());
+  return {
+    title: document.title,
+    theme: document.documentElement.dataset.theme,
+    formulas: document.querySelectorAll(".math").length,
+    unset: [...document.querySelectorAll(".math")].filter((node) => !node.querySelector("mjx-container")).map((node) => node.textContent),
+    merrors: [...document.querySelectorAll("mjx-merror, [data-mjx-error], .MathJax_Error")].map((node) => node.textContent),
+    raw: prose.textContent.match(/.{0,30}(\\[(\[]|\$\$|\{(?:cite|numref|eq|doc|prf)[:}]).{0,30}/g) || [],
+    images: [...document.querySelectorAll("img")].map((node) => node.getAttribute("alt") || ""),
+    drawings: [...article.querySelectorAll("figure svg, .cell_output svg")].filter((node) => !node.parentElement.closest("svg"))
+      .map((node) => words(node) || words(node.closest("figure, [role=img]") || node)),
+    ids: [...document.querySelectorAll("[id]")].map((node) => node.id),
+    links: [...document.querySelectorAll("a[href]")].filter((node) => /^https?:/.test(node.href)).map((node) => node.href),
+    folded: [...article.querySelectorAll(".solution.dropdown")].map((node) => node.classList.contains("toggle-hidden")),
+    width: document.documentElement.scrollWidth,
+    room: document.documentElement.clientWidth,
+    articleWidth: document.querySelector(".bd-article-container")?.scrollWidth || 0,
+    articleRoom: document.querySelector(".bd-article-container")?.clientWidth || 0,
+  };
+}"""
+
+
+def visit(context: Any, url: str, address: str) -> tuple[Any, Visit]:
+    """Open a page and wait for its formulas; requests to elsewhere are noted and go nowhere."""
+    seen = Visit(url)
+    page = context.new_page()
+
+    def route(request: Any) -> None:
+        inside = request.request.url.startswith((address, "data:", "blob:"))
+        if not inside:
+            seen.foreign.append(request.request.url)
+        request.continue_() if inside else request.abort()
+
+    page.route("**/*", route)
+    page.on("console", lambda message: seen.errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: seen.errors.append(str(error)))
+    page.on("response", lambda response: seen.errors.append(f"{response.status} {response.url}") if response.status >= 400 else None)
+    page.goto(url, wait_until="load")
+    page.evaluate("async () => { if (window.MathJax?.startup) await MathJax.startup.promise; await document.fonts.ready; }")
+    seen.facts = page.evaluate(FACTS)
+    return page, seen
+
+
+@pytest.fixture(scope="session")
+def visits(browser: Any, address: str) -> dict[str, Visit]:
+    """Every page of the table of contents, and the search, once."""
+    context = browser.new_context(color_scheme="light", viewport={"width": 1280, "height": 900})
+    seen = {}
+    for name in [*PAGES, "search", "genindex"]:
+        page, seen[name] = visit(context, f"{address}{name}.html", address)
+        page.close()
+    context.close()
+    return seen
+
+
+# What holds of every page -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*PAGES, "search", "genindex"])
+def test_page_loads_without_error_or_outside_request(visits: dict[str, Visit], name: str) -> None:
+    assert visits[name].errors == []
+    assert visits[name].foreign == []
+    assert visits[name].facts["title"]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_formulas_are_typeset(visits: dict[str, Visit], name: str) -> None:
+    facts = visits[name].facts
+    assert facts["unset"] == [] and facts["merrors"] == [] and facts["raw"] == []
+    if name == "book/distinguishability":
+        assert facts["formulas"] > 0
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_images_say_what_they_show(visits: dict[str, Visit], name: str) -> None:
+    facts = visits[name].facts
+    for words in facts["images"] + facts["drawings"]:
+        assert len(words) > 3 and not words.startswith("..") and not words.endswith((".png", ".svg")), f"alternative text: {words!r}"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_solutions_are_folded(visits: dict[str, Visit], name: str) -> None:
+    assert all(visits[name].facts["folded"])
+
+
+def test_links_lead_somewhere(visits: dict[str, Visit], html: Path, address: str) -> None:
+    ids = {seen.url: set(seen.facts["ids"]) for seen in visits.values()}
+    broken = []
+    for seen in visits.values():
+        for link in seen.facts["links"]:
+            target, anchor = urldefrag(link)
+            if not target.startswith(address):
+                continue
+            path = html / unquote(urlsplit(target).path).lstrip("/")
+            if not (path.is_file() or (path / "index.html").is_file()):
+                broken.append(f"{seen.url} -> {link}: no such page")
+            elif anchor and target in ids and unquote(anchor) not in ids[target]:
+                broken.append(f"{seen.url} -> {link}: no such anchor")
+    assert broken == []
+
+
+def test_root_leads_to_the_first_page(browser: Any, address: str) -> None:
+    page = browser.new_page()
+    page.goto(address)
+    page.wait_for_url(f"{address}{PAGES[0]}.html")
+    page.close()
+
+
+def test_site_points_at_no_repository(html: Path) -> None:
+    for name in PAGES:
+        text = (html / f"{name}.html").read_text(encoding="utf-8")
+        assert "executablebooks/jupyter-book" not in text and "mybinder.org" not in text
+
+
+# Sizes and colours --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_fits_a_phone(browser: Any, address: str, name: str) -> None:
+    context = browser.new_context(**PHONE)
+    _, seen = visit(context, f"{address}{name}.html", address)
+    context.close()
+    assert seen.facts["room"] <= 390
+    assert seen.facts["width"] <= seen.facts["room"]
+    assert seen.facts["articleWidth"] <= seen.facts["articleRoom"]
+
+
+CONTRAST = r"""() => {
+  const parse = (colour) => { const [r, g, b, a = 1] = colour.match(/[\d.]+/g).map(Number); return [r, g, b, a]; };
+  const over = (top, under) => [0, 1, 2].map((i) => top[i] * top[3] + under[i] * (1 - top[3]));
+  const background = (node) => {
+    if (!node) return [255, 255, 255];
+    const own = parse(getComputedStyle(node).backgroundColor);
+    return own[3] === 1 ? own.slice(0, 3) : over(own, background(node.parentElement));
+  };
+  const light = (colour) => {
+    const [r, g, b] = colour.map((c) => (c / 255 <= 0.03928 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const poor = [];
+  const texts = document.createTreeWalker(document.querySelector("article"), NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) {
+    const node = texts.currentNode.parentElement;
+    const words = texts.currentNode.textContent.trim();
+    if (!words || node.closest("svg, script, style, .headerlink, mjx-assistive-mml, button")) continue;
+    if (!node.checkVisibility({ opacityProperty: true })) continue;
+    const back = background(node);
+    const [a, b] = [light(over(parse(getComputedStyle(node).color), back)), light(back)].sort((x, y) => y - x);
+    const ratio = (a + 0.05) / (b + 0.05);
+    if (ratio < (node.closest("pre") ? 3 : 4.5)) poor.push(`${ratio.toFixed(2)}: ${node.tagName}.${node.className} ${words.slice(0, 40)}`);
+  }
+  return poor;
+}"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("name", PAGES)
+def test_text_stands_out(browser: Any, address: str, name: str, theme: str) -> None:
+    context = browser.new_context(color_scheme=theme)
+    page, seen = visit(context, f"{address}{name}.html", address)
+    poor = page.evaluate(CONTRAST)
+    context.close()
+    assert seen.facts["theme"] == theme and seen.errors == []
+    assert poor == []
+
+
+# Maps of statements --------------------------------------------------------------------------------------------------------------
+
+
+def test_points_of_a_map_show_their_statements(browser: Any) -> None:
+    points = "".join(
+        f'<use href="#dot" x="{x}" y="{y}"><title>{name}</title></use>'
+        for name, x, y in (("left", 20, 50), ("right", 120, 50), ("above", 20, 10))
+    )
+    drawing = f'<svg width="200" height="100"><defs><circle id="dot" r="8"/></defs>{points}</svg>'
+    page = browser.new_page()
+    page.set_content(f'<figure class="statement-map">{drawing}<output>choose</output></figure><a href="#">next</a>')
+    page.add_script_tag(path=ROOT / "book" / "_static" / "tooltips.js")
+    shown = page.locator("output")
+    assert shown.inner_text() == "choose"
+    page.locator("use").nth(1).hover()
+    assert shown.inner_text() == "right"
+    page.locator("use").nth(0).click()
+    assert shown.inner_text() == "left"
+    for key, statement in (("ArrowUp", "above"), ("ArrowDown", "left"), ("ArrowRight", "right")):
+        page.keyboard.press(key)
+        assert shown.inner_text() == statement
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "next"
+    page.close()
+
+
+# Building ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_second_build_has_nothing_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def pretend(stage: Path) -> None:
+        calls.append(stage)
+        (stage / "_build" / "html").mkdir(parents=True)
+        (stage / "_build" / "html" / "index.html").write_text("made")
+
+    monkeypatch.setattr(site, "_jupyter_book", pretend)
+    notebook = stand_in(tmp_path / "a.ipynb")
+    for _ in range(2):
+        assert site.build(ROOT, {"distinguishability": notebook}, tmp_path / "out").read_text() == "made"
+    assert len(calls) == 1
+    staged = tmp_path / "out" / "site" / "book"
+    assert (staged / "distinguishability.ipynb").is_file() and not (staged / "distinguishability.md").exists()
+    notebook.write_text(notebook.read_text().replace("executed twice", "executed again"))
+    site.build(ROOT, {"distinguishability": notebook}, tmp_path / "out")
+    assert len(calls) == 2
+
+
+def test_warning_stops_the_build_and_is_shown(tmp_path: Path) -> None:
+    (tmp_path / "book").mkdir()
+    shutil.copytree(ROOT / "book" / "_static", tmp_path / "book" / "_static")
+    shutil.copy(ROOT / "book" / "references.bib", tmp_path / "book")
+    shutil.copy(ROOT / "_config.yml", tmp_path)
+    (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: book/index\n")
+    (tmp_path / "book" / "index.md").write_text("# Title\n\nSee {doc}`nowhere`.\n")
+    with pytest.raises(PrefdynError, match=r"index\.md:3: WARNING: unknown document: 'nowhere'"):
+        site.build(tmp_path, {})
+    assert not (tmp_path / "_build" / "html").exists()
+
+
+def test_missing_notebook_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PrefdynError, match=r"absent\.ipynb: no such file"):
+        site.build(ROOT, {"distinguishability": tmp_path / "absent.ipynb"}, tmp_path / "out")
