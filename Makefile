@@ -1,7 +1,7 @@
 # What Preference Learning Learns. `make book` and `make test` need Python 3.11 to 3.13, git, make and a package index; nothing else.
 PROFILE ?= laptop
-DATA ?= sample
-MODEL ?= default
+# DATA and MODEL are the profile's unless they are given.
+CHOSEN = $(if $(DATA),--data "$(DATA)") $(if $(MODEL),--model "$(MODEL)")
 
 BIN := .venv/bin
 FETCH := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -10,14 +10,14 @@ FETCH := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make book       run every chapter and build the site (PROFILE=$(PROFILE) DATA=$(DATA) MODEL=$(MODEL))"
+	@echo "make book       run every chapter and build the site (PROFILE=$(PROFILE); DATA=sample|hub|PATH and MODEL=NAME choose others)"
 	@echo "make test       run the test suite"
 	@echo "make lint       ruff and mypy"
 	@echo "make notebooks  the chapters as .ipynb, in _build/notebooks"
 	@echo "make clean      remove _build"
 
 book: .venv/for-book
-	@$(BIN)/prefdyn book --profile "$(PROFILE)" --data "$(DATA)" --model "$(MODEL)"
+	@$(BIN)/prefdyn book --profile "$(PROFILE)" $(CHOSEN)
 
 test: .venv/for-tests
 	@$(BIN)/python -m pytest

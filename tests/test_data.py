@@ -60,7 +60,9 @@ def test_sample_has_sixteen_personas_of_forty_statements_of_each_label() -> None
 
 
 def test_sample_repeats_no_statement_in_any_persona() -> None:
-    said = Counter(" ".join(re.findall(r"\w+", text.lower())) for name in data.persona_names() for text in data.load_persona(name).statements)
+    said = Counter(
+        " ".join(re.findall(r"\w+", text.lower())) for name in data.persona_names() for text in data.load_persona(name).statements
+    )
     assert [text for text, count in said.items() if count > 1] == []
 
 
@@ -170,7 +172,7 @@ def test_unknown_folder_and_folder_without_data_are_named(tmp_path: Path) -> Non
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(PrefdynError, match="gone.jsonl: no such file"):
+    with pytest.raises(PrefdynError, match=r"gone\.jsonl: no such file"):
         next(data.read_jsonl(tmp_path / "gone.jsonl", {}))
 
 
@@ -221,7 +223,9 @@ def test_hh_rlhf_keeps_every_row_whose_prompts_agree_and_loses_no_text(shared_da
             kept.append(row)
     pairs = data.load_pairs(shared_data)
     assert 2000 < len(pairs) < 2312
-    assert [(pair.prompt + pair.chosen, pair.prompt + pair.rejected) for pair in pairs] == [(row["chosen"], row["rejected"]) for row in kept]
+    assert [(pair.prompt + pair.chosen, pair.prompt + pair.rejected) for pair in pairs] == [
+        (row["chosen"], row["rejected"]) for row in kept
+    ]
     assert all(pair.prompt.startswith("\n\nHuman:") and pair.prompt.endswith("\n\nAssistant:") for pair in pairs)
     assert not any("\n\nAssistant:" in pair.chosen + pair.rejected for pair in pairs)
 
@@ -255,6 +259,20 @@ def test_hub_personas_are_those_of_the_same_files_in_a_folder(hub: Path) -> None
         assert data.fingerprint([data.load_persona(name, "hub")]) == data.fingerprint([data.load_persona(name)])
     with pytest.raises(PrefdynError, match="did you mean"):
         data.load_persona("no-such-persona", "hub")
+
+
+def test_unreachable_hub_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+    import huggingface_hub
+
+    def fail(*_: object, **__: object) -> None:
+        raise ConnectionError("no route\nto host")
+
+    monkeypatch.setattr(huggingface_hub, "list_repo_files", fail)
+    monkeypatch.setattr(datasets, "load_dataset", fail)
+    for load in (data.persona_names, data.load_pairs):
+        with pytest.raises(PrefdynError, match=r"cannot be fetched from the hub \(no route\): check the network"):
+            load("hub")
 
 
 def test_hub_pairs_are_those_of_all_subsets(hub: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -64,5 +66,5 @@ def test_parts_hold_each_sequence_once_by_length_within_the_budget(lengths: list
     assert sorted(flat) == list(range(len(lengths)))
     assert [lengths[i] for i in flat] == sorted(lengths)
     assert all(len(part) == 1 or sum(lengths[i] for i in part) <= tokens for part in parts)
-    for part, following in zip(parts, parts[1:], strict=False):
+    for part, following in pairwise(parts):
         assert sum(lengths[i] for i in [*part, following[0]]) > tokens, "a part ends only where the next would not fit"

@@ -1,25 +1,69 @@
-"""Bootstrap intervals: their statistics against scipy, their coverage on data whose truth is known."""
+"""Intervals: the statistics against scipy and by hand, the coverage on data whose truth is known."""
 
 from __future__ import annotations
+
+from itertools import permutations
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import norm, spearmanr
+from scipy.stats import spearmanr, ttest_1samp
 
 from prefdyn import intervals
 from prefdyn.errors import PrefdynError
 from prefdyn.intervals import Estimate
 
-VALUES = st.lists(st.integers(-5, 5).map(float), min_size=4, max_size=20)
+
+def covers(got: Estimate, truth: float) -> bool:
+    return got.low <= truth <= got.high
 
 
-@given(VALUES)
+# Mean and median ----------------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(-5, 5).map(float), min_size=3, max_size=20))
+def test_mean_has_students_interval(sample: list[float]) -> None:
+    got = intervals.mean(sample)
+    assert got.value == pytest.approx(np.mean(sample)) and got.n == len(sample)
+    if len(set(sample)) > 1:
+        expected = ttest_1samp(sample, 0).confidence_interval(0.95)
+        assert (got.low, got.high) == pytest.approx((expected.low, expected.high))
+    else:
+        assert got.low == pytest.approx(got.value) == got.high
+
+
+@pytest.mark.parametrize("units", [3, 40])
+def test_interval_of_a_mean_covers_the_truth_as_often_as_it_says(units: int) -> None:
+    rng = np.random.default_rng(11)
+    covered = [covers(intervals.mean(rng.normal(3.0, 2.0, size=units)), 3.0) for _ in range(400)]
+    assert 0.92 <= np.mean(covered) <= 0.98
+
+
+def test_interval_of_a_median_covers_the_truth_and_not_much_more() -> None:
+    rng = np.random.default_rng(12)
+    estimates = [intervals.median(rng.normal(3.0, 2.0, size=40), seed=i) for i in range(200)]
+    assert 0.85 <= np.mean([covers(got, 3.0) for got in estimates]) <= 0.99
+    spread = np.sqrt(np.pi / 2) * 2.0 / np.sqrt(40)  # of the median of normal data
+    assert np.mean([got.high - got.low for got in estimates]) == pytest.approx(2 * 1.96 * spread, rel=0.2)
+
+
+@given(st.lists(st.floats(-5, 5), min_size=3, max_size=20))
 @settings(max_examples=15)
-def test_values_of_mean_and_median_are_numpys(sample: list[float]) -> None:
-    assert intervals.mean(sample).value == pytest.approx(np.mean(sample))
-    assert intervals.median(sample).value == pytest.approx(np.median(sample))
+def test_median_is_numpys_and_lies_in_its_interval(sample: list[float]) -> None:
+    got = intervals.median(sample)
+    assert got.value == np.median(sample) and got.low <= got.value <= got.high
+
+
+def test_same_seed_gives_the_same_interval_and_another_nearly() -> None:
+    sample = np.random.default_rng(14).normal(size=31)
+    first, again, other = intervals.median(sample), intervals.median(sample), intervals.median(sample, seed=1)
+    assert first == again and (first.low, first.high) == pytest.approx((other.low, other.high), abs=0.2)
+    x, y = np.random.default_rng(15).normal(size=(2, 31))
+    assert intervals.spearman(x, y) == intervals.spearman(x, y) != intervals.spearman(x, y, seed=1)
+
+
+# Rank correlation ---------------------------------------------------------------------------------------------------------------
 
 
 @given(st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3)), min_size=5, max_size=25, unique=True))
@@ -30,56 +74,67 @@ def test_spearman_is_scipys_with_ties(points: list[tuple[int, int]]) -> None:
         assert intervals.spearman(x, y).value == pytest.approx(spearmanr(x, y).statistic)
 
 
-def test_spearman_of_a_monotone_curve_is_one_without_spread() -> None:
-    x = np.arange(1.0, 9.0)
-    got = intervals.spearman(x, np.exp(x))
-    assert (got.value, got.low, got.high, got.n) == (pytest.approx(1), pytest.approx(1), pytest.approx(1), 8)
-    assert intervals.spearman(x, -(x**3)).high == pytest.approx(-1)
-
-
-def test_interval_of_a_mean_covers_the_truth_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(11)
-    covered = [(got.low <= 3.0 <= got.high) for got in (intervals.mean(rng.normal(3.0, 2.0, size=40), seed=i) for i in range(200))]
-    assert 0.85 <= np.mean(covered) <= 0.99
-
-
-def test_interval_of_a_mean_is_as_wide_as_theory_says() -> None:
-    sample = np.random.default_rng(12).normal(size=400)
-    got = intervals.mean(sample)
-    half = norm.ppf(0.975) * sample.std() / np.sqrt(400)
-    assert got.high - got.value == pytest.approx(half, rel=0.1)
-    assert got.value - got.low == pytest.approx(half, rel=0.1)
-
-
 def test_interval_of_a_rank_correlation_covers_that_of_the_population() -> None:
     rng, rho = np.random.default_rng(13), 0.6
     truth = 6 / np.pi * np.arcsin(rho / 2)  # Spearman's for a normal pair
     covered = []
-    for i in range(100):
-        x, noise = rng.normal(size=(2, 60))
-        got = intervals.spearman(x, rho * x + np.sqrt(1 - rho**2) * noise, seed=i)
-        covered.append(got.low <= truth <= got.high)
+    for i in range(60):
+        x, noise = rng.normal(size=(2, 40))
+        covered.append(covers(intervals.spearman(x, rho * x + np.sqrt(1 - rho**2) * noise, seed=i), truth))
     assert 0.85 <= np.mean(covered) <= 1.0
-
-
-def test_same_seed_gives_the_same_interval_and_another_nearly() -> None:
-    sample = np.random.default_rng(14).normal(size=30)
-    first, again, other = intervals.mean(sample), intervals.mean(sample), intervals.mean(sample, seed=1)
-    assert first == again != other
-    assert first.low == pytest.approx(other.low, abs=0.05)
 
 
 def test_pairs_are_resampled_together() -> None:
     rng = np.random.default_rng(15)
     x = rng.normal(size=50)
-    got = intervals.spearman(x, x + 0.01 * rng.normal(size=50))
-    assert got.low > 0.95
+    assert intervals.spearman(x, x + 0.01 * rng.normal(size=50)).low > 0.95
+
+
+def exact_p(x: list[float], y: list[float]) -> float:
+    """Share of all orders of x with a rank correlation at least as far from 0, by enumeration."""
+    seen = abs(spearmanr(x, y).statistic)
+    return float(np.mean([abs(spearmanr(order, y).statistic) >= seen - 1e-9 for order in permutations(x)]))
+
+
+@pytest.mark.parametrize("y", [[1, 2, 3], [1, 2, 3, 4], [1, 2, 3, 4, 5], [2, 1, 3, 4, 5], [5, 4, 3, 2, 1], [1, 3, 2, 5, 4]])
+def test_few_pairs_exclude_zero_only_where_a_permutation_test_does(y: list[float]) -> None:
+    x = list(range(len(y)))
+    got = intervals.spearman(x, y)
+    if exact_p(x, y) >= 0.05:
+        assert covers(got, 0.0)
+    elif len(set(zip(x, y, strict=True))) > 4 and abs(got.value) == pytest.approx(1):
+        assert not covers(got, 0.0)
+    assert covers(got, got.value)
+
+
+def test_unrelated_pairs_seldom_exclude_zero() -> None:
+    rng = np.random.default_rng(16)
+    for pairs in (6, 20):
+        excluded = [not covers(intervals.spearman(*rng.normal(size=(2, pairs)), seed=i), 0.0) for i in range(100)]
+        assert np.mean(excluded) <= 0.12
+
+
+@pytest.mark.parametrize("pairs", [8, 9, 20])
+def test_perfect_order_of_many_pairs_is_certain(pairs: int) -> None:
+    x = np.arange(float(pairs))
+    up, down = intervals.spearman(x, np.exp(x / 3)), intervals.spearman(x, -(x**3))
+    assert (up.value, up.low, up.high, up.n) == pytest.approx((1, 1, 1, pairs))
+    assert (down.low, down.high) == pytest.approx((-1, -1))
+
+
+# The rest -----------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [0, 1, 2])
 def test_too_few_units_are_refused(size: int) -> None:
-    with pytest.raises(PrefdynError, match=f"{size} units are too few"):
-        intervals.mean(np.zeros(size))
+    sample = np.zeros(size)
+    for statistic in (intervals.mean, intervals.median, lambda x: intervals.spearman(x, x)):
+        with pytest.raises(PrefdynError, match=f"{size} units are too few"):
+            statistic(sample)
+
+
+def test_count_is_exactly_itself() -> None:
+    assert intervals.count(2, 50) == Estimate(2.0, 2.0, 2.0, 50)
 
 
 def test_estimate_reads_as_value_and_interval() -> None:

@@ -130,6 +130,6 @@ def test_measurements_are_taken_without_dropout(fresh_smoke: LanguageModel) -> N
 
 
 def test_layers_that_the_model_has_not_are_named(fresh_smoke: LanguageModel, smoke: LanguageModel) -> None:
-    with pytest.raises(PrefdynError, match="no layers .*c_attn"), adapted(fresh_smoke, **LORA, targets=("c_attn",)):
+    with pytest.raises(PrefdynError, match=r"no layers .*c_attn"), adapted(fresh_smoke, **LORA, targets=("c_attn",)):
         pass
     assert torch.equal(logits(fresh_smoke.model), logits(smoke.model))

@@ -133,14 +133,16 @@ def test_answers_without_a_space_are_taken_where_only_those_are_single_tokens() 
 
 @pytest.mark.parametrize("merges", [(), (("Y", "e"), ("Ye", "s"))])
 def test_tokenizer_that_splits_an_answer_is_refused(merges: tuple[tuple[str, str], ...]) -> None:
-    with pytest.raises(PrefdynError, match="splits an answer .*choose another model"):
+    with pytest.raises(PrefdynError, match=r"splits an answer .*choose another model"):
         models.answer_tokens(byte_tokenizer(*merges))
 
 
 # Devices ------------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("cuda", "mps", "kind"), [(True, True, "cuda"), (True, False, "cuda"), (False, True, "mps"), (False, False, "cpu")])
+@pytest.mark.parametrize(
+    ("cuda", "mps", "kind"), [(True, True, "cuda"), (True, False, "cuda"), (False, True, "mps"), (False, False, "cpu")]
+)
 def test_auto_device_is_cuda_before_mps_before_cpu(monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, kind: str) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
@@ -173,7 +175,9 @@ def test_second_cuda_device_is_taken_where_there_are_two(monkeypatch: pytest.Mon
         ("mps", True, "float32"),
     ],
 )
-def test_auto_precision_is_bfloat16_only_where_it_is_native(monkeypatch: pytest.MonkeyPatch, device: str, able: bool, precision: str) -> None:
+def test_auto_precision_is_bfloat16_only_where_it_is_native(
+    monkeypatch: pytest.MonkeyPatch, device: str, able: bool, precision: str
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: able)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able, "avx2": True})
     assert models.choose_precision(torch.device(device)) == precision
@@ -223,7 +227,9 @@ def test_damaged_weights_of_a_folder_are_named(folder: Path, keep: int) -> None:
     assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("file", "content"), [("config.json", "{"), ("config.json", '{"model_type": "nonsense"}'), ("tokenizer.json", "{")])
+@pytest.mark.parametrize(
+    ("file", "content"), [("config.json", "{"), ("config.json", '{"model_type": "nonsense"}'), ("tokenizer.json", "{")]
+)
 def test_damaged_description_of_a_folder_is_named(folder: Path, file: str, content: str) -> None:
     (folder / file).write_text(content)
     with pytest.raises(PrefdynError, match="cannot be loaded") as caught:
@@ -287,9 +293,7 @@ def test_damaged_conversion_is_named_and_made_again(
         assert torch.allclose(logits(lm.model), logits(smoke.model), atol=1e-4)
 
 
-def test_known_model_comes_out_of_its_wheel(
-    smoke: LanguageModel, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_known_model_comes_out_of_its_wheel(smoke: LanguageModel, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_gguf(smoke, tmp_path / "tiny.gguf")
     digest = models.sha256(path)
     wheel = wheels.ModelWheel(("tiny==1",), ("tiny.gguf",), digest)

@@ -130,14 +130,15 @@ def test_guaranteed_accuracy_is_not_idle() -> None:
     g = g - g.mean(axis=0)
     difference = moments(g, s).mean_difference
     across = np.array([-difference[1], difference[0], 0, 0, 0, 0])
+    tilted = difference / np.linalg.norm(difference) + 0.9 * across / np.linalg.norm(across)
     assert theory.guaranteed_accuracy(g, s, difference, difference) > 0.99
-    assert 0 < theory.guaranteed_accuracy(g, s, difference + 3 * across, difference) < 0.99
+    assert 0 < theory.guaranteed_accuracy(g, s, tilted, difference) < 0.99
 
 
 def test_guaranteed_accuracy_by_hand() -> None:
-    # C = cos 45 degrees: a sample is safe within 45 degrees of the difference (or, with label -1, of its opposite).
+    # C = 4/5, so a sample must lie along the signed difference with at least 3/4 of its length: 2/sqrt(5) is enough, 1/sqrt(5) is not.
     g = [[2, 1.0], [1, 2], [-2, 1], [-1, 2], [-2, 1]]
-    assert theory.guaranteed_accuracy(g, [1, 1, -1, -1, 1], [1, 1], [3, 0]) == pytest.approx(2 / 5)
+    assert theory.guaranteed_accuracy(g, [1, 1, -1, -1, 1], [4, 3], [3, 0]) == pytest.approx(2 / 5)
     assert theory.guaranteed_accuracy(g, [1, 1, -1, -1, 1], [-1, 1], [3, 0]) == 0
 
 
@@ -174,11 +175,6 @@ def test_first_joint_step_gains_exactly_what_the_priorities_say(seed: int, behav
     differences = [moments(g, s).mean_difference for g, s in parts]
     weights = np.random.default_rng(seed).normal(size=7)
     run = train(np.vstack([g for g, _ in parts]), np.concatenate([s for _, s in parts]), settings_of(beta, rate, 1), weights)
-    # The logit of the right answer, W[y] . g with rows +-u, averaged over both labels alike; each label's mean counts once.
-    before, after = (np.stack([start + u, -u]) for start, u in ((0 * weights, run.path[0]), (0 * weights, run.path[1])))
-    measured = []
-    for g, s in parts:
-        logit = [np.where(s > 0, g @ rows[0], g @ rows[1]) for rows in (before, after)]
-        gain = logit[1] - logit[0]
-        measured.append(gain[s > 0].mean() + gain[s < 0].mean())
+    before, after = weights + 2 * run.path  # W_B = W[y_+] - W[y_-], whose rows move by u and -u
+    measured = [(s * (g @ after) - s * (g @ before)).mean() for g, s in parts]
     np.testing.assert_allclose(theory.first_step_gains(differences, beta, rate), measured, rtol=1e-9, atol=1e-12)

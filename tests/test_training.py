@@ -142,7 +142,9 @@ def test_tied_weights_stay_tied_and_no_other_rows_move(fresh_smoke: LanguageMode
     assert moved == used
 
 
-def test_failure_in_the_middle_leaves_a_whole_model(fresh_smoke: LanguageModel, smoke: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failure_in_the_middle_leaves_a_whole_model(
+    fresh_smoke: LanguageModel, smoke: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -169,6 +171,12 @@ def test_record_starts_at_margin_zero_and_loss_log_two(fresh_smoke: LanguageMode
     assert record[record["split"] == "train"].groupby("step")["n"].sum().tolist() == [6, 6]
     assert set(record[record["split"] == "test"]["group"]) == set(data.persona_names()[:2])
     assert record["distance"].isna().all() and record[["logp_chosen", "logp_rejected"]].isna().all(axis=None)
+
+
+def test_pair_without_a_difference_counts_as_risk_and_as_ranked(fresh_smoke: LanguageModel) -> None:
+    tie = TokenPair((5, 6), (7,), (7,), "tie")
+    (row,) = fine_tune(fresh_smoke, [tie], Settings(learning_rate=1, steps=1, batch_size=1, beta=1)).to_dict("records")
+    assert (row["margin"], row["accuracy"], row["ranking_accuracy"]) == (0, 0, 1), "P(r <= 0) is the risk, pi(y_w) >= pi(y_l) is ranked"
 
 
 @pytest.mark.parametrize("make_pairs", [answers, responses])

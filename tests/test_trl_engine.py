@@ -44,10 +44,14 @@ def other_policy(lm: LanguageModel) -> LanguageModel:
     return moved
 
 
-def trl_loss(policy: PreTrainedModel, reference: PreTrainedModel, lm: LanguageModel, pairs: list[TokenPair], folder: str, **options: object) -> float:
+def trl_loss(
+    policy: PreTrainedModel, reference: PreTrainedModel, lm: LanguageModel, pairs: list[TokenPair], folder: str, **options: object
+) -> float:
     """The loss of one batch by TRL's own trainer."""
     rows = [{f"{part}_ids": list(getattr(pair, part)) for part in ("prompt", "chosen", "rejected")} for pair in pairs]
-    config = DPOConfig(output_dir=folder, bf16=False, use_cpu=True, report_to="none", max_length=None, gradient_checkpointing=False, **options)
+    config = DPOConfig(
+        output_dir=folder, bf16=False, use_cpu=True, report_to="none", max_length=None, gradient_checkpointing=False, **options
+    )
 
     class Plain(DPOTrainer):
         def _prepare_dataset(self, dataset: Dataset, *_: object) -> Dataset:

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given
+from hypothesis import settings as settings_of
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -123,6 +124,7 @@ def test_first_step_moves_along_the_signed_mean(seed: int, rate: float, beta: fl
 
 
 @given(st.integers(0, 10**6))
+@settings_of(max_examples=30)
 def test_turning_labels_and_features_together_changes_nothing(seed: int) -> None:
     g, s, rows = make_data(seed)
     weights = rows[0] - rows[1]

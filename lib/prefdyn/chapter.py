@@ -29,6 +29,12 @@ def show_table(table: pd.DataFrame, name: str, output: str, lab: Workbench, disp
     display(HTML(html + more))
 
 
+def show_provenance(lab: Workbench) -> None:
+    """Show what the page ran on, for its end."""
+    with pd.option_context("display.max_colwidth", None):
+        display(HTML(lab.provenance().table().to_html(border=0, header=False, classes="provenance")))
+
+
 def show_ledger(ledger: claims.Ledger, output: str, lab: Workbench) -> None:
     """Show the chapter's ledger of claims, and keep it where the run has an output folder."""
     provenance = lab.provenance()

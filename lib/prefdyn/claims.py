@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-import yaml
 
 from prefdyn.errors import PrefdynError
 from prefdyn.files import atomic_file
 from prefdyn.intervals import Estimate
-from prefdyn.project import find_root
+from prefdyn.project import find_root, read_sections
 from prefdyn.provenance import Provenance
 
 Verdict = Literal["supported", "not supported", "inconclusive"]
@@ -71,11 +70,13 @@ def load_claims(path: Path | None = None) -> dict[str, Claim]:
     """
     path = path or find_root() / "book" / "claims.yml"
     claims = {}
-    for id_, entry in yaml.safe_load(path.read_text(encoding="utf-8")).items():
+    for id_, entry in read_sections(path).items():
         try:
             statistics = {name: _criterion(words) for name, words in entry["statistics"].items()}
+            if not statistics:
+                raise ValueError("it has no statistics")
             claims[id_] = Claim(id_, entry["chapter"], entry["sentence"], entry["paper"], str(entry["place"]), statistics)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise PrefdynError(f"{path}: the claim {id_} is malformed ({error!r})") from error
     return claims
 
@@ -149,7 +150,10 @@ def collect(folder: Path) -> list[dict[str, Any]]:
     """The entries of every claims.json under a folder, by claim id."""
     entries: list[dict[str, Any]] = []
     for path in sorted(folder.glob("**/claims.json")):
-        entries.extend(json.loads(path.read_text(encoding="utf-8")))
+        try:
+            entries.extend(json.loads(path.read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise PrefdynError(f"{path}: the ledger is damaged ({error}): delete it and run its chapter again") from error
     return sorted(entries, key=lambda entry: entry["id"])
 
 
@@ -175,7 +179,7 @@ def table(entries: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 
 def _number(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
+    return float(value) if math.isfinite(value) else None
 
 
 def _text(value: float | None) -> str:

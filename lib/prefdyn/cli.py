@@ -71,7 +71,7 @@ def _run(options: argparse.Namespace) -> None:
     from prefdyn.project import find_root
 
     chosen = {name: value for name in ("data", "model") if (value := getattr(options, name)) is not None}
-    given: dict[str, Any] = {name: yaml.safe_load(value) for name, value in options.parameters}
+    given = {name: _value(name, text) for name, text in options.parameters}
     for run in runs.prepare(find_root(), options.chapters, options.profile, chosen, given, options.output):
         if options.dry_run:
             print(runs.describe(run))
@@ -79,6 +79,14 @@ def _run(options: argparse.Namespace) -> None:
             print(f"prefdyn: {run.chapter} is in {run.folder}")
         else:
             print(f"prefdyn: {run.chapter} is up to date in {run.folder}")
+
+
+def _value(name: str, text: str) -> Any:
+    """A parameter's value as YAML reads it."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise PrefdynError(f"the parameter {name} is given as {text!r}, not a value: quote text, and write a list as [1, 2]") from error
 
 
 def _build(options: argparse.Namespace) -> None:

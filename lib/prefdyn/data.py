@@ -7,6 +7,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -114,6 +115,16 @@ def read_jsonl(path: Path, fields: Mapping[str, type]) -> Iterator[tuple[int, di
         raise PrefdynError(f"{path}: the file is empty")
 
 
+@contextmanager
+def _from_hub(repository: str) -> Iterator[None]:
+    """One sentence for whatever the hub's clients raise: each has errors of its own, and its HTTP library's besides."""
+    try:
+        yield
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise PrefdynError(f"{repository} cannot be fetched from the hub ({reason}): check the network, or give --data a folder") from error
+
+
 def _folder(source: Source, inside: Path) -> Path:
     root = SAMPLE if source == "sample" else Path(source).expanduser()
     folder = root / inside
@@ -149,7 +160,8 @@ def persona_names(source: Source = "sample") -> list[str]:
     if source == "hub":
         from huggingface_hub import list_repo_files
 
-        files = [Path(name) for name in list_repo_files(PERSONAS_ON_HUB, repo_type="dataset")]
+        with _from_hub(PERSONAS_ON_HUB):
+            files = [Path(name) for name in list_repo_files(PERSONAS_ON_HUB, repo_type="dataset")]
         return sorted(name.stem for name in files if name.parts[0] == "persona" and name.suffix == ".jsonl")
     folder = _folder(source, PERSONA_FOLDER)
     names = sorted(path.stem for path in folder.glob("*.jsonl"))
@@ -173,7 +185,8 @@ def load_persona(name: str, source: Source = "sample") -> Persona:
     if source == "hub":
         from datasets import load_dataset
 
-        rows = load_dataset(PERSONAS_ON_HUB, data_files=f"persona/{name}.jsonl", split="train")
+        with _from_hub(PERSONAS_ON_HUB):
+            rows = load_dataset(PERSONAS_ON_HUB, data_files=f"persona/{name}.jsonl", split="train")
         return _persona(name, enumerate(rows, start=1), f"{PERSONAS_ON_HUB}/persona/{name}.jsonl")
     path = _folder(source, PERSONA_FOLDER) / f"{name}.jsonl"
     return _persona(name, read_jsonl(path, _PERSONA_FIELDS), str(path))
@@ -201,7 +214,8 @@ def load_pairs(source: Source = "sample", split: str = "test") -> list[Pair]:
     if source == "hub":
         from datasets import load_dataset
 
-        rows: Iterable[tuple[int, Mapping[str, Any]]] = enumerate(load_dataset(PAIRS_ON_HUB, split=split), start=1)
+        with _from_hub(PAIRS_ON_HUB):
+            rows: Iterable[tuple[int, Mapping[str, Any]]] = enumerate(load_dataset(PAIRS_ON_HUB, split=split), start=1)
         return list(_pairs(rows, f"{PAIRS_ON_HUB}, {split}"))
     folder = _folder(source, PAIRS_FOLDER)
     paths = sorted(folder.glob(f"*/{split}.jsonl*"))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from prefdyn.models import LanguageModel
 from prefdyn.packing import last_hidden_states, pack_sequences
@@ -27,6 +29,18 @@ def by_length(lengths: Sequence[int], tokens: int) -> Iterator[NDArray[np.intege
         start = stop
 
 
+@contextmanager
+def without_dropout(model: nn.Module) -> Iterator[None]:
+    """Measurements are of the whole model, and draw no random numbers that the next step would have had."""
+    dropping = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in dropping:
+            module.training = True
+
+
 @torch.no_grad()
 def hidden_states(lm: LanguageModel, prompts: Sequence[str], tokens_per_forward: int = TOKENS_PER_FORWARD) -> NDArray[np.float32]:
     """Hidden states g(x) in float32, shape (n, d): what the unembedding multiplies at the last token of each prompt (LD Section 4.1).
@@ -37,6 +51,6 @@ def hidden_states(lm: LanguageModel, prompts: Sequence[str], tokens_per_forward:
     out = torch.empty(len(ids), lm.unembedding.shape[1])
     for part in by_length([len(sequence) for sequence in ids], tokens_per_forward):
         trees = pack_sequences([ids[i] for i in part], lm.device)
-        with lm.autocast("float32"):
+        with lm.autocast("float32"), without_dropout(lm.model):
             out[torch.from_numpy(part)] = last_hidden_states(lm.model, trees)[trees.last_of_branch()].float().cpu()
     return out.numpy()

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import jupytext
-import yaml
 
 from prefdyn.errors import PrefdynError
+from prefdyn.project import read_sections
 
 TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
 
@@ -88,34 +88,57 @@ def declared(notebook: Path) -> dict[str, Parameter]:
     if not cells:
         raise PrefdynError(f"{notebook}: no cell is tagged `parameters`")
     source = cells[0].source
+    try:
+        nodes = ast.parse(source).body
+    except SyntaxError as error:
+        raise PrefdynError(f"{notebook}: the parameters cell is not Python ({error})") from error
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     comments = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
     out = {}
-    for node in ast.parse(source).body:
-        if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None):
-            raise PrefdynError(f"{notebook}: the parameters cell holds a line that is not `name: type = value  # help`")
-        comment = comments.get(node.lineno, "")
-        allowed, help_ = "", comment
-        if comment.startswith(("in ", "one of ")):
-            allowed, _, help_ = comment.partition(":")
-            allowed = allowed.removeprefix("in ")
-        parameter = Parameter(node.target.id, ast.unparse(node.annotation), ast.literal_eval(node.value), allowed, help_.strip())
+    for node in nodes:
+        parameter = _declaration(node, comments.get(node.lineno, ""))
+        if parameter is None:
+            types = ", ".join(TYPES)
+            raise PrefdynError(
+                f"{notebook}: the parameters cell holds `{ast.unparse(node)}`: write `name: type = value  # help`, "
+                f"the type one of {types} or a list[...] of one, the value written out"
+            )
         parameter.check(parameter.default)
         out[parameter.name] = parameter
     return out
+
+
+def _declaration(node: ast.stmt, comment: str) -> Parameter | None:
+    """The parameter that a line declares; None where it is of another form."""
+    if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None):
+        return None
+    kind = ast.unparse(node.annotation)
+    if (kind[5:-1] if kind.startswith("list[") else kind) not in TYPES:
+        return None
+    try:
+        value = ast.literal_eval(node.value)
+    except ValueError:
+        return None
+    allowed, help_ = "", comment
+    if comment.startswith(("in (", "in [", "one of ")):
+        allowed, _, help_ = comment.partition(":")
+    return Parameter(node.target.id, kind, value, allowed.removeprefix("in ").strip(), help_.strip())
 
 
 def load_profile(folder: Path, name: str, chapter: str) -> dict[str, Any]:
     """A profile's values for a chapter, from NAME.yml in the folder of profiles.
 
     Raises:
-        PrefdynError: no such profile.
+        PrefdynError: no such profile, or a malformed one.
     """
     path = folder / f"{name}.yml"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in folder.glob("*.yml")))
         raise PrefdynError(f"there is no profile {name!r}: choose one of {known}")
-    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get(chapter) or {}
+    values = read_sections(path).get(chapter) or {}
+    if not isinstance(values, dict):
+        raise PrefdynError(f"{path}: the section {chapter} is a {type(values).__name__}, it must hold lines `name: value`")
+    return values
 
 
 def resolve(parameters: Mapping[str, Parameter], *layers: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,7 +147,7 @@ def resolve(parameters: Mapping[str, Parameter], *layers: Mapping[str, Any]) -> 
     Raises:
         PrefdynError: an unknown name, a wrong type, a value out of range.
     """
-    values = {name: parameter.default for name, parameter in parameters.items()}
+    values = {name: parameter.check(parameter.default) for name, parameter in parameters.items()}
     for layer in layers:
         for name, value in layer.items():
             if name not in parameters:

@@ -22,6 +22,8 @@ CHARACTERS_PER_TOKEN = 4.2
 EFFICIENCY = 0.6
 """Share of the speed of a plain matrix product that a whole step reaches."""
 TOKENS_PER_FORWARD = 4096
+FIXED_BYTES = 0.5e9
+"""What a process holds whatever the model."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Work:
         copies = {"forward": 1, "train": 5, "adapt": 1}[self.kind]
         tokens = min(self.batch_tokens, TOKENS_PER_FORWARD)
         kept_layers = 1 if self.kind == "forward" else size.layers
-        return 4 * copies * size.parameters + 100 * tokens * size.width * kept_layers + 0.5e9
+        return 4 * copies * size.parameters + 100 * tokens * size.width * kept_layers + FIXED_BYTES
 
 
 def model_size(name: str) -> Size:
@@ -169,10 +171,11 @@ def check_memory(work: Sequence[Work], name: str, size: Size, device: torch.devi
     free = free_memory(device)
     needed, heaviest = max(((item.memory(size), item) for item in work), key=lambda pair: pair[0])
     if needed > free:
-        fits = max(0.0, size.parameters * (free / needed))
+        fits = size.parameters * max(0.0, free - FIXED_BYTES) / (needed - FIXED_BYTES)
+        hint = f"a model of up to about {fits / 1e6:.0f}M parameters would fit, or a larger device" if fits >= 1e6 else "free some memory"
         raise PrefdynError(
             f"{heaviest.name} with {name} ({size.parameters / 1e6:.0f}M parameters) needs {needed / 2**30:.1f} GiB and {device} has "
-            f"{free / 2**30:.1f} GiB free: a model of up to about {fits / 1e6:.0f}M parameters would fit, or a larger device"
+            f"{free / 2**30:.1f} GiB free: {hint}"
         )
 
 

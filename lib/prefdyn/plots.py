@@ -32,12 +32,12 @@ def use_style() -> None:
     sns.set_theme(style="ticks", context="notebook")
     mpl.rcParams.update(
         {
-            "figure.dpi": 110,
+            "figure.dpi": 120,
             "savefig.facecolor": "white",
             "figure.constrained_layout.use": True,
             "axes.spines.top": False,
             "axes.spines.right": False,
-            "axes.titlesize": 12,
+            "axes.titlesize": 11,
             "axes.titleweight": "bold",
             "axes.titlelocation": "left",
             "axes.grid": True,
@@ -50,7 +50,7 @@ def use_style() -> None:
     )
 
 
-def panels(rows: int = 1, columns: int = 1, height: float = 3.6, width: float = 9.6, **options: Any) -> tuple[Figure, np.ndarray]:
+def panels(rows: int = 1, columns: int = 1, height: float = 3.6, width: float = 8.0, **options: Any) -> tuple[Figure, np.ndarray]:
     """A figure of the page's width and its axes as an array of shape (rows * columns,)."""
     figure, axes = plt.subplots(rows, columns, figsize=(width, rows * height), squeeze=False, **options)
     return figure, axes.ravel()
@@ -112,17 +112,15 @@ def statement_maps(maps: Mapping[str, tuple[ArrayLike, Sequence[str], ArrayLike]
     drawing = _with_titles(figure, statements)
     plt.close(figure)
     return (
-        f'<figure class="statement-map" role="img" aria-label="{html.escape(label)}">{drawing}'
-        '<output class="statement-shown">Hover over a point, tap it or move to it with the tab key to read its statement.</output></figure>'
+        f'<figure class="statement-map" role="group" aria-label="{html.escape(label)}">{drawing}'
+        '<output class="statement-shown">Point at a statement, tap it, or move with tab and the arrow keys, to read it here.</output></figure>'
     )
 
 
 def _with_titles(figure: Figure, statements: Mapping[str, Sequence[str]]) -> str:
     """A figure as inline SVG, each point of the named groups carrying its statement as a title."""
     buffer = io.StringIO()
-    # Ids must not clash with another inline SVG's on the page.
-    with mpl.rc_context({"svg.hashsalt": uuid.uuid4().hex}):
-        figure.savefig(buffer, format="svg")
+    figure.savefig(buffer, format="svg")
     namespace = "http://www.w3.org/2000/svg"
     ET.register_namespace("", namespace)
     ET.register_namespace("xlink", "http://www.w3.org/1999/xlink")
@@ -135,8 +133,22 @@ def _with_titles(figure: Figure, statements: Mapping[str, Sequence[str]]) -> str
             use.set("tabindex", "0")
             use.set("class", "statement-point")
             ET.SubElement(use, f"{{{namespace}}}title").text = text
+    _make_unique(root)
     for name in ("width", "height"):
         root.attrib.pop(name, None)
     for metadata in root.findall(f"{{{namespace}}}metadata"):
         root.remove(metadata)
     return ET.tostring(root, encoding="unicode")
+
+
+def _make_unique(root: ET.Element) -> None:
+    """Give every id, and what refers to it, a beginning that no other inline SVG on the page has."""
+    own = f"map-{uuid.uuid4().hex[:12]}-"
+    for element in root.iter():
+        for name, value in element.attrib.items():
+            if name == "id":
+                element.set(name, own + value)
+            elif name.endswith("href") and value.startswith("#"):
+                element.set(name, f"#{own}{value[1:]}")
+            elif "url(#" in value:
+                element.set(name, value.replace("url(#", f"url(#{own}"))

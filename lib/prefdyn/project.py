@@ -1,8 +1,11 @@
-"""Where the book is: the folder that holds _config.yml and book/."""
+"""Where the book is: the folder that holds _config.yml and book/; and how its YAML files are read."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from prefdyn.errors import PrefdynError
 
@@ -23,3 +26,20 @@ def find_root(start: Path | None = None) -> Path:
 def chapters(root: Path) -> list[str]:
     """Names of the executable chapters in book/: the pages that are notebooks."""
     return sorted(path.stem for path in (root / "book").glob("*.md") if "kernelspec:" in path.read_text(encoding="utf-8")[:600])
+
+
+def read_sections(path: Path) -> dict[str, Any]:
+    """The named sections of a YAML file; an empty file has none.
+
+    Raises:
+        PrefdynError: no such file, not YAML, or no mapping of names.
+    """
+    try:
+        sections = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise PrefdynError(f"{path}: no such file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise PrefdynError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(sections or {}, dict):
+        raise PrefdynError(f"{path}: expected named sections (`NAME:` and what belongs to it), found a {type(sections).__name__}")
+    return sections or {}

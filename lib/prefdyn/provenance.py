@@ -53,7 +53,7 @@ class Provenance:
         """One row a field, for the end of a page."""
         rows = {name.replace("_", " "): value for name, value in asdict(self).items()}
         rows["seconds"] = f"{self.seconds:.0f}"
-        return pd.DataFrame({"value": [str(value) for value in rows.values()]}, index=pd.Index(rows, name="what this page ran on"))
+        return pd.DataFrame({"value": [str(value) for value in rows.values()]}, index=list(rows))
 
 
 def commit() -> str:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,18 +40,19 @@ class Run:
         return self.folder / f"{self.chapter}.ipynb"
 
     def key(self) -> str:
-        """Changes with anything that the results depend on: text, parameters, claims, library, data."""
+        """Changes with anything that the results depend on: text, parameters, claims, library, data, a local model's files."""
         library = sorted((Path(__file__).parent).glob("**/*.py"))
         parts = [sha256(path) for path in (self.source, self.root / "book" / "claims.yml", *library)]
         settings = {name: value for name, value in self.values.items() if name != "output"}
-        content = [code_version(), *parts, json.dumps(settings, sort_keys=True), _data_state(self.values["data"])]
+        states = [_data_state(self.values["data"]), _model_state(self.values["model"])]
+        content = [code_version(), *parts, json.dumps(settings, sort_keys=True), *states]
         return hashlib.sha256("".join(content).encode()).hexdigest()
 
     def is_done(self) -> bool:
-        """Whether the executed copy is of the very same chapter, parameters, library and data."""
+        """Whether the executed copy is of the very same chapter, parameters, library, data and model."""
         try:
             return nbformat.read(self.notebook, as_version=4).metadata.get("prefdyn", {}).get("key") == self.key()
-        except (OSError, ValueError, nbformat.reader.NotJSONError):
+        except (OSError, ValueError, AttributeError, nbformat.ValidationError):
             return False
 
     def work(self) -> list[plan.Work]:
@@ -61,8 +62,19 @@ class Run:
 def _data_state(source: str) -> str:
     if source == "hub":
         return source
-    folder = data.SAMPLE if source == "sample" else Path(source)
-    return json.dumps(sorted((str(path), path.stat().st_size, path.stat().st_mtime) for path in folder.glob("**/*.jsonl*")))
+    return _state((data.SAMPLE if source == "sample" else Path(source)).glob("**/*.jsonl*"))
+
+
+def _model_state(name: str) -> str:
+    """Of a local model's files; one of `KNOWN` cannot change, and what the hub holds is not asked for."""
+    path = Path(name)
+    if not path.is_absolute():
+        return name
+    return _state([path] if path.is_file() else path.glob("*"))
+
+
+def _state(files: Iterable[Path]) -> str:
+    return json.dumps(sorted((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files))
 
 
 def prepare(
@@ -93,6 +105,9 @@ def prepare(
         values = parameters.resolve(declared, layer, chosen, given, {"profile": profile})
         if values["data"] not in ("sample", "hub"):
             values["data"] = str(Path(values["data"]).expanduser().resolve())
+        local = Path(values["model"]).expanduser()
+        if models.resolve(values["model"]) not in models.KNOWN and local.exists():
+            values["model"] = str(local.resolve())
         data.persona_names(values["data"])
         folder = (output or root / "_build" / "runs") / name
         values["output"] = str(folder.resolve())
@@ -143,11 +158,13 @@ def execute(run: Run, progress: bool = True) -> bool:
     made.metadata["prefdyn"] = {"key": key}
     with atomic_file(run.notebook) as path:
         nbformat.write(made, path)
+        path.chmod(0o644)
     return True
 
 
 def _papermill(run: Run, folder: Path, progress: bool) -> nbformat.NotebookNode:
     import papermill
+    from nbclient.exceptions import DeadKernelError
 
     notebook = jupytext.read(run.source)
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -162,6 +179,8 @@ def _papermill(run: Run, folder: Path, progress: bool) -> nbformat.NotebookNode:
     except papermill.PapermillExecutionError as error:
         reason = f"{error.evalue}" if error.ename == "PrefdynError" else f"{error.ename}: {error.evalue}"
         raise PrefdynError(f"the chapter {run.chapter} stopped in its cell {error.exec_count}: {reason}") from error
+    except DeadKernelError as error:
+        raise PrefdynError(f"the chapter {run.chapter} stopped because its kernel died, most often for lack of memory") from error
     for cell in made.cells:
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.metadata["tags"].append("hide-input")

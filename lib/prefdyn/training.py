@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 
 from prefdyn import losses
 from prefdyn.errors import PrefdynError
-from prefdyn.features import by_length
+from prefdyn.features import by_length, without_dropout
 from prefdyn.likelihood import LogProbs, TokenPair, log_probs
 from prefdyn.models import LanguageModel
 
@@ -91,7 +91,7 @@ def reference_log_probs(lm: LanguageModel, pairs: Sequence[TokenPair], tokens_pe
     """Log-probabilities of the pairs under the model as it is, in the order given: what the reference contributes to a margin."""
     out = torch.empty(3, len(pairs), device=lm.device)
     for part in by_length([pair.length for pair in pairs], tokens_per_forward):
-        with lm.autocast(), _without_dropout(lm.model):
+        with lm.autocast(), without_dropout(lm.model):
             out[:, torch.from_numpy(part).to(lm.device)] = torch.stack(log_probs(lm.model, [pairs[i] for i in part]))
     return LogProbs(*out)
 
@@ -203,18 +203,6 @@ def _optimizer(weights: list[nn.Parameter], settings: Settings) -> torch.optim.O
 def _distance(weights: Sequence[Tensor], start: Sequence[Tensor]) -> Tensor:
     with torch.no_grad():
         return torch.stack([(now - then).float().square().sum() for now, then in zip(weights, start, strict=True)]).sum().sqrt()
-
-
-@contextmanager
-def _without_dropout(model: nn.Module) -> Iterator[None]:
-    """Measurements are of the whole model, and draw no random numbers that the next step would have had."""
-    dropping = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in dropping:
-            module.training = True
 
 
 @contextmanager

@@ -56,30 +56,31 @@ def train(
 
     g, s = put(features), put(labels)
     initial = put(weights)
-    names = np.full(len(s), "all") if groups is None else np.asarray(groups)
-    parts = [("train", name, g[mask], s[mask]) for name in np.unique(names) for mask in [torch.from_numpy(names == name).to(g.device)]]
-    if test is not None:
-        parts.append(("test", "all", put(test[0]), put(test[1])))
     whole = settings.batch_size >= len(s)
     order = None if whole else [torch.from_numpy(batch).to(g.device) for batch in batch_order(len(s), settings)]
-
-    u = torch.zeros_like(g[0])
-    path, rows = [u], []
-    for step in range(settings.steps + 1):
-        boundary = initial + 2 * u
-        for split, name, x, y in parts:
-            r = 2 * settings.beta * y * (x @ u)
-            right = y * (x @ boundary) >= 0
-            means = torch.stack([loss.value(r).mean(), r.mean(), (r > 0).double().mean(), right.double().mean(), u.norm() * 2**0.5])
-            rows.append((step, split, name, len(y), means))
-        if step == settings.steps:
-            break
+    path = torch.zeros(settings.steps + 1, g.shape[1], dtype=g.dtype, device=g.device)
+    for step in range(settings.steps):
         x, y = (g, s) if order is None else (g[order[step]], s[order[step]])
-        slope = -loss.derivative(2 * settings.beta * y * (x @ u))
-        u = u + settings.learning_rate * settings.beta * ((y * slope) @ x) / len(y)
-        path.append(u)
+        slope = -loss.derivative(2 * settings.beta * y * (x @ path[step]))
+        path[step + 1] = path[step] + settings.learning_rate * settings.beta * ((y * slope) @ x) / len(y)
 
-    record = pd.DataFrame([row[:4] for row in rows], columns=RECORD[:4])
-    record[["loss", "margin", "accuracy", "ranking_accuracy", "distance"]] = torch.stack([row[4] for row in rows]).cpu().numpy()
-    record[["logp_chosen", "logp_rejected"]] = np.nan
-    return UnembeddingRun(record[RECORD], torch.stack(path).cpu().numpy())
+    names = np.full(len(s), "all") if groups is None else np.asarray(groups)
+    parts = [("train", str(name), g[mask], s[mask]) for name in np.unique(names) for mask in [torch.from_numpy(names == name).to(g.device)]]
+    if test is not None:
+        parts.append(("test", "all", put(test[0]), put(test[1])))
+    record = pd.concat([_measure(split, name, x, y, path, initial, loss, settings.beta) for split, name, x, y in parts])
+    return UnembeddingRun(record.sort_values(RECORD[:3], ignore_index=True)[RECORD], path.cpu().numpy())
+
+
+def _measure(
+    split: str, name: str, x: torch.Tensor, y: torch.Tensor, path: torch.Tensor, initial: torch.Tensor, loss: losses.Loss, beta: float
+) -> pd.DataFrame:
+    """The record of one group along the whole path."""
+    means = []
+    for u in path.split(1024):
+        r = 2 * beta * y * (u @ x.T)  # (steps, n)
+        right = y * ((initial + 2 * u) @ x.T) >= 0
+        columns = [loss.value(r).mean(1), r.mean(1), (r > 0).double().mean(1), right.double().mean(1), u.norm(dim=1) * 2**0.5]
+        means.append(torch.stack(columns, dim=1))
+    record = pd.DataFrame(torch.cat(means).cpu().numpy(), columns=["loss", "margin", "accuracy", "ranking_accuracy", "distance"])
+    return record.assign(step=range(len(path)), split=split, group=name, n=len(y), logp_chosen=np.nan, logp_rejected=np.nan)

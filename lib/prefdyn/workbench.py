@@ -87,6 +87,7 @@ class Workbench:
         self.profile = profile
         self.started = time.time()
         self._used: list[Persona | Pair] = []
+        self._features: dict[str, NDArray[np.float32]] = {}
 
     @cached_property
     def lm(self) -> LanguageModel:
@@ -122,9 +123,12 @@ class Workbench:
 
     def features(self, persona: Persona) -> NDArray[np.float32]:
         """g of every statement's question, shape (n, d), float32."""
-        key = {"data": data.fingerprint([persona])}
-        return self._kept("features", key, lambda: features.hidden_states(self.lm, persona.questions))
+        key = data.fingerprint([persona])
+        if key not in self._features:
+            self._features[key] = self._kept("features", {"data": key}, lambda: features.hidden_states(self.lm, persona.questions))
+        return self._features[key]
 
+    @cached_property
     def answer_difference(self) -> NDArray[np.float32]:
         """W_B(0) = W[y_+] - W[y_-], shape (d,), before any training."""
 
@@ -144,7 +148,7 @@ class Workbench:
         g, s = [np.concatenate(arrays) for arrays in zip(*[(f[i], p.labels[i]) for f, p, i, _ in parts], strict=True)]
         test = tuple(np.concatenate(arrays) for arrays in zip(*[(f[i], p.labels[i]) for f, p, _, i in parts], strict=True))
         groups = np.concatenate([np.full(len(train), p.name) for _, p, train, _ in parts])
-        return unembedding.train(g, s, settings, self.answer_difference(), groups, (test[0], test[1]))
+        return unembedding.train(g, s, settings, self.answer_difference, groups, (test[0], test[1]))
 
     def map_2d(self, points: NDArray[np.float32], layout: str = "umap", neighbours: int = 15) -> NDArray[np.float32]:
         """Points in the plane, shape (n, 2), by UMAP (McInnes et al. 2018) or by the first two principal components."""
@@ -163,7 +167,7 @@ class Workbench:
         """Run phases one after another from the model as it was loaded, which has its weights back afterwards."""
         key = {
             "precision": self.precision,
-            "adapter": adapter and asdict(adapter),
+            "adapter": adapter and {**asdict(adapter), "seed": self.seed},
             "phases": [
                 {
                     "train": data.fingerprint(phase.train),

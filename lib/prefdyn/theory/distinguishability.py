@@ -118,7 +118,8 @@ def priority_gaps(mean_differences: ArrayLike) -> NDArray[np.float64]:
 def first_step_gains(mean_differences: ArrayLike, beta: float, learning_rate: float) -> NDArray[np.float64]:
     """Average logit gain of each behaviour in the first joint step: (eta beta / 4) b.b_i, exactly, shape (behaviours,).
 
-    The gain of a statement is the rise of its signed logit, s (W_B(1) - W_B(0)).g / 2 over both labels alike.
+    The gain of a statement is the rise of its signed logit, s (W_B(1) - W_B(0)).g; the mean is over equally many of each label, and all
+    behaviours have as many.
     """
     b_i = np.asarray(mean_differences, dtype=np.float64)
     return learning_rate * beta / 4 * (b_i @ b_i.mean(axis=0))
