@@ -13,6 +13,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from prefdyn import data, models
 from prefdyn.errors import PrefdynError
+from prefdyn.features import hidden_states
 from prefdyn.likelihood import TokenPair, tokenize_persona
 from prefdyn.lora import adapted
 from prefdyn.models import LanguageModel
@@ -126,6 +127,8 @@ def test_measurements_are_taken_without_dropout(fresh_smoke: LanguageModel) -> N
         fine_tune(lm, pairs, SETTINGS)
         first, second = (reference_log_probs(lm, pairs).log_ratio for _ in range(2))
         assert torch.equal(first, second)
+        features = [hidden_states(lm, ["is the rain wet?", "no"]) for _ in range(2)]
+        np.testing.assert_array_equal(*features)
         assert any(module.training for module in lm.model.modules()), "and dropout is on again for training"
 
 

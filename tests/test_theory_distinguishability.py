@@ -53,6 +53,16 @@ def test_bound_by_hand() -> None:
     np.testing.assert_allclose(theory.weight_change_bound([0, 1, 10], m, beta=0.1, learning_rate=0.5), [0, 1.5, 15])
 
 
+def test_movement_by_hand() -> None:
+    m = moments([[3.0, 0], [3, 0], [0, 4], [0, 4]], [1, 1, -1, -1])  # delta = 5
+    straight = theory.movement([[0.0, 0], [1, 0], [2, 0], [3, 0]], m, beta=0.1, learning_rate=0.5)
+    assert (straight.rate, straight.r_squared) == pytest.approx((np.sqrt(2), 1))
+    assert straight.violations == 0 and straight.slack == pytest.approx(4.5 / np.sqrt(18))
+    # Lengths 0, 1, 1 over sqrt(1/2): the line through the origin is 0, 3/5, 6/5; squares of what is left 4/25 + 1/25, of the whole 2/3.
+    bent = theory.movement(np.array([[0.0, 0], [0, 1], [-1, 0]]) / np.sqrt(2), m, beta=0.01, learning_rate=3.0)
+    assert (bent.rate, bent.r_squared, bent.violations) == pytest.approx((0.5, 1 - 0.2 / (2 / 3), 1))
+
+
 @given(SEEDS, st.floats(0.001, 1), st.floats(0.001, 1))
 @settings(max_examples=30)
 def test_conditions_are_the_smallest_constants_that_the_features_meet(seed: int, beta: float, rate: float) -> None:

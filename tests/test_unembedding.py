@@ -98,6 +98,14 @@ def test_record_measures_margin_accuracy_and_ranking() -> None:
     assert run.record["loss"][0] == pytest.approx(math.log(2))
 
 
+def test_record_of_a_long_run_follows_its_path_to_the_end() -> None:
+    g, s, rows = make_data(8)
+    run = train(g, s, settings(steps=2050, learning_rate=0.01), rows[0] - rows[1])
+    assert run.record["step"].tolist() == list(range(2051))
+    np.testing.assert_allclose(run.record["distance"], np.sqrt(2) * np.linalg.norm(run.path, axis=1), atol=1e-12)
+    np.testing.assert_allclose(run.record["margin"], (2 * 0.4 * run.path @ (s[:, None] * g).T).mean(axis=1), atol=1e-12)
+
+
 def test_groups_are_trained_together_and_recorded_apart() -> None:
     g, s, rows = make_data(5)
     groups = np.array(["one", "two", "three"])[np.arange(len(s)) % 3]

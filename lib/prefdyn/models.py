@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,12 +76,14 @@ KNOWN: dict[str, KnownModel] = {
         ),
         "Gemma is provided under and subject to the Gemma Terms of Use at https://ai.google.dev/gemma/terms.",
     ),
-    "smoke": KnownModel("Tiny random Llama, for tests of the plumbing", 26_976, 18_528, 32, 2, 0.0, "none needed", None),
+    "smoke": KnownModel("Tiny random Llama, for tests of the plumbing", 27_072, 18_592, 32, 2, 0.0, "none needed", None),
 }
 """Models known by name; "default" stands for the first."""
 
 DEFAULT = "smollm2-135m"
 SMOKE_FINGERPRINT = "smoke-1"
+CHECKSUMS = "SHA256SUMS"
+"""Beside a converted model: a checksum for each of its files."""
 
 
 @dataclass(frozen=True)
@@ -208,7 +209,7 @@ def fingerprint(name: str) -> str:
 def is_cached(name: str) -> bool:
     """Whether a model of `KNOWN` is ready to load without a download."""
     known = KNOWN[name]
-    return known.wheel is None or (_conversion_folder(name, known.wheel.sha256) / "prefdyn.json").is_file()
+    return known.wheel is None or (_conversion_folder(name, known.wheel.sha256) / CHECKSUMS).is_file()
 
 
 def answer_tokens(tokenizer: PreTrainedTokenizerFast) -> tuple[int, int]:
@@ -221,8 +222,6 @@ def answer_tokens(tokenizer: PreTrainedTokenizerFast) -> tuple[int, int]:
     before = tokenizer(prompt)["input_ids"]
     for answers in ((" Yes", " No"), ("Yes", "No")):
         after = [tokenizer(prompt + answer)["input_ids"] for answer in answers]
-        if tokenizer.eos_token_id is not None:
-            after = [ids[:-1] if ids[-1] == tokenizer.eos_token_id and before[-1] != ids[-1] else ids for ids in after]
         if all(len(ids) == len(before) + 1 and ids[:-1] == before for ids in after):
             return after[0][-1], after[1][-1]
     pieces = [tokenizer.tokenize(answer) for answer in (" Yes", " No")]
@@ -238,7 +237,9 @@ def answer_tokens(tokenizer: PreTrainedTokenizerFast) -> tuple[int, int]:
 def _from_pretrained(source: str, **options: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(source, **options)
-        model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, attn_implementation=ATTENTION, **options)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            source, dtype=torch.float32, attn_implementation=ATTENTION, output_loading_info=True, **options
+        )
     except KeyError as error:
         if error.args != (ATTENTION,):
             raise
@@ -251,6 +252,9 @@ def _from_pretrained(source: str, **options: Any) -> tuple[PreTrainedModel, PreT
         raise PrefdynError(
             f"the model {given!r} cannot be loaded ({first}): give a name of `prefdyn models`, a folder or a hub id"
         ) from error
+    model, report = loaded
+    if report["missing_keys"]:
+        raise PrefdynError(f"the model {source!r} lacks weights that its configuration asks for, such as {min(report['missing_keys'])}")
     return model, tokenizer
 
 
@@ -261,12 +265,11 @@ def _conversion_folder(name: str, digest: str) -> Path:
 def _converted(name: str, fetch: Any, digest: str) -> Path:
     """A GGUF's model as float32 safetensors in the cache: reading those takes a second, the GGUF half a minute."""
     folder = _conversion_folder(name, digest)
-    note = folder / "prefdyn.json"
+    note = folder / CHECKSUMS
     if note.is_file():
-        weights = folder / "model.safetensors"
-        if weights.is_file() and sha256(weights) == json.loads(note.read_text())["sha256"]:
+        if note.read_text(encoding="utf-8") == _checksums(folder):
             return folder
-        print(f"prefdyn: the cached weights {weights} are damaged; making them again", flush=True)
+        print(f"prefdyn: the cached weights in {folder} are damaged; making them again", flush=True)
     gguf = fetch()
     check_space(folder.parent, 8 * gguf.stat().st_size)
     model, tokenizer = _from_pretrained(str(gguf.parent), gguf_file=gguf.name)
@@ -278,8 +281,13 @@ def _converted(name: str, fetch: Any, digest: str) -> Path:
     with atomic_folder(folder) as made:
         plain.save_pretrained(made, max_shard_size="100GB")
         tokenizer.save_pretrained(made)
-        (made / note.name).write_text(json.dumps({"gguf_sha256": digest, "sha256": sha256(made / "model.safetensors")}))
+        (made / CHECKSUMS).write_text(_checksums(made), encoding="utf-8")
     return folder
+
+
+def _checksums(folder: Path) -> str:
+    """A line for each file of a folder but its own list of checksums."""
+    return "".join(f"{sha256(path)}  {path.name}\n" for path in sorted(folder.iterdir()) if path.name != CHECKSUMS)
 
 
 def _smoke() -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:

@@ -218,6 +218,9 @@ def _tree_attention(
     prompt_mask, branch_mask = masks[sliding_window]
     repeats = query.shape[1] // key.shape[1]
     rows = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]  # (T, heads, D)
+    kind = query.device.type
+    if kind == "cpu":
+        rows = [row.float() for row in rows]  # its attention is slower in bfloat16 than in float32, backward most of all
 
     def blocks(slots: Tensor) -> list[Tensor]:
         return [row[slots].transpose(1, 2) for row in rows]  # (blocks, heads, length, D)
@@ -225,7 +228,8 @@ def _tree_attention(
     def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         if repeats > 1:
             k, v = k.repeat_interleave(repeats, dim=1), v.repeat_interleave(repeats, dim=1)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=scaling, dropout_p=dropout)
+        with torch.autocast(kind, enabled=kind != "cpu" and torch.is_autocast_enabled(kind)):
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=scaling, dropout_p=dropout)
         return out.transpose(1, 2).flatten(0, 1)  # (blocks * length, H, D)
 
     branch_q, branch_k, branch_v = blocks(trees.branch_slots)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.metadata
 import platform
 import subprocess
@@ -82,6 +83,9 @@ def describe_device(device: torch.device) -> str:
 def save_table(table: pd.DataFrame, path: Path, provenance: Provenance) -> None:
     """Write a table as CSV, its provenance in comment lines above it (read it with `pandas.read_csv(path, comment="#")`)."""
     header = "".join(f"# {name}: {value}\n" for name, value in asdict(provenance).items())
+    rows = table.to_csv(index=False, float_format="%.6g")
+    if "#" in rows:  # inside quotes it begins no comment
+        rows = table.to_csv(index=False, float_format="%.6g", quoting=csv.QUOTE_ALL)
     with atomic_file(path) as made:
-        made.write_text(header + table.to_csv(index=False, float_format="%.6g"), encoding="utf-8")
+        made.write_text(header + rows, encoding="utf-8")
         made.chmod(0o644)

@@ -114,6 +114,8 @@ def fine_tune(
     Returns:
         The record; its columns are `RECORD`. The split "train" is measured on each step's own batch.
     """
+    if not train:
+        raise PrefdynError("there is nothing to train on: the list of preferences is empty")
     splits = {name: list(pairs) for name, pairs in (evaluate or {}).items()}
     adapters = [weight for name, weight in lm.model.named_parameters() if "lora_" in name]
     everything = [pair for pairs in (train, *splits.values()) for pair in pairs]
@@ -135,7 +137,7 @@ def _run(
     trainable: list[nn.Parameter],
 ) -> pd.DataFrame:
     loss = losses.get(settings.loss, settings.smoothing)
-    references = {name: reference_log_probs(lm, pairs, settings.tokens_per_forward) for name, pairs in (("train", train), *splits.items())}
+    references = _references(lm, {"train": train, **splits}, settings.tokens_per_forward)
     start = [weight.detach().clone() for weight in trainable] if settings.track_distance else None
     optimizer = _optimizer(trainable, settings)
     recorder = _Recorder(loss)
@@ -147,7 +149,7 @@ def _run(
             recorder.distance[step] = _distance(trainable, start)
         for name, pairs in splits.items():
             now = reference_log_probs(lm, pairs, settings.tokens_per_forward)
-            margins = losses.reward_margin(now.log_ratio, references[name].log_ratio, settings.beta)
+            margins = losses.reward_margin(now.log_ratio, references[name], settings.beta)
             recorder.add(step, name, pairs, margins, now)
 
     for step, batch in enumerate(batch_order(len(train), settings)):
@@ -157,7 +159,7 @@ def _run(
             pairs = [train[i] for i in chosen]
             with lm.autocast():
                 now = log_probs(lm.model, pairs)
-            reference = references["train"].log_ratio[torch.from_numpy(chosen).to(lm.device)]
+            reference = references["train"][torch.from_numpy(chosen).to(lm.device)]
             margins = losses.reward_margin(now.log_ratio, reference, settings.beta)
             (loss.value(margins).sum() / len(batch)).backward()
             recorder.add(step, "train", pairs, margins, now)
@@ -165,6 +167,13 @@ def _run(
         optimizer.zero_grad(set_to_none=True)
     measure(settings.steps)
     return recorder.frame()
+
+
+def _references(lm: LanguageModel, splits: Mapping[str, Sequence[TokenPair]], tokens_per_forward: int) -> dict[str, Tensor]:
+    """Reference log-ratios by split; a preference that several splits hold is run once."""
+    rows = {pair: row for row, pair in enumerate(dict.fromkeys(pair for pairs in splits.values() for pair in pairs))}
+    ratios = reference_log_probs(lm, list(rows), tokens_per_forward).log_ratio
+    return {name: ratios[torch.tensor([rows[pair] for pair in pairs], device=ratios.device)] for name, pairs in splits.items()}
 
 
 class _Recorder:

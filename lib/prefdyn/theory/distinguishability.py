@@ -45,6 +45,34 @@ def weight_change_bound(steps: ArrayLike, moments: Moments, beta: float, learnin
     return 6 * beta * learning_rate * np.asarray(steps) * moments.distinguishability
 
 
+@dataclass(frozen=True)
+class Movement:
+    """How the weights moved in a run, beside what Theorem 4.1 says of it.
+
+    Attributes:
+        rate: ||W_T - W_0|| / T.
+        r_squared: of a straight line through the origin, fitted to ||W_t - W_0|| over t.
+        violations: steps at which the bound is exceeded.
+        slack: bound over actual movement at the end.
+    """
+
+    rate: float
+    r_squared: float
+    violations: int
+    slack: float
+
+
+def movement(path: ArrayLike, moments: Moments, beta: float, learning_rate: float) -> Movement:
+    """The movement along u(t), shape (steps + 1, d), beside the bound of Theorem 4.1."""
+    distance = np.sqrt(2) * np.linalg.norm(np.asarray(path, dtype=np.float64), axis=1)
+    steps = np.arange(len(distance))
+    line = steps * (distance @ steps) / (steps @ steps)
+    r_squared = 1 - ((distance - line) ** 2).sum() / ((distance - distance.mean()) ** 2).sum()
+    bound = weight_change_bound(steps, moments, beta, learning_rate)
+    above = int((distance > bound * (1 + 1e-9)).sum())
+    return Movement(float(distance[-1] / steps[-1]), float(r_squared), above, float(bound[-1] / distance[-1]))
+
+
 def first_step(moments: Moments, beta: float, learning_rate: float) -> NDArray[np.float64]:
     """u(1) of full-batch descent on DPO, shape (d,): exactly (eta beta / 4)(mean_+ - mean_-) for equally many of each label.
 
