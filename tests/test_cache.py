@@ -13,6 +13,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+
 from prefdyn import cache as cache_module
 from prefdyn.cache import MEASURING_CODE, cached, code_version
 from prefdyn.errors import PrefdynError

@@ -270,5 +270,3 @@ def test_malformed_profile_is_one_sentence_with_its_file(tmp_path: Path, content
     with pytest.raises(PrefdynError) as error:
         load_profile(tmp_path, "mine", "chapter")
     check_message(error, "mine.yml")
-
-

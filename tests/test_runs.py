@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import nbformat
 import papermill
 import pytest
@@ -146,6 +147,14 @@ def test_data_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_data_folder_without_personas_is_named(tmp_path: Path) -> None:
     (tmp_path / "anthropic-evals" / "persona").mkdir(parents=True)
     check_refused("no persona there", chosen={"data": str(tmp_path)})
+
+
+def test_hub_that_cannot_be_reached_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise ConnectionError("[Errno -2] Name or service not known\nand more")
+
+    monkeypatch.setattr(huggingface_hub, "list_repo_files", fail)
+    check_refused(r"model-written-evals cannot be fetched from the hub \(.*not known\): check the network", chosen={"data": "hub"})
 
 
 def test_unknown_name_in_a_profile_stops_before_work(book: Path) -> None:
