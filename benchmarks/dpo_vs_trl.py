@@ -24,6 +24,7 @@ import warnings
 from dataclasses import replace
 
 import pandas as pd
+
 from prefdyn import data, models, training, trl_engine
 from prefdyn.likelihood import TokenPair, tokenize_persona
 

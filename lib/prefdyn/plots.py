@@ -113,7 +113,8 @@ def statement_maps(maps: Mapping[str, tuple[ArrayLike, Sequence[str], ArrayLike]
     plt.close(figure)
     return (
         f'<figure class="statement-map" role="group" aria-label="{html.escape(label)}">{drawing}'
-        '<output class="statement-shown">Point at a statement, tap it, or move with tab and the arrow keys, to read it here.</output></figure>'
+        '<output class="statement-shown">Point at a statement, tap it, or move with tab and the arrow keys, to read it here.</output>'
+        "</figure>"
     )
 
 
