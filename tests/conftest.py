@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
 
-from prefdyn import models
+from prefdyn import models, runs
 from prefdyn.models import LanguageModel
+from prefdyn.runs import Run
+
+ROOT = Path(__file__).parents[1]
 
 # A shared machine may stall, and a failure must come back on the next run: no deadline, the same examples every time.
 settings.register_profile("prefdyn", deadline=None, derandomize=True)
@@ -52,3 +56,16 @@ def cuda() -> torch.device:
     if not torch.cuda.is_available():
         pytest.skip("this machine has no CUDA device")
     return torch.device("cuda")
+
+
+@pytest.fixture(scope="session")
+def executed_chapters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
+    """Every chapter of the book by name, executed under the smoke profile with a cache of its own, which stays set while others use it."""
+    folder = tmp_path_factory.mktemp("chapters")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFDYN_CACHE", str(folder / "cache"))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        prepared = runs.prepare(ROOT, [], "smoke", {}, {}, folder / "runs")
+        for run in prepared:
+            assert runs.execute(run, progress=False)
+        yield {run.chapter: run for run in prepared}

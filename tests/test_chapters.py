@@ -9,7 +9,6 @@ import math
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -27,19 +26,6 @@ from prefdyn.runs import Run
 ROOT = Path(__file__).parents[1]
 VERDICTS = {"supported", "not supported", "inconclusive"}
 each_chapter = pytest.mark.parametrize("chapter", chapters(ROOT))
-
-
-@pytest.fixture(scope="session")
-def executed_chapters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
-    """Every chapter of the book by name, executed under the smoke profile with a cache of its own, which stays set while others use it."""
-    folder = tmp_path_factory.mktemp("chapters")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREFDYN_CACHE", str(folder / "cache"))
-        patch.setenv("OMP_NUM_THREADS", "1")
-        prepared = runs.prepare(ROOT, [], "smoke", {}, {}, folder / "runs")
-        for run in prepared:
-            assert runs.execute(run, progress=False)
-        yield {run.chapter: run for run in prepared}
 
 
 @functools.cache

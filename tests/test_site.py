@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import functools
 import http.server
-import io
 import os
 import shutil
 import threading
@@ -19,8 +17,9 @@ import nbformat
 import pytest
 import yaml
 
-from prefdyn import project, site
+from prefdyn import site
 from prefdyn.errors import PrefdynError
+from prefdyn.runs import Run
 
 pytestmark = pytest.mark.site
 
@@ -42,98 +41,11 @@ PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touc
 # The site ----------------------------------------------------------------------------------------------------------------------
 
 
-def executed_chapters(folder: Path) -> dict[str, Path]:
-    """Every chapter run under the smoke profile; a stand-in where the book has none yet."""
-    if not project.chapters(ROOT):
-        return {"distinguishability": stand_in(folder / "stand-in.ipynb")}
-    from prefdyn import runs
-
-    made = runs.prepare(ROOT, [], "smoke", {}, {}, folder)
-    for run in made:
-        runs.execute(run, progress=False)
-    return {run.chapter: run.notebook for run in made}
-
-
-def stand_in(path: Path) -> Path:
-    """A notebook with one of everything that chapters hold; its first cell has no output and would fail if it were run."""
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.6), constrained_layout=True)
-    for ax in axes:
-        ax.plot([0, 1, 2], [0.69, 0.5, 0.4], color="#0072B2", label="measured")
-        ax.set(xlabel="step", ylabel="loss (nats)")
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=110)
-    plt.close(figure)
-    image = {
-        "image": {"alt": "Loss falling over steps, in three panels."},
-        "figure": {"name": "fig-loss", "caption": "The loss of $u(t)$ falls."},
-    }
-    points = "".join(
-        f'<use href="#dot" x="{20 + 30 * i}" y="{40 + i % 2 * 30}" class="statement-point"><title>statement {i}</title></use>'
-        for i in range(9)
-    )
-    drawing = f'<svg viewBox="0 0 300 120"><defs><circle id="dot" r="6" fill="#0072B2"/></defs>{points}</svg>'
-    statement_map = f'<figure class="statement-map" aria-label="Nine statements.">{drawing}<output>Choose a point.</output></figure>'
-    verdicts = "".join(
-        f'<tr><td>LD-1</td><td><span class="verdict-{v.replace(" ", "-")}">{v}</span></td></tr>'
-        for v in ("supported", "not supported", "inconclusive")
-    )
-    text = r"""
-The margin is $r = 2\beta s\, u \cdot g$, and by {cite:t}`im2024dynamics` (see also {cite:p}`rafailov2023dpo`):
-
-$$
-\lVert W_t - W_0 \rVert_F = \sqrt{2}\, \lVert u(t) \rVert \le 6 \beta \eta t \delta,
-\qquad \delta = \lVert \mu_+ - \mu_- \rVert, \qquad \mathbb{E}[g \mid s = \pm 1] = \mu_\pm .
-$$ (eq-bound)
-
-```{prf:theorem} Weights move slowly
-:label: thm-bound
-The bound {eq}`eq-bound` holds.
-```
-
-```{prf:proof}
-Sum the steps; {prf:ref}`thm-bound` follows. $\square$
-```
-
-```{exercise} A first step
-:label: ex-first
-Compute $u(1)$.
-```
-
-```{solution} ex-first
-:class: dropdown
-$u(1) = \frac{\eta\beta}{4} (\hat\mu_+ - \hat\mu_-)$.
-```
-
-{numref}`fig-loss` shows it, and {numref}`table-notation` names it.
-"""
-    cells = [
-        nbformat.v4.new_markdown_cell("# Distinguishability\n" + text),
-        nbformat.v4.new_code_cell("raise RuntimeError('executed twice')"),
-        nbformat.v4.new_code_cell(
-            "draw()", metadata={"mystnb": image}, outputs=[_output({"image/png": base64.b64encode(picture.getvalue()).decode()})]
-        ),
-        nbformat.v4.new_code_cell("show_map()", outputs=[_output({"text/html": statement_map})]),
-        nbformat.v4.new_code_cell(
-            "ledger.table()", outputs=[_output({"text/html": f'<table class="dataframe"><tbody>{verdicts}</tbody></table>'})]
-        ),
-    ]
-    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), path)
-    return path
-
-
-def _output(data: dict[str, str]) -> nbformat.NotebookNode:
-    return nbformat.v4.new_output("display_data", data=data)
-
-
 @pytest.fixture(scope="session")
-def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def html(tmp_path_factory: pytest.TempPathFactory, executed_chapters: dict[str, Run]) -> Path:
     """The folder of the built site, at a path with a space."""
-    folder = tmp_path_factory.mktemp("the site")
-    return site.build(ROOT, executed_chapters(folder / "runs"), folder / "_build").parent
+    notebooks = {name: run.notebook for name, run in executed_chapters.items()}
+    return site.build(ROOT, notebooks, tmp_path_factory.mktemp("the site") / "_build").parent
 
 
 @pytest.fixture(scope="session")
@@ -389,7 +301,8 @@ def test_second_build_has_nothing_to_do(tmp_path: Path, monkeypatch: pytest.Monk
         (stage / "_build" / "html" / "index.html").write_text("made")
 
     monkeypatch.setattr(site, "_jupyter_book", pretend)
-    notebook = stand_in(tmp_path / "a.ipynb")
+    notebook = tmp_path / "a.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(), notebook)
     for _ in range(2):
         assert site.build(ROOT, {"distinguishability": notebook}, tmp_path / "out").read_text() == "made"
     assert len(calls) == 1

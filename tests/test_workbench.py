@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 import torch
 
-from prefdyn import data, features, models, workbench
+from prefdyn import data, features, metrics, models, workbench
 from prefdyn.data import Persona
+from prefdyn.errors import PrefdynError
 from prefdyn.likelihood import tokenize_persona
 from prefdyn.models import LanguageModel
 from prefdyn.training import Settings, fine_tune
@@ -103,6 +104,12 @@ def test_umap_of_few_points_keeps_two_far_clouds_apart() -> None:
     distances = np.linalg.norm(flat[:, None] - flat[None], axis=-1)
     inside, between = np.concatenate([distances[:6, :6], distances[6:, 6:]]).max(), distances[:6, 6:].min()
     assert between > inside
+
+
+def test_single_statement_of_a_label_is_too_few_for_moments(persona: Persona) -> None:
+    part = persona.balanced(1)
+    with pytest.raises(PrefdynError, match=r"1 statements of the label \+1 are too few for a covariance: give at least 2"):
+        metrics.moments(bench().features(part), part.labels)
 
 
 # The choice of data -------------------------------------------------------------------------------------------------------------------

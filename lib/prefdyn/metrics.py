@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from prefdyn.errors import PrefdynError
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -60,11 +62,17 @@ class Moments:
 
 
 def moments(features: ArrayLike, labels: ArrayLike) -> Moments:
-    """Moments of features, shape (n, d), by labels, +1 or -1, shape (n,). Covariances are unbiased (divided by n - 1)."""
+    """Moments of features, shape (n, d), by labels, +1 or -1, shape (n,). Covariances are unbiased (divided by n - 1).
+
+    Raises:
+        PrefdynError: fewer than two statements of a label.
+    """
     g, s = np.asarray(features, dtype=np.float64), np.asarray(labels)
     out = []
     for sign in (1, -1):
         x = g[s == sign]
+        if len(x) < 2:
+            raise PrefdynError(f"{len(x)} statements of the label {sign:+d} are too few for a covariance: give at least 2 of each")
         mean = x.mean(axis=0)
         singular = np.linalg.svd((x - mean) / np.sqrt(len(x) - 1), compute_uv=False)
         out.append((mean, len(x), float(singular[0] ** 2), float((singular**2).sum())))
