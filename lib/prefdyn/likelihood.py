@@ -47,6 +47,9 @@ class TokenPair:
         """Tokens that a model sees of this pair."""
         return len(self.prompt) + (0 if self.one_token else len(self.chosen) + len(self.rejected))
 
+    def flipped(self) -> TokenPair:
+        return replace(self, chosen=self.rejected, rejected=self.chosen)
+
     def remapped(self, index: dict[int, int]) -> TokenPair:
         """The same pair with every token id looked up in `index`."""
         prompt, chosen, rejected = (tuple(index[i] for i in ids) for ids in (self.prompt, self.chosen, self.rejected))

@@ -8,7 +8,9 @@ in bfloat16 weights) and autocast does the matrix products in bfloat16.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import contextlib
+import ctypes
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -86,6 +88,10 @@ def batch_order(examples: int, settings: Settings) -> list[NDArray[np.integer]]:
     return [stream[start : start + size] for start in range(0, settings.steps * size, size)]
 
 
+Reference = dict[TokenPair, tuple[float, float, float]]
+"""The `LogProbs` of pairs under a reference. Whoever trains several times from one model passes one, and each pair is run once."""
+
+
 @torch.no_grad()
 def reference_log_probs(lm: LanguageModel, pairs: Sequence[TokenPair], tokens_per_forward: int = 4096) -> LogProbs:
     """Log-probabilities of the pairs under the model as it is, in the order given: what the reference contributes to a margin."""
@@ -102,6 +108,7 @@ def fine_tune(
     settings: Settings,
     evaluate: Mapping[str, Sequence[TokenPair]] | None = None,
     evaluate_at: Sequence[int] = (),
+    reference: Reference | None = None,
 ) -> pd.DataFrame:
     """Train all weights (or the adapters that `lora` put in) on the preferences; the model is changed in place.
 
@@ -110,37 +117,43 @@ def fine_tune(
     Args:
         evaluate: further preferences by the name of their split, measured at the steps of `evaluate_at` (0 is before training,
             `settings.steps` after it).
+        reference: what is known of the model as it comes in; what is missing is added.
 
     Returns:
         The record; its columns are `RECORD`. The split "train" is measured on each step's own batch.
     """
     if not train:
         raise PrefdynError("there is nothing to train on: the list of preferences is empty")
+    _keep_freed_memory()
     splits = {name: list(pairs) for name, pairs in (evaluate or {}).items()}
+    batches = [[train[i] for i in batch] for batch in batch_order(len(train), settings)]
+    needed = [pair for pairs in (*batches, *splits.values()) for pair in pairs]
+    reference = {} if reference is None else reference
+    _add_missing(reference, lm, needed, settings.tokens_per_forward)
     adapters = [weight for name, weight in lm.model.named_parameters() if "lora_" in name]
-    everything = [pair for pairs in (train, *splits.values()) for pair in pairs]
-    with _vocabulary_of(lm.model, everything, active=not adapters) as index:
-        if index is not None:
-            train = [pair.remapped(index) for pair in train]
-            splits = {name: [pair.remapped(index) for pair in pairs] for name, pairs in splits.items()}
+    with _vocabulary_of(lm.model, needed, active=not adapters) as renamed:
         trainable = adapters or list(lm.model.parameters())
         with _requiring_grad(trainable):
-            return _run(lm, list(train), settings, splits, set(evaluate_at), trainable)
+            return _run(lm, batches, settings, splits, set(evaluate_at), reference, renamed, trainable)
 
 
 def _run(
     lm: LanguageModel,
-    train: list[TokenPair],
+    batches: list[list[TokenPair]],
     settings: Settings,
     splits: Mapping[str, list[TokenPair]],
     evaluate_at: set[int],
+    reference: Reference,
+    renamed: Callable[[TokenPair], TokenPair],
     trainable: list[nn.Parameter],
 ) -> pd.DataFrame:
     loss = losses.get(settings.loss, settings.smoothing)
-    references = _references(lm, {"train": train, **splits}, settings.tokens_per_forward)
     start = [weight.detach().clone() for weight in trainable] if settings.track_distance else None
     optimizer = _optimizer(trainable, settings)
     recorder = _Recorder(loss)
+
+    def margin(now: LogProbs, pairs: list[TokenPair]) -> Tensor:
+        return losses.reward_margin(now.log_ratio, _known(reference, pairs, lm.device).log_ratio, settings.beta)
 
     def measure(step: int) -> None:
         if step not in evaluate_at:
@@ -148,19 +161,19 @@ def _run(
         if start is not None:
             recorder.distance[step] = _distance(trainable, start)
         for name, pairs in splits.items():
-            now = reference_log_probs(lm, pairs, settings.tokens_per_forward)
-            margins = losses.reward_margin(now.log_ratio, references[name], settings.beta)
-            recorder.add(step, name, pairs, margins, now)
+            if step == 0:
+                now = _known(reference, pairs, lm.device)
+            else:
+                now = reference_log_probs(lm, [renamed(pair) for pair in pairs], settings.tokens_per_forward)
+            recorder.add(step, name, pairs, margin(now, pairs), now)
 
-    for step, batch in enumerate(batch_order(len(train), settings)):
+    for step, batch in enumerate(batches):
         measure(step)
-        for part in by_length([train[i].length for i in batch], settings.tokens_per_forward):
-            chosen = batch[part]
-            pairs = [train[i] for i in chosen]
+        for part in by_length([pair.length for pair in batch], settings.tokens_per_forward):
+            pairs = [batch[i] for i in part]
             with lm.autocast():
-                now = log_probs(lm.model, pairs)
-            reference = references["train"][torch.from_numpy(chosen).to(lm.device)]
-            margins = losses.reward_margin(now.log_ratio, reference, settings.beta)
+                now = log_probs(lm.model, [renamed(pair) for pair in pairs])
+            margins = margin(now, pairs)
             (loss.value(margins).sum() / len(batch)).backward()
             recorder.add(step, "train", pairs, margins, now)
         optimizer.step()
@@ -169,11 +182,32 @@ def _run(
     return recorder.frame()
 
 
-def _references(lm: LanguageModel, splits: Mapping[str, Sequence[TokenPair]], tokens_per_forward: int) -> dict[str, Tensor]:
-    """Reference log-ratios by split; a preference that several splits hold is run once."""
-    rows = {pair: row for row, pair in enumerate(dict.fromkeys(pair for pairs in splits.values() for pair in pairs))}
-    ratios = reference_log_probs(lm, list(rows), tokens_per_forward).log_ratio
-    return {name: ratios[torch.tensor([rows[pair] for pair in pairs], device=ratios.device)] for name, pairs in splits.items()}
+def _add_missing(reference: Reference, lm: LanguageModel, pairs: Sequence[TokenPair], tokens_per_forward: int) -> None:
+    """Measure the pairs that a reference lacks; what is known of a pair tells of its flipped one too."""
+    missing = [pair for pair in dict.fromkeys(pairs) if pair not in reference]
+    if not missing:
+        return
+    for pair, (ratio, chosen, rejected) in zip(
+        missing, torch.stack(reference_log_probs(lm, missing, tokens_per_forward), dim=1).tolist(), strict=True
+    ):
+        reference[pair] = (ratio, chosen, rejected)
+        reference[pair.flipped()] = (-ratio, rejected, chosen)
+
+
+def _known(reference: Reference, pairs: Sequence[TokenPair], device: torch.device) -> LogProbs:
+    return LogProbs(*torch.tensor([reference[pair] for pair in pairs]).T.to(device, non_blocking=True))
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep what a step frees for the next step: handed back, every gradient would be mapped and zeroed again.
+
+    A sixth of a step's time on a CPU. Elsewhere there is no such call, and nothing happens.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        trim_threshold, mmap_threshold = -1, -3
+        libc.mallopt(trim_threshold, 2**31 - 1)
+        libc.mallopt(mmap_threshold, 2**25)
 
 
 class _Recorder:
@@ -227,14 +261,14 @@ def _requiring_grad(weights: Sequence[nn.Parameter]) -> Iterator[None]:
 
 
 @contextmanager
-def _vocabulary_of(model: PreTrainedModel, pairs: Sequence[TokenPair], active: bool) -> Iterator[dict[int, int] | None]:
-    """While it lasts, the embedding and unembedding hold only the rows of tokens that occur; yields where each token went.
+def _vocabulary_of(model: PreTrainedModel, pairs: Sequence[TokenPair], active: bool) -> Iterator[Callable[[TokenPair], TokenPair]]:
+    """While it lasts, the embedding and unembedding hold only the rows of tokens that occur; yields how pairs are then written.
 
-    Exact where every answer is one token: no other row gets a gradient. Yields None, and changes nothing, for longer responses,
-    whose softmax needs every row of W.
+    Exact where every answer is one token: no other row gets a gradient. Changes nothing for longer responses, whose softmax needs
+    every row of W.
     """
     if not active or not all(pair.one_token for pair in pairs):
-        yield None
+        yield lambda pair: pair
         return
     used = sorted({token for pair in pairs for token in (*pair.prompt, *pair.chosen, *pair.rejected)})
     index = {token: row for row, token in enumerate(used)}
@@ -247,7 +281,7 @@ def _vocabulary_of(model: PreTrainedModel, pairs: Sequence[TokenPair], active: b
     embedding.weight, embedding.padding_idx = small, index.get(padding) if padding is not None else None
     unembedding.weight = small if whole[1] is whole[0] else nn.Parameter(whole[1].detach()[rows].clone())
     try:
-        yield index
+        yield lambda pair: pair.remapped(index)
     finally:
         with torch.no_grad():
             whole[0][rows] = embedding.weight

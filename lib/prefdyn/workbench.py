@@ -18,7 +18,7 @@ from prefdyn.data import Pair, Persona, Source
 from prefdyn.likelihood import TokenPair, tokenize_pairs, tokenize_persona
 from prefdyn.models import LanguageModel, Precision
 from prefdyn.provenance import Provenance
-from prefdyn.training import Settings, fine_tune, restoring
+from prefdyn.training import Reference, Settings, fine_tune, restoring
 
 Preferences = Sequence[Persona] | Sequence[Pair]
 
@@ -88,6 +88,7 @@ class Workbench:
         self.started = time.time()
         self._used: list[Persona | Pair] = []
         self._features: dict[str, NDArray[np.float32]] = {}
+        self._reference: Reference = {}
 
     @cached_property
     def lm(self) -> LanguageModel:
@@ -182,15 +183,17 @@ class Workbench:
         return self._kept("training", key, lambda: self._train(phases, adapter))
 
     def _train(self, phases: Sequence[Phase], adapter: Adapter | None) -> list[PhaseResult]:
+        # A fresh adapter adds nothing yet, so with one, too, the first phase starts from the model as it was loaded.
+        references = [self._reference, *({} for _ in phases[1:])]
+        training = restoring(self.lm)
         if adapter is not None:
-            with lora.adapted(self.lm, adapter.rank, adapter.alpha, adapter.dropout, adapter.targets, self.seed):
-                return [self._phase(phase) for phase in phases]
-        with restoring(self.lm):
-            return [self._phase(phase) for phase in phases]
+            training = lora.adapted(self.lm, adapter.rank, adapter.alpha, adapter.dropout, adapter.targets, self.seed)
+        with training:
+            return [self._phase(phase, reference) for phase, reference in zip(phases, references, strict=True)]
 
-    def _phase(self, phase: Phase) -> PhaseResult:
+    def _phase(self, phase: Phase, reference: Reference) -> PhaseResult:
         evaluate = {name: self._tokens(part) for name, part in phase.evaluate.items()}
-        record = fine_tune(self.lm, self._tokens(phase.train), phase.settings, evaluate, phase.evaluate_at)
+        record = fine_tune(self.lm, self._tokens(phase.train), phase.settings, evaluate, phase.evaluate_at, reference)
         return PhaseResult(record, {p.name: features.hidden_states(self.lm, p.questions) for p in phase.embed})
 
     def _tokens(self, preferences: Preferences) -> list[TokenPair]:
