@@ -66,7 +66,15 @@ def book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def provenance() -> Provenance:
-    fields = {"model_fingerprint": "f", "data_fingerprint": "g", "profile": "smoke", "seed": 0, "precision": "float32", "seconds": 1.0}
+    fields = {
+        "commit": "c",
+        "model_fingerprint": "f",
+        "data_fingerprint": "g",
+        "profile": "smoke",
+        "seed": 0,
+        "precision": "float32",
+        "seconds": 1.0,
+    }
     return Provenance.of(model="some model", data="sample", device=torch.device("cpu"), **fields)
 
 

@@ -21,6 +21,7 @@ from prefdyn.provenance import Provenance, save_table
 
 def rests_on(**changes: Any) -> Provenance:
     given = {
+        "commit": "0123456789ab",
         "model": "smoke",
         "model_fingerprint": "abc",
         "data": "sample",

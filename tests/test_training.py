@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -259,6 +259,32 @@ def test_bfloat16_trains_float32_weights_to_nearly_the_same_losses() -> None:
     assert {weight.dtype for weight in half.model.parameters()} == {torch.float32}
     np.testing.assert_allclose(records[0]["loss"], records[1]["loss"], rtol=0, atol=0.05)
     assert not torch.equal(exact.unembedding, half.unembedding)
+
+
+@pytest.mark.parametrize("make_pairs", [answers, responses])
+def test_known_reference_is_not_measured_again_and_changes_nothing(make_pairs: Callable[..., list[TokenPair]]) -> None:
+    settings = Settings(learning_rate=1e-3, steps=3, batch_size=4, beta=0.5)
+    fresh = load()
+    alone = fine_tune(fresh, make_pairs(fresh), settings)
+    lm, known = load(), training.Reference()
+    flipped = [pair.flipped() for pair in make_pairs(lm)]
+    with restoring(lm):
+        fine_tune(lm, flipped, settings, {"all": flipped}, reference=known)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(training, "reference_log_probs", lambda *_: pytest.fail("the reference was measured again"))
+        again = fine_tune(lm, make_pairs(lm), settings, reference=known)
+    # Other batches round otherwise.
+    pd.testing.assert_frame_equal(again, alone, rtol=1e-4, atol=1e-6)
+
+
+def test_only_what_is_drawn_is_measured_for_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm, seen = load(), []
+    measure = training.reference_log_probs
+    monkeypatch.setattr(training, "reference_log_probs", lambda lm, pairs, *rest: seen.extend(pairs) or measure(lm, pairs, *rest))
+    pairs = answers(lm, per_label=8)
+    settings = Settings(learning_rate=1e-3, steps=2, batch_size=3, beta=0.5)
+    fine_tune(lm, pairs, settings)
+    assert set(seen) == {pairs[i] for batch in batch_order(len(pairs), settings) for i in batch} and len(seen) == 6
 
 
 @pytest.mark.gpu

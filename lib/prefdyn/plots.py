@@ -15,6 +15,7 @@ from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import matplotlib.ticker
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -25,6 +26,8 @@ from numpy.typing import ArrayLike
 POSITIVE, NEGATIVE = "#0072B2", "#D55E00"
 FIRST, SECOND = "#009E73", "#CC79A7"
 NEUTRAL, THEORY = "#767676", "#111111"
+BELOW = {"loc": "outside lower center", "ncols": 3, "fontsize": 8}
+"""Where a legend goes that would lie on the data: `figure.legend(..., **BELOW)`."""
 
 
 def use_style() -> None:
@@ -68,6 +71,7 @@ def curves(ax: Axes, record: pd.DataFrame, column: str, colours: Mapping[str, An
         part = record[record[by] == name]
         ax.plot(part["step"], part[column], color=colour, label=readable(name), **style)
     ax.set_xlabel("step")
+    ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
 
 
 def scatter_with_names(ax: Axes, x: ArrayLike, y: ArrayLike, names: Sequence[str], colours: Sequence[Any], named: Sequence[int]) -> None:

@@ -42,7 +42,6 @@ class Provenance:
         """Add to the named fields what the machine itself tells."""
         versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
         return cls(
-            commit=commit(),
             device=describe_device(device),
             data=data if data in ("sample", "hub") else Path(data).name,
             versions=f"Python {platform.python_version()}, {versions}",

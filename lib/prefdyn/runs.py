@@ -174,7 +174,14 @@ def _papermill(run: Run, folder: Path, progress: bool) -> nbformat.NotebookNode:
         print(f"prefdyn: running {run.chapter}", file=sys.stderr, flush=True)
     try:
         made = papermill.execute_notebook(
-            source, executed, parameters=run.values, cwd=run.root, kernel_name="python3", progress_bar=progress, log_output=False
+            source,
+            executed,
+            parameters=run.values,
+            cwd=run.root,
+            kernel_name="python3",
+            progress_bar=progress,
+            log_output=False,
+            extra_arguments=["--log-level=ERROR"],  # of the kernel, which else warns of each start over TCP
         )
     except papermill.PapermillExecutionError as error:
         reason = f"{error.evalue}" if error.ename == "PrefdynError" else f"{error.ename}: {error.evalue}"

@@ -17,7 +17,7 @@ from prefdyn.cache import Result, cached
 from prefdyn.data import Pair, Persona, Source
 from prefdyn.likelihood import TokenPair, tokenize_pairs, tokenize_persona
 from prefdyn.models import LanguageModel, Precision
-from prefdyn.provenance import Provenance
+from prefdyn.provenance import Provenance, commit
 from prefdyn.training import Reference, Settings, fine_tune, restoring
 
 Preferences = Sequence[Persona] | Sequence[Pair]
@@ -86,6 +86,7 @@ class Workbench:
         self.precision: Precision = models.choose_precision(self.device, precision)
         self.profile = profile
         self.started = time.time()
+        self.commit = commit()
         self._used: list[Persona | Pair] = []
         self._features: dict[str, NDArray[np.float32]] = {}
         self._reference: Reference = {}
@@ -205,6 +206,7 @@ class Workbench:
     def provenance(self) -> Provenance:
         """What the measurements made so far rest on."""
         return Provenance.of(
+            commit=self.commit,
             model=self.model_name,
             model_fingerprint=self.fingerprint,
             data=str(self.source),
