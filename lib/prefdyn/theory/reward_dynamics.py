@@ -19,6 +19,8 @@ from prefdyn import losses
 from prefdyn.errors import PrefdynError
 
 Array = NDArray[np.float64]
+EVALUATIONS = 50_000
+"""Of the right-hand side, after which a solution is given up: smooth losses need hundreds."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,8 @@ def flow(
         tolerance: relative, of a step.
 
     Raises:
-        PrefdynError: the solver fails.
+        PrefdynError: the solver fails, or does not come on: where -f' jumps, as SLiC's does at r = 1, samples can come to rest on the
+            jump, and no step across it is small enough. `descend` walks along it.
     """
     blocks = _Blocks(train)
     velocity = _velocity(blocks, beta, loss or losses.dpo(), np.broadcast_to(np.asarray(start, dtype=np.float64), len(train)))
@@ -159,8 +162,20 @@ def flow(
     zero = np.zeros(shape)
     # An error in u below this changes no margin by more than about the tolerance.
     reach = beta * np.abs(blocks.features).sum(axis=1).max()
+    evaluations = 0
+
+    def right_hand_side(time: float, state: Array) -> Array:
+        nonlocal evaluations
+        evaluations += 1
+        if evaluations > EVALUATIONS:
+            raise PrefdynError(
+                f"the reward dynamics are at t = {time:g} of {at[-1]:g} after {EVALUATIONS} evaluations: samples rest where the loss's "
+                "slope jumps; use `descend` with small steps, or a shorter time"
+            )
+        return velocity(state.reshape(shape)).ravel()
+
     solution = solve_ivp(
-        lambda _, state: velocity(state.reshape(shape)).ravel(),
+        right_hand_side,
         (0.0, float(at[-1])),
         zero.ravel(),
         t_eval=at,
