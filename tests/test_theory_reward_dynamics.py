@@ -36,7 +36,7 @@ def dense(preferences: OneTokenPreferences, times: np.ndarray, loss: losses.Loss
     n = len(preferences)
 
     def rate(_: float, r: np.ndarray) -> np.ndarray:
-        return BETA**2 / n * c @ -loss.derivative(torch.from_numpy(r)).numpy()
+        return BETA**2 / n * c @ -loss.derivative(torch.tensor(r)).numpy()
 
     begin = np.broadcast_to(np.asarray(start, dtype=float), n)
     return solve_ivp(rate, (0, times[-1]), begin, t_eval=times, rtol=1e-11, atol=1e-12, method="DOP853").y.T
