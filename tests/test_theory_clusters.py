@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import replace
 
@@ -112,6 +113,17 @@ def test_without_spread_the_rate_is_the_paper_s_sum_for_any_shared_component() -
         of = Clusters(4, 10, 8, 0.0, shared, reuse=2)
         samples = of.draw(np.random.default_rng(0))
         np.testing.assert_allclose(dynamics.initial_rates(samples, samples, BETA), 2 * of.samples * BETA**2 / of.total, rtol=1e-9)
+
+
+def test_ten_thousand_samples_take_seconds() -> None:
+    """16 concepts at the theorem's limits; the dense system would be a matrix of 0.8 GB. Processor time: of two cores at most 10 s each."""
+    of = replace(theory.at_the_limits(16, 313, reuse=1), reuse=2, shared=0.35)
+    assert of.total > 10_000 and of.dimension == 5 * 313
+    samples = of.draw(np.random.default_rng(0))
+    start = time.process_time()
+    path = dynamics.flow(samples, np.linspace(0, theory.tau_1(of, BETA), 11), BETA)
+    assert time.process_time() - start < 20
+    assert not theory.outside_band(path, samples, of).any()
 
 
 # Theorem 4.2 --------------------------------------------------------------------------------------------------------------------------
