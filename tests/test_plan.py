@@ -212,6 +212,31 @@ def test_more_of_anything_is_more_work(more: dict[str, Any]) -> None:
     assert total("smoke", **more) > total("smoke")
 
 
+def total_of_generalization(**changes: Any) -> float:
+    declared = parameters.declared(ROOT / "book" / "generalization.md")
+    smoke_values = parameters.load_profile(ROOT / "book" / "profiles", "smoke", "generalization")
+    work = plan.generalization(parameters.resolve(declared, smoke_values, changes))
+    return sum(item.flops(plan.model_size("smoke")) for item in work)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"personas": 6},
+        {"statements_per_label": 20},
+        {"cluster_counts": [1, 2, 3, 4]},
+        {"draws": 4},
+        {"steps": 3},
+        {"batch_size": 8},
+        {"evaluated": 16},
+        {"pairs_decomposed": 4},
+    ],
+    ids=lambda more: next(iter(more)),
+)
+def test_more_of_anything_is_more_work_in_chapter_2(more: dict[str, Any]) -> None:
+    assert total_of_generalization(**more) > total_of_generalization()
+
+
 def test_zero_stands_for_all() -> None:
     assert total("smoke", personas=0) == total("smoke", personas=len(data.persona_names()))
     assert total("smoke", statements_per_label=0) == total("smoke", statements_per_label=100_000)

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from prefdyn.data import Pair, Persona
 from prefdyn.errors import PrefdynError
 from prefdyn.models import LanguageModel, answer_tokens
-from prefdyn.packing import last_hidden_states, pack, pack_sequences
+from prefdyn.packing import PackedTrees, last_hidden_states, pack, pack_sequences
 
 LOGIT_ROWS = 512
 """Positions whose V-wide logits are held at once."""
@@ -117,6 +117,24 @@ def log_probs(model: PreTrainedModel, pairs: Sequence[TokenPair]) -> LogProbs:
     return _responses(model, pairs)
 
 
+def response_rows(pairs: Sequence[TokenPair], device: torch.device) -> tuple[PackedTrees, Tensor, Tensor, Tensor]:
+    """The pairs as trees and, of each of the R response tokens, the row that predicts it, its id, and its branch, each of shape (R,).
+
+    Branches are the responses: chosen, then rejected, pair after pair.
+    """
+    # The last prompt token predicts the first response token, so it is the tree's last shared token.
+    trees = pack([(pair.prompt, (pair.chosen, pair.rejected)) for pair in pairs], device)
+    lengths = trees.branch_lengths
+    response_tokens = int(sum(len(pair.chosen) + len(pair.rejected) for pair in pairs))
+    branch = torch.repeat_interleave(torch.arange(len(lengths), device=device), lengths, output_size=response_tokens)
+    starts = torch.cumsum(lengths, 0) - lengths
+    within = torch.arange(response_tokens, device=device) - starts[branch]
+    tree = trees.branch_tree[branch]
+    last_of_prompt = trees.prompt_slots[tree, trees.prompt_lengths[tree] - 1]
+    before = torch.where(within > 0, trees.branch_slots[branch, (within - 1).clamp(min=0)], last_of_prompt)
+    return trees, before, trees.input_ids[trees.branch_slots[branch, within]], branch
+
+
 def _answers(model: PreTrainedModel, pairs: Sequence[TokenPair]) -> LogProbs:
     trees = pack_sequences([pair.prompt for pair in pairs], model.device)
     hidden = last_hidden_states(model, trees)[trees.last_of_branch()].float()
@@ -129,18 +147,8 @@ def _answers(model: PreTrainedModel, pairs: Sequence[TokenPair]) -> LogProbs:
 
 
 def _responses(model: PreTrainedModel, pairs: Sequence[TokenPair]) -> LogProbs:
-    # The last prompt token predicts the first response token, so it is the tree's last shared token.
-    trees = pack([(pair.prompt, (pair.chosen, pair.rejected)) for pair in pairs], model.device)
+    trees, before, targets, branch = response_rows(pairs, model.device)
     hidden = last_hidden_states(model, trees)
-    lengths = trees.branch_lengths
-    response_tokens = int(sum(len(pair.chosen) + len(pair.rejected) for pair in pairs))
-    branch = torch.repeat_interleave(torch.arange(len(lengths), device=model.device), lengths, output_size=response_tokens)
-    starts = torch.cumsum(lengths, 0) - lengths
-    within = torch.arange(response_tokens, device=model.device) - starts[branch]
-    tree = trees.branch_tree[branch]
-    last_of_prompt = trees.prompt_slots[tree, trees.prompt_lengths[tree] - 1]
-    before = torch.where(within > 0, trees.branch_slots[branch, (within - 1).clamp(min=0)], last_of_prompt)
-    targets = trees.input_ids[trees.branch_slots[branch, within]]
     unembed = model.get_output_embeddings()
     tokens = torch.cat(
         [
@@ -148,5 +156,5 @@ def _responses(model: PreTrainedModel, pairs: Sequence[TokenPair]) -> LogProbs:
             for rows, target in zip(before.split(LOGIT_ROWS), targets.split(LOGIT_ROWS), strict=True)
         ]
     )
-    totals = torch.zeros(len(lengths), device=model.device).index_add(0, branch, tokens).view(-1, 2)
+    totals = torch.zeros(2 * len(pairs), device=model.device).index_add(0, branch, tokens).view(-1, 2)
     return LogProbs(totals[:, 0] - totals[:, 1], totals[:, 0], totals[:, 1])

@@ -130,7 +130,40 @@ def distinguishability(p: Mapping[str, Any]) -> list[Work]:
     ]
 
 
-CHAPTERS: dict[str, Callable[[Mapping[str, Any]], list[Work]]] = {"distinguishability": distinguishability}
+def generalization(p: Mapping[str, Any]) -> list[Work]:
+    """The work of chapter 2 under its parameters; its synthetic clusters are no work for a model."""
+    source = p["data"]
+    names = data.persona_names(source)
+    count = min(p["personas"] or len(names), len(names))
+    sample = [data.load_persona(name, source).balanced(p["statements_per_label"] or 10**6) for name in names[: min(3, count)]]
+    tokens = tokens_of(sample) / len(sample)
+    each = tokens / (sum(len(persona.statements) for persona in sample) / len(sample))
+    runs = p["draws"] * len(p["cluster_counts"])
+    batch = p["batch_size"] * each
+    # Training and held-out statements are measured every so often, and once for the reference.
+    evaluations = 1 + -(-p["steps"] // p["evaluate_every"])
+    evaluation = evaluations * (p["steps"] * batch + p["evaluated"] * each)
+    pairs = data.load_pairs(source)
+    pair_tokens = tokens_of(pairs) / max(1, len(pairs)) * min(p["pairs_decomposed"], len(pairs))
+    return [
+        Work(f"features of {count} personas", "forward", count, tokens),
+        Work(
+            f"fine-tuning on {min(p['cluster_counts'])} to {max(p['cluster_counts'])} personas",
+            "train",
+            runs,
+            p["steps"] * batch,
+            p["steps"],
+            evaluation,
+            batch,
+        ),
+        Work("hidden states of response pairs", "forward", 1, pair_tokens),
+    ]
+
+
+CHAPTERS: dict[str, Callable[[Mapping[str, Any]], list[Work]]] = {
+    "distinguishability": distinguishability,
+    "generalization": generalization,
+}
 """The work of each chapter, by its name."""
 
 
