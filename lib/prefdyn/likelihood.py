@@ -116,11 +116,21 @@ def tokenize_responses(
     return tuple(before[-(max_length - max(map(len, after))) :]), after
 
 
-def log_probs(model: PreTrainedModel, pairs: Sequence[TokenPair]) -> LogProbs:
-    """Log-probabilities of the pairs under the model, differentiable; run under the caller's autocast."""
-    if all(pair.one_token for pair in pairs):
+def log_probs(model: PreTrainedModel, pairs: Sequence[TokenPair], normalised: bool = False) -> LogProbs:
+    """Log-probabilities of the pairs under the model, differentiable; run under the caller's autocast.
+
+    Args:
+        normalised: take the softmax over the whole vocabulary for one-token answers too, so that `chosen` and `rejected` are known.
+    """
+    if not normalised and all(pair.one_token for pair in pairs):
         return _answers(model, pairs)
-    return _responses(model, pairs)
+    totals = response_log_probs(model, [(pair.prompt, (pair.chosen, pair.rejected)) for pair in pairs]).view(-1, 2)
+    return LogProbs(totals[:, 0] - totals[:, 1], totals[:, 0], totals[:, 1])
+
+
+def chosen_log_probs(model: PreTrainedModel, pairs: Sequence[TokenPair]) -> Tensor:
+    """log pi(y_w|x) of each pair, shape (n,), float32, in nats; the rejected responses are not run. Differentiable."""
+    return response_log_probs(model, [(pair.prompt, (pair.chosen,)) for pair in pairs])
 
 
 def _answers(model: PreTrainedModel, pairs: Sequence[TokenPair]) -> LogProbs:
@@ -132,11 +142,6 @@ def _answers(model: PreTrainedModel, pairs: Sequence[TokenPair]) -> LogProbs:
     log_ratio = (difference.float() * hidden).sum(1)
     unknown = torch.full_like(log_ratio, torch.nan).detach()
     return LogProbs(log_ratio, unknown, unknown)
-
-
-def _responses(model: PreTrainedModel, pairs: Sequence[TokenPair]) -> LogProbs:
-    totals = response_log_probs(model, [(pair.prompt, (pair.chosen, pair.rejected)) for pair in pairs]).view(-1, 2)
-    return LogProbs(totals[:, 0] - totals[:, 1], totals[:, 0], totals[:, 1])
 
 
 def response_log_probs(model: PreTrainedModel, prompts: Sequence[Tree]) -> Tensor:
