@@ -22,6 +22,7 @@ Result = TypeVar("Result")
 
 MEASURING_CODE = (
     *("data", "models", "packing", "features", "likelihood", "losses", "objectives", "training", "lora", "unembedding", "workbench"),
+    *("schemas", "scoring", "sampling", "judges"),
 )
 """Modules whose change makes kept results stale."""
 

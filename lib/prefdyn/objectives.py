@@ -35,10 +35,13 @@ class Margins:
 
     normalised = False
 
-    def __init__(self, lm: LanguageModel, pairs: Sequence[TokenPair], loss: losses.Loss, beta: float, tokens_per_forward: int) -> None:
-        self.lm, self.loss, self.beta = lm, loss, beta
-        self.rows = {pair: row for row, pair in enumerate(dict.fromkeys(pairs))}
-        self.references = reference_log_probs(lm, list(self.rows), tokens_per_forward).log_ratio
+    def __init__(
+        self, lm: LanguageModel, pairs: Sequence[TokenPair], loss: losses.Loss, beta: float, gamma: float, tokens_per_forward: int
+    ) -> None:
+        self.lm, self.loss, self.beta, self.gamma = lm, loss, beta, gamma
+        distinct = {_content(pair): pair for pair in pairs}
+        self.rows = {content: row for row, content in enumerate(distinct)}
+        self.references = reference_log_probs(lm, list(distinct.values()), tokens_per_forward)
 
     def weights(self, pairs: Sequence[TokenPair]) -> Tensor:
         return torch.ones(len(pairs), device=self.lm.device)
@@ -46,9 +49,14 @@ class Margins:
     def forward(self, pairs: Sequence[TokenPair]) -> LogProbs:
         return log_probs(self.lm.model, pairs)
 
+    def initial(self, pairs: Sequence[TokenPair]) -> LogProbs:
+        """Log-probabilities before the first update, which are the reference's."""
+        rows = torch.tensor([self.rows[_content(pair)] for pair in pairs], device=self.lm.device)
+        return LogProbs(*(values[rows] for values in self.references))
+
     def measure(self, pairs: Sequence[TokenPair], now: LogProbs) -> Measured:
-        reference = self.references[torch.tensor([self.rows[pair] for pair in pairs], device=self.lm.device)]
-        margins = losses.reward_margin(now.log_ratio, reference, self.beta)
+        reference = self.initial(pairs).log_ratio
+        margins = losses.reward_margin(now.log_ratio, reference, self.beta, self.gamma)
         return Measured(self.loss.value(margins), self.weights(pairs), margins, now)
 
 
@@ -57,8 +65,8 @@ class Likelihood:
 
     normalised = True
 
-    def __init__(self, lm: LanguageModel) -> None:
-        self.lm = lm
+    def __init__(self, lm: LanguageModel, tokens_per_forward: int) -> None:
+        self.lm, self.tokens_per_forward = lm, tokens_per_forward
 
     def weights(self, pairs: Sequence[TokenPair]) -> Tensor:
         return torch.tensor([float(len(pair.chosen)) for pair in pairs], device=self.lm.device)
@@ -68,8 +76,16 @@ class Likelihood:
         unknown = torch.full_like(chosen, torch.nan).detach()
         return LogProbs(unknown, chosen, unknown)
 
+    def initial(self, pairs: Sequence[TokenPair]) -> LogProbs:
+        return reference_log_probs(self.lm, pairs, self.tokens_per_forward, self.normalised)
+
     def measure(self, pairs: Sequence[TokenPair], now: LogProbs) -> Measured:
         return Measured(-now.chosen, self.weights(pairs), torch.full_like(now.chosen, torch.nan).detach(), now)
+
+
+def _content(pair: TokenPair) -> tuple[tuple[int, ...], ...]:
+    """What a pair's log-probabilities depend on: its tokens, not its group."""
+    return pair.prompt, pair.chosen, pair.rejected
 
 
 @torch.no_grad()

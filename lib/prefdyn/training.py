@@ -8,7 +8,7 @@ in bfloat16 weights) and autocast does the matrix products in bfloat16.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -44,6 +44,7 @@ class Settings:
     Attributes:
         loss, smoothing: as in `losses.get`, or "sft" for supervised fine-tuning on the chosen responses.
         beta: the strength of the pull to the reference; sft has none and takes none.
+        gamma: what the reference's log-ratio is multiplied by (RA Eq. 4); 1 is DPO.
         learning_rate: constant over the run.
         steps: number of updates.
         batch_size: preferences an update.
@@ -57,6 +58,7 @@ class Settings:
     steps: int
     batch_size: int
     beta: float = 0.0
+    gamma: float = 1.0
     loss: str = "dpo"
     smoothing: float | None = None
     optimizer: Literal["adamw", "rmsprop", "sgd"] = "adamw"
@@ -67,11 +69,13 @@ class Settings:
     def __post_init__(self) -> None:
         positive = ["learning_rate", "steps", "batch_size", "tokens_per_forward"]
         if self.loss == SFT:
-            if self.beta or self.smoothing is not None:
-                raise PrefdynError("supervised fine-tuning takes no beta and no label smoothing: it has no reference and no margin")
+            if self.beta or self.smoothing is not None or self.gamma != 1:
+                raise PrefdynError("supervised fine-tuning takes no beta, gamma or label smoothing: it has no reference and no margin")
         else:
             losses.get(self.loss, self.smoothing)
             positive.append("beta")
+        if not self.gamma >= 0:
+            raise PrefdynError(f"gamma is {self.gamma}: it must be at least 0")
         for name in positive:
             if not getattr(self, name) > 0:
                 raise PrefdynError(f"{name} is {getattr(self, name)}: it must be above 0")
@@ -100,6 +104,7 @@ def fine_tune(
     settings: Settings,
     evaluate: Mapping[str, Sequence[TokenPair]] | None = None,
     evaluate_at: Sequence[int] = (),
+    visit: Callable[[int], None] | None = None,
 ) -> pd.DataFrame:
     """Train all weights (or the adapters that `lora` put in) on the preferences; the model is changed in place.
 
@@ -108,6 +113,7 @@ def fine_tune(
     Args:
         evaluate: further preferences by the name of their split, measured at the steps of `evaluate_at` (0 is before training,
             `settings.steps` after it).
+        visit: called with the step at each of those steps, the model as it is then.
 
     Returns:
         The record; its columns are `RECORD`. The split "train" is measured on each step's own batch.
@@ -124,7 +130,7 @@ def fine_tune(
             splits = {name: [pair.remapped(index) for pair in pairs] for name, pairs in splits.items()}
         trainable = adapters or list(lm.model.parameters())
         with _requiring_grad(trainable):
-            return _run(lm, list(train), settings, splits, set(evaluate_at), trainable)
+            return _run(lm, list(train), settings, splits, set(evaluate_at), trainable, visit)
 
 
 def _run(
@@ -134,14 +140,15 @@ def _run(
     splits: Mapping[str, list[TokenPair]],
     evaluate_at: set[int],
     trainable: list[nn.Parameter],
+    visit: Callable[[int], None] | None,
 ) -> pd.DataFrame:
     objective: Likelihood | Margins
     if settings.loss == SFT:
-        objective = Likelihood(lm)
+        objective = Likelihood(lm, settings.tokens_per_forward)
     else:
         everything = [pair for pairs in (train, *splits.values()) for pair in pairs]
         loss = losses.get(settings.loss, settings.smoothing)
-        objective = Margins(lm, everything, loss, settings.beta, settings.tokens_per_forward)
+        objective = Margins(lm, everything, loss, settings.beta, settings.gamma, settings.tokens_per_forward)
     start = [weight.detach().clone() for weight in trainable] if settings.track_distance else None
     optimizer = _optimizer(trainable, settings)
     recorder = _Recorder()
@@ -152,8 +159,13 @@ def _run(
         if start is not None:
             recorder.distance[step] = _distance(trainable, start)
         for name, pairs in splits.items():
-            now = reference_log_probs(lm, pairs, settings.tokens_per_forward, objective.normalised)
+            if step == 0:
+                now = objective.initial(pairs)
+            else:
+                now = reference_log_probs(lm, pairs, settings.tokens_per_forward, objective.normalised)
             recorder.add(step, name, pairs, objective.measure(pairs, now))
+        if visit is not None:
+            visit(step)
 
     for step, batch in enumerate(batch_order(len(train), settings)):
         measure(step)

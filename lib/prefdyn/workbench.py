@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,12 +13,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from prefdyn import data, features, lora, models, unembedding
+from prefdyn import data, features, lora, models, rankings, sampling, schemas, scoring, unembedding
 from prefdyn.cache import Result, cached
 from prefdyn.data import Pair, Persona, Source
 from prefdyn.likelihood import TokenPair, tokenize_pairs, tokenize_persona
 from prefdyn.models import LanguageModel, Precision
 from prefdyn.provenance import Provenance
+from prefdyn.schemas import Ranking
+from prefdyn.scoring import Likelihoods
 from prefdyn.training import Settings, fine_tune, restoring
 
 Preferences = Sequence[Persona] | Sequence[Pair]
@@ -32,6 +35,9 @@ class Phase:
         evaluate: held-out preferences by split name.
         evaluate_at: steps at which those are measured.
         embed: personas whose features are taken after the phase.
+        each: names of splits whose every preference is a group of the record, named by its index in the split.
+        answer: prompts that the model answers at the steps of `evaluate_at`, by sampling.
+        answer_tokens: how long an answer may be.
     """
 
     train: Preferences
@@ -39,6 +45,9 @@ class Phase:
     evaluate: Mapping[str, Preferences] = field(default_factory=dict)
     evaluate_at: Sequence[int] = ()
     embed: Sequence[Persona] = ()
+    each: Sequence[str] = ()
+    answer: Sequence[str] = ()
+    answer_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,10 +67,12 @@ class PhaseResult:
     Attributes:
         record: see `training.RECORD`.
         features: by persona name, shape (n, d), of the phase's `embed`.
+        answers: by step, an answer to each prompt of the phase's `answer`.
     """
 
     record: pd.DataFrame
     features: dict[str, NDArray[np.float32]]
+    answers: dict[int, list[str]] = field(default_factory=dict)
 
 
 class Workbench:
@@ -87,6 +98,7 @@ class Workbench:
         self.profile = profile
         self.started = time.time()
         self._used: list[Persona | Pair] = []
+        self._ranked: list[Ranking] = []
         self._features: dict[str, NDArray[np.float32]] = {}
 
     @cached_property
@@ -118,6 +130,12 @@ class Workbench:
         self._used.extend(pairs)
         return pairs
 
+    def rankings(self, name: str, limit: int = 0) -> list[Ranking]:
+        """The source's rankings of a data set (see `rankings.load`), or `limit` of them drawn by the seed (0: all)."""
+        found = rankings.load(name, self.source, limit, self.seed)
+        self._ranked.extend(found)
+        return found
+
     def _kept(self, kind: str, key: Mapping[str, Any], compute: Callable[[], Result]) -> Result:
         return cached(kind, {"model": self.fingerprint, "device": self.device.type, **key}, compute)
 
@@ -127,6 +145,29 @@ class Workbench:
         if key not in self._features:
             self._features[key] = self._kept("features", {"data": key}, lambda: features.hidden_states(self.lm, persona.questions))
         return self._features[key]
+
+    def scores(
+        self, of: Sequence[Ranking], max_length: int = 512, part: int = 32, done: Callable[[int], object] | None = None
+    ) -> list[Likelihoods]:
+        """Log-likelihoods of the responses of each ranking, in float32.
+
+        They are kept in parts of `part` rankings, so that what a killed run has finished is there when it starts again.
+
+        Args:
+            done: called after each part with the number of rankings in it.
+        """
+        out: list[Likelihoods] = []
+        for start in range(0, len(of), part):
+            some = of[start : start + part]
+            prompts, responses = [ranking.prompt for ranking in some], [ranking.responses for ranking in some]
+            key = {"prompts": prompts, "responses": responses, "max_length": max_length}
+            out.extend(self._kept("scores", key, functools.partial(self._score, prompts, responses, max_length)))
+            if done is not None:
+                done(len(some))
+        return out
+
+    def _score(self, prompts: list[str], responses: list[tuple[str, ...]], max_length: int) -> list[Likelihoods]:
+        return scoring.score(self.lm, prompts, responses, max_length)
 
     @cached_property
     def answer_difference(self) -> NDArray[np.float32]:
@@ -175,6 +216,8 @@ class Workbench:
                     "evaluate": {name: data.fingerprint(part) for name, part in phase.evaluate.items()},
                     "evaluate_at": list(phase.evaluate_at),
                     "embed": [data.fingerprint([persona]) for persona in phase.embed],
+                    "each": sorted(phase.each),
+                    "answer": [list(phase.answer), phase.answer_tokens, self.seed if phase.answer else None],
                 }
                 for phase in phases
             ],
@@ -190,8 +233,16 @@ class Workbench:
 
     def _phase(self, phase: Phase) -> PhaseResult:
         evaluate = {name: self._tokens(part) for name, part in phase.evaluate.items()}
-        record = fine_tune(self.lm, self._tokens(phase.train), phase.settings, evaluate, phase.evaluate_at)
-        return PhaseResult(record, {p.name: features.hidden_states(self.lm, p.questions) for p in phase.embed})
+        for name in phase.each:
+            evaluate[name] = [replace(pair, group=str(index)) for index, pair in enumerate(evaluate[name])]
+        answers: dict[int, list[str]] = {}
+
+        def visit(step: int) -> None:
+            if phase.answer:
+                answers[step] = sampling.answers(self.lm, phase.answer, phase.answer_tokens, self.seed)
+
+        record = fine_tune(self.lm, self._tokens(phase.train), phase.settings, evaluate, phase.evaluate_at, visit)
+        return PhaseResult(record, {p.name: features.hidden_states(self.lm, p.questions) for p in phase.embed}, answers)
 
     def _tokens(self, preferences: Preferences) -> list[TokenPair]:
         out: list[TokenPair] = []
@@ -201,11 +252,14 @@ class Workbench:
 
     def provenance(self) -> Provenance:
         """What the measurements made so far rest on."""
+        digests = [data.fingerprint(self._used)] if self._used or not self._ranked else []
+        if self._ranked:
+            digests.append(schemas.fingerprint(self._ranked))
         return Provenance.of(
             model=self.model_name,
             model_fingerprint=self.fingerprint,
             data=str(self.source),
-            data_fingerprint=data.fingerprint(self._used),
+            data_fingerprint="-".join(digests),
             profile=self.profile,
             seed=self.seed,
             device=self.device,

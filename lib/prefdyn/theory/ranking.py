@@ -128,20 +128,49 @@ def dpo_threshold(c: ArrayLike, beta: float, gamma: float = 1.0) -> NDArray[np.f
 
 
 def violations(right: ArrayLike, loss: ArrayLike, c: ArrayLike, log_ratio: ArrayLike, beta: float, gamma: float = 1.0) -> NDArray[np.bool_]:
-    """Where Theorem 4.1 fails: ranked right, yet with a loss above the threshold, or the other way round.
+    """Where Theorem 4.1 fails: ranked right, yet with a loss above the threshold, or ranked wrong with one at most it.
 
-    A pair whose two likelihoods agree to rounding is left out: its ranking is decided by it.
+    A pair whose likelihoods agree to rounding, or whose loss is too small for float32, is left out: rounding decides it.
 
     Args:
         right, loss: as training measured them, in float32, each in its own way.
         log_ratio: log pi(y_w|x) / pi(y_l|x), to tell which pairs are so near.
     """
-    size = np.abs(np.asarray(log_ratio)) + np.abs(np.asarray(c))
-    decided = np.abs(np.asarray(log_ratio)) > 1e-4 + 1e-5 * size
-    below = _log(np.asarray(loss, dtype=np.float64)) <= _log_threshold(c, beta * gamma) + 1e-6
-    above = _log(np.asarray(loss, dtype=np.float64)) >= _log_threshold(c, beta * gamma) - 1e-6
-    agrees = np.where(np.asarray(right, dtype=bool), below, above)
-    return decided & ~agrees
+    ratio, measured = np.asarray(log_ratio, dtype=np.float64), np.asarray(loss, dtype=np.float64)
+    decided = (np.abs(ratio) > 1e-4 + 1e-5 * (np.abs(ratio) + np.abs(np.asarray(c)))) & (measured > 1e-30)
+    small_enough = _log(measured) <= _log_threshold(c, beta * gamma)
+    return decided & (small_enough != np.asarray(right, dtype=bool))
+
+
+SANITY_LOSS = 0.6
+"""A loss that Proposition 2.6 calls small; any below log 2 = 0.69 would do."""
+
+
+def sanity_violations(right: ArrayLike, loss: ArrayLike, c: ArrayLike) -> NDArray[np.bool_]:
+    """Where Proposition 2.6 fails: the reference ranks right (c <= 0), the loss is at most 0.6, and yet the pair is ranked wrong."""
+    return (np.asarray(c) <= 0) & (np.asarray(loss) <= SANITY_LOSS) & ~np.asarray(right, dtype=bool)
+
+
+def ipo_loss(log_ratio: ArrayLike, c: ArrayLike, tau: float) -> NDArray[np.float64]:
+    """IPO's loss as RA has it (Definition A.6): (log pi(y_w|x)/pi(y_l|x) + c - 1 / (2 tau))^2.
+
+    `losses.ipo` is this with tau = beta / 2, times beta^2.
+    """
+    return (np.asarray(log_ratio, dtype=np.float64) + np.asarray(c) - 1 / (2 * tau)) ** 2
+
+
+def ipo_violations(log_ratio: ArrayLike, c: ArrayLike, tau: float) -> NDArray[np.bool_]:
+    """Where Proposition A.7 fails. It uses the letter c for what is -c here, and says two things.
+
+    If the reference's log-ratio is at least -1/(2 tau), a loss of at most (1/(2 tau) - c)^2 means ranked right. If it is less, a loss of
+    zero means ranked wrong: so does every loss below (c - 1/(2 tau))^2, which is what is checked here.
+    """
+    ratio, against = np.asarray(log_ratio, dtype=np.float64), np.asarray(c, dtype=np.float64)
+    target = 1 / (2 * tau) - against
+    loss = ipo_loss(ratio, against, tau)
+    decided = np.abs(ratio) > 1e-9 * (np.abs(ratio) + np.abs(against))
+    small = loss < target**2
+    return decided & small & np.where(target >= 0, ratio < 0, ratio >= 0)
 
 
 def _log(values: NDArray[np.float64]) -> NDArray[np.float64]:
