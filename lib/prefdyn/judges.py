@@ -11,7 +11,7 @@ import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -61,6 +61,10 @@ def _verdict(probability: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(probability == 0.5, 0.5, probability > 0.5)
 
 
+States = Callable[[Sequence[str], Sequence[str]], NDArray[np.float64]]
+"""From prompts and answers to hidden states, shape (n, d)."""
+
+
 # A reward on features ---------------------------------------------------------------------------------------------------------------
 
 
@@ -69,24 +73,22 @@ class BradleyTerryJudge:
     """A linear reward on hidden states, fitted to preferences as P(first is better) = sigmoid(reward difference).
 
     Attributes:
+        states: hidden states of prompts with their answers, shape (n, d); see `answer_states`.
         weights: shape (d,), of hidden states divided by `scale`.
         accuracy: on held-out pairs, by cross-validation over the pairs that it was fitted to.
-        tokens: an answer is judged by its first so many tokens.
     """
 
-    lm: LanguageModel
+    states: States
     weights: NDArray[np.float64]
     scale: NDArray[np.float64]
     accuracy: Estimate
-    tokens: int
     name: str = "Bradley-Terry on the model's own features"
 
     @classmethod
-    def fit(cls, lm: LanguageModel, pairs: Sequence[Pair], tokens: int, decay: float = 1.0, seed: int = 0) -> BradleyTerryJudge:
+    def fit(cls, states: States, pairs: Sequence[Pair], decay: float = 1.0, seed: int = 0) -> BradleyTerryJudge:
         """Fit to pairs, which must not be those that the judged models were trained on.
 
         Args:
-            tokens: responses are cut to so many, as the answers will be that are judged.
             decay: of the squared weights, on standardised features; small data needs it.
 
         Raises:
@@ -95,20 +97,20 @@ class BradleyTerryJudge:
         if len(pairs) < FOLDS:
             raise PrefdynError(f"{len(pairs)} pairs are too few for a judge: give at least {FOLDS}")
         prompts = [pair.prompt for pair in pairs]
-        states = [_states(lm, prompts, [getattr(pair, side) for pair in pairs], tokens) for side in ("chosen", "rejected")]
-        difference = states[0] - states[1]
-        scale = np.concatenate(states).std(axis=0) + 1e-6
+        chosen, rejected = states(prompts, [pair.chosen for pair in pairs]), states(prompts, [pair.rejected for pair in pairs])
+        difference = chosen - rejected
+        scale = np.concatenate([chosen, rejected]).std(axis=0) + 1e-6
         x = difference / scale
         held_out = np.random.default_rng(seed).permutation(len(pairs)) % FOLDS
         hits = np.empty(len(pairs))
         for fold in range(FOLDS):
             w = bradley_terry(x[held_out != fold], decay)
             hits[held_out == fold] = _verdict(expit(x[held_out == fold] @ w))
-        return cls(lm, bradley_terry(x, decay), scale, intervals.proportion(hits), tokens)
+        return cls(states, bradley_terry(x, decay), scale, intervals.proportion(hits))
 
     def rewards(self, prompts: Sequence[str], answers: Sequence[str]) -> NDArray[np.float64]:
         """Shape (n,); only differences between answers to one prompt mean something."""
-        return _states(self.lm, prompts, answers, self.tokens) / self.scale @ self.weights
+        return self.states(prompts, answers) / self.scale @ self.weights
 
     def first_is_better(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> NDArray[np.float64]:
         return expit(self.rewards(prompts, first) - self.rewards(prompts, second))
@@ -129,8 +131,12 @@ def bradley_terry(differences: ArrayLike, decay: float) -> NDArray[np.float64]:
     return minimize(loss, np.zeros(x.shape[1]), jac=True, method="L-BFGS-B").x
 
 
-def _states(lm: LanguageModel, prompts: Sequence[str], answers: Sequence[str], tokens: int) -> NDArray[np.float64]:
-    """Hidden states at the last token of each prompt with its answer, shape (n, d)."""
+def answer_states(lm: LanguageModel, prompts: Sequence[str], answers: Sequence[str], tokens: int) -> NDArray[np.float64]:
+    """Hidden states at the last token of each prompt with its answer, shape (n, d).
+
+    Args:
+        tokens: answers are cut to so many, so that a judge sees pairs and sampled answers of one kind.
+    """
     ids = lm.tokenizer(list(answers), add_special_tokens=False)["input_ids"]
     cut = lm.tokenizer.batch_decode([answer[:tokens] for answer in ids])
     texts = [prompt + answer for prompt, answer in zip(prompts, cut, strict=True)]

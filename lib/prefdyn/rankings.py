@@ -131,6 +131,16 @@ def available(source: Source) -> list[str]:
     return [name for name in NAMES if here.get(name)]
 
 
+def pairs_of(source: Source) -> str:
+    """The name of the data set that a source's training pairs come from."""
+    return "sample" if source == "sample" else "hh-rlhf"
+
+
+def voted(source: Source) -> str:
+    """The name of a source's data set of pairs with the share of raters; "" where it holds none."""
+    return next((name for name in ("sample", "alpaca-farm", "alpaca-eval") if name in available(source)), "")
+
+
 def _by_datasets(about: DataSet, source: Source, split: str, limit: int, seed: int) -> Iterator[Ranking]:
     import datasets
 

@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from prefdyn import data, features, lora, models, rankings, sampling, schemas, scoring, unembedding
+from prefdyn import data, features, judges, lora, models, rankings, sampling, schemas, scoring, unembedding
 from prefdyn.cache import Result, cached
 from prefdyn.data import Pair, Persona, Source
 from prefdyn.likelihood import TokenPair, tokenize_pairs, tokenize_persona
+from prefdyn.judges import BradleyTerryJudge, Judge
 from prefdyn.models import LanguageModel, Precision
 from prefdyn.provenance import Provenance
 from prefdyn.schemas import Ranking
@@ -168,6 +169,21 @@ class Workbench:
 
     def _score(self, prompts: list[str], responses: list[tuple[str, ...]], max_length: int) -> list[Likelihoods]:
         return scoring.score(self.lm, prompts, responses, max_length)
+
+    def judge(self, name: str, pairs: Sequence[Pair], tokens: int) -> Judge:
+        """A judge of answers: "embedded", a Bradley-Terry reward fitted to the pairs on the loaded model's features, or see `judges.named`.
+
+        Args:
+            tokens: how much of an answer the embedded judge sees.
+        """
+        if name != "embedded":
+            return judges.named(name, str(self.device))
+
+        def states(prompts: Sequence[str], answers: Sequence[str]) -> NDArray[np.float64]:
+            key = {"prompts": list(prompts), "answers": list(answers), "tokens": tokens}
+            return self._kept("states", key, lambda: judges.answer_states(self.lm, prompts, answers, tokens))
+
+        return BradleyTerryJudge.fit(states, pairs, seed=self.seed)
 
     @cached_property
     def answer_difference(self) -> NDArray[np.float32]:
