@@ -38,7 +38,8 @@ KEY_VARIABLE = "PREFDYN_JUDGE_KEY"
 class Judge(Protocol):
     """Says which of two answers is better."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def first_is_better(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> NDArray[np.float64]:
         """The probability that the first answer is better, for each prompt, shape (n,)."""

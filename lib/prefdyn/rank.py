@@ -37,8 +37,8 @@ def accuracy(rankings: Sequence[Ranking], scores: Sequence[Likelihoods], normali
 def table(rankings: Sequence[Ranking], scores: Sequence[Likelihoods], model: str, name: str) -> pd.DataFrame:
     """Rows of `COLUMNS` for one model and data set: without ties, and with them where there are any."""
     rows = []
-    everyone = np.arange(len(rankings))
-    clear = np.array([i for i in everyone if not rankings[i].tied], dtype=int)
+    everyone = list(range(len(rankings)))
+    clear = [i for i in everyone if not rankings[i].tied]
     parts = {"left out" if len(clear) < len(everyone) else "none": clear}
     if len(clear) < len(everyone):
         parts["counted"] = everyone

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from prefdyn import data, features, judges, lora, models, rankings, sampling, schemas, scoring, unembedding
 from prefdyn.cache import Result, cached
 from prefdyn.data import Pair, Persona, Source
-from prefdyn.likelihood import TokenPair, tokenize_pairs, tokenize_persona
 from prefdyn.judges import BradleyTerryJudge, Judge
+from prefdyn.likelihood import TokenPair, tokenize_pairs, tokenize_persona
 from prefdyn.models import LanguageModel, Precision
 from prefdyn.provenance import Provenance
 from prefdyn.schemas import Ranking
@@ -39,6 +39,7 @@ class Phase:
         each: names of splits whose every preference is a group of the record, named by its index in the split.
         answer: prompts that the model answers at the steps of `evaluate_at`, by sampling.
         answer_tokens: how long an answer may be.
+        max_length: tokens of a response pair's prompt with one of its responses.
     """
 
     train: Preferences
@@ -49,6 +50,7 @@ class Phase:
     each: Sequence[str] = ()
     answer: Sequence[str] = ()
     answer_tokens: int = 0
+    max_length: int = 512
 
 
 @dataclass(frozen=True)
@@ -233,6 +235,7 @@ class Workbench:
                     "evaluate_at": list(phase.evaluate_at),
                     "embed": [data.fingerprint([persona]) for persona in phase.embed],
                     "each": sorted(phase.each),
+                    "max_length": phase.max_length,
                     "answer": [list(phase.answer), phase.answer_tokens, self.seed if phase.answer else None],
                 }
                 for phase in phases
@@ -248,7 +251,7 @@ class Workbench:
             return [self._phase(phase) for phase in phases]
 
     def _phase(self, phase: Phase) -> PhaseResult:
-        evaluate = {name: self._tokens(part) for name, part in phase.evaluate.items()}
+        evaluate = {name: self._tokens(part, phase.max_length) for name, part in phase.evaluate.items()}
         for name in phase.each:
             evaluate[name] = [replace(pair, group=str(index)) for index, pair in enumerate(evaluate[name])]
         answers: dict[int, list[str]] = {}
@@ -257,13 +260,14 @@ class Workbench:
             if phase.answer:
                 answers[step] = sampling.answers(self.lm, phase.answer, phase.answer_tokens, self.seed)
 
-        record = fine_tune(self.lm, self._tokens(phase.train), phase.settings, evaluate, phase.evaluate_at, visit)
+        train = self._tokens(phase.train, phase.max_length)
+        record = fine_tune(self.lm, train, phase.settings, evaluate, phase.evaluate_at, visit)
         return PhaseResult(record, {p.name: features.hidden_states(self.lm, p.questions) for p in phase.embed}, answers)
 
-    def _tokens(self, preferences: Preferences) -> list[TokenPair]:
+    def _tokens(self, preferences: Preferences, max_length: int) -> list[TokenPair]:
         out: list[TokenPair] = []
         for item in preferences:
-            out.extend(tokenize_persona(self.lm, item) if isinstance(item, Persona) else tokenize_pairs(self.lm, [item]))
+            out.extend(tokenize_persona(self.lm, item) if isinstance(item, Persona) else tokenize_pairs(self.lm, [item], max_length))
         return out
 
     def provenance(self) -> Provenance:
