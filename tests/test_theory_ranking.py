@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefdyn import data, losses
+from prefdyn.errors import PrefdynError
 from prefdyn.intervals import bootstrap, proportion
 from prefdyn.likelihood import tokenize_pairs
 from prefdyn.models import LanguageModel
@@ -154,6 +155,23 @@ def test_theorem_holds_on_every_point_of_a_run(fresh_smoke: LanguageModel, gamma
     assert not theory.violations(record["ranking_accuracy"] == 1, record["loss"], c, ratio, 0.3, gamma).any()
     np.testing.assert_allclose(record["margin"], 0.3 * (ratio + gamma * c), rtol=0, atol=1e-4)
     assert record.groupby("step")["loss"].mean().iloc[-1] < record.groupby("step")["loss"].mean().iloc[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"beta": 0.1, "gamma": -0.5}, "gamma is -0.5: it must be at least 0"), ({"loss": "sft", "gamma": 0.5}, "takes no beta, gamma")],
+)
+def test_gamma_that_means_nothing_is_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(PrefdynError, match=message):
+        Settings(1e-3, 1, 1, **options)  # type: ignore[arg-type]
+
+
+def test_trl_cannot_scale_the_reference(fresh_smoke: LanguageModel) -> None:
+    from prefdyn import trl_engine
+
+    tokens = tokenize_pairs(fresh_smoke, data.load_pairs()[:2])
+    with pytest.raises(PrefdynError, match=r"gamma is 2\.0, it must be 1"):
+        trl_engine.trainer(fresh_smoke, tokens, Settings(1e-3, 1, 2, 0.1, gamma=2.0))
 
 
 # Intervals of this chapter --------------------------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ def best_step(record: pd.DataFrame, split: str = "validation") -> int:
     """The step at which a split's mean loss is lowest; the earliest of several."""
     part = record[record["split"] == split]
     losses = (part["loss"] * part["n"]).groupby(part["step"]).sum() / part.groupby("step")["n"].sum()
-    return int(losses.index[losses.to_numpy().argmin()])
+    return int(losses.index.to_numpy()[losses.to_numpy().argmin()])
 
 
 def flipped(followed: pd.DataFrame, step: int) -> NDArray[np.float64]:
