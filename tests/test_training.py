@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,13 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from prefdyn import data, losses, models, training
+from prefdyn import data, losses, models, objectives, training
 from prefdyn.data import Pair
 from prefdyn.errors import PrefdynError
 from prefdyn.likelihood import TokenPair, tokenize_pairs, tokenize_persona
 from prefdyn.models import LanguageModel
+from prefdyn.objectives import reference_log_probs
 from prefdyn.packing import ATTENTION
-from prefdyn.training import RECORD, Settings, batch_order, fine_tune, reference_log_probs, restoring
+from prefdyn.training import RECORD, Settings, batch_order, fine_tune, restoring
 
 PAD = 0
 
@@ -266,12 +268,12 @@ def test_known_reference_is_not_measured_again_and_changes_nothing(make_pairs: C
     settings = Settings(learning_rate=1e-3, steps=3, batch_size=4, beta=0.5)
     fresh = load()
     alone = fine_tune(fresh, make_pairs(fresh), settings)
-    lm, known = load(), training.Reference()
-    flipped = [pair.flipped() for pair in make_pairs(lm)]
+    lm, known = load(), objectives.Reference()
+    flipped = [replace(pair, chosen=pair.rejected, rejected=pair.chosen) for pair in make_pairs(lm)]
     with restoring(lm):
         fine_tune(lm, flipped, settings, {"all": flipped}, reference=known)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(training, "reference_log_probs", lambda *_: pytest.fail("the reference was measured again"))
+        patched.setattr(objectives, "reference_log_probs", lambda *_: pytest.fail("the reference was measured again"))
         again = fine_tune(lm, make_pairs(lm), settings, reference=known)
     # Other batches round otherwise.
     pd.testing.assert_frame_equal(again, alone, rtol=1e-4, atol=1e-6)
@@ -279,8 +281,8 @@ def test_known_reference_is_not_measured_again_and_changes_nothing(make_pairs: C
 
 def test_only_what_is_drawn_is_measured_for_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     lm, seen = load(), []
-    measure = training.reference_log_probs
-    monkeypatch.setattr(training, "reference_log_probs", lambda lm, pairs, *rest: seen.extend(pairs) or measure(lm, pairs, *rest))
+    measure = objectives.reference_log_probs
+    monkeypatch.setattr(objectives, "reference_log_probs", lambda lm, pairs, *rest: seen.extend(pairs) or measure(lm, pairs, *rest))
     pairs = answers(lm, per_label=8)
     settings = Settings(learning_rate=1e-3, steps=2, batch_size=3, beta=0.5)
     fine_tune(lm, pairs, settings)

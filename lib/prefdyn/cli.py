@@ -1,4 +1,4 @@
-"""The command line: run chapters, build the site, print the ledger of claims, list models."""
+"""The command line: run chapters, build the site, print the ledger of claims, rank with any model, list models."""
 
 from __future__ import annotations
 
@@ -61,6 +61,17 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("claims", help="the ledger of claims, as measured by the last runs")
     command.add_argument("--json", action="store_true", help="as a list of objects")
     command.set_defaults(command=_claims)
+    command = commands.add_parser("rank", help="ranking accuracy of models on preference data sets")
+    command.add_argument("models", nargs="+", metavar="MODEL", help="a name of `prefdyn models`, a hub id, a folder or a .gguf file")
+    command.add_argument("--data", nargs="+", required=True, metavar="NAME[:SPLIT]", help="data sets; an unknown name lists them all")
+    command.add_argument("--source", default="hub", metavar="hub|PATH", help="the hub (the default), or a folder in the publishers' layout")
+    command.add_argument("--limit", type=int, default=1000, help="examples of each data set, drawn by the seed; 0 is all (default: 1000)")
+    command.add_argument("--max-length", type=int, default=512, help="tokens of a prompt with its response (default: 512)")
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--csv", type=Path, metavar="FILE", help="write the table there as well")
+    command.add_argument("--quiet", action="store_true", help="no progress bars")
+    command.set_defaults(command=_rank)
     command = commands.add_parser("models", help="models that can be loaded by name")
     command.set_defaults(command=_models)
     return parser
@@ -114,6 +125,27 @@ def _claims(options: argparse.Namespace) -> None:
         print(claims.table(entries).drop(columns="sentence").to_string(index=False))
     else:
         raise PrefdynError("no claim has been measured yet: run `prefdyn run` first")
+
+
+def _rank(options: argparse.Namespace) -> None:
+    from prefdyn import rank
+
+    for name, smallest in (("limit", 0), ("max_length", 8), ("seed", 0)):
+        if getattr(options, name) < smallest:
+            raise PrefdynError(f"--{name.replace('_', '-')} is {getattr(options, name)}: it must be at least {smallest}")
+    table = rank.rank(
+        options.models,
+        options.data,
+        options.source,
+        options.limit,
+        options.seed,
+        options.device,
+        options.max_length,
+        progress=not options.quiet,
+    )
+    if options.csv:
+        table.to_csv(options.csv, index=False, float_format="%.6g")
+    print(table.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
 
 
 def _models(options: argparse.Namespace) -> None:

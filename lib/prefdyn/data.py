@@ -116,7 +116,7 @@ def read_jsonl(path: Path, fields: Mapping[str, type]) -> Iterator[tuple[int, di
 
 
 @contextmanager
-def _from_hub(repository: str) -> Iterator[None]:
+def from_hub(repository: str) -> Iterator[None]:
     """One sentence for whatever the hub's clients raise: each has errors of its own, and its HTTP library's besides."""
     try:
         yield
@@ -160,7 +160,7 @@ def persona_names(source: Source = "sample") -> list[str]:
     if source == "hub":
         from huggingface_hub import list_repo_files
 
-        with _from_hub(PERSONAS_ON_HUB):
+        with from_hub(PERSONAS_ON_HUB):
             files = [Path(name) for name in list_repo_files(PERSONAS_ON_HUB, repo_type="dataset")]
         return sorted(name.stem for name in files if name.parts[0] == "persona" and name.suffix == ".jsonl")
     folder = _folder(source, PERSONA_FOLDER)
@@ -185,7 +185,7 @@ def load_persona(name: str, source: Source = "sample") -> Persona:
     if source == "hub":
         from datasets import load_dataset
 
-        with _from_hub(PERSONAS_ON_HUB):
+        with from_hub(PERSONAS_ON_HUB):
             rows = load_dataset(PERSONAS_ON_HUB, data_files=f"persona/{name}.jsonl", split="train")
         return _persona(name, enumerate(rows, start=1), f"{PERSONAS_ON_HUB}/persona/{name}.jsonl")
     path = _folder(source, PERSONA_FOLDER) / f"{name}.jsonl"
@@ -214,7 +214,7 @@ def load_pairs(source: Source = "sample", split: str = "test") -> list[Pair]:
     if source == "hub":
         from datasets import load_dataset
 
-        with _from_hub(PAIRS_ON_HUB):
+        with from_hub(PAIRS_ON_HUB):
             rows: Iterable[tuple[int, Mapping[str, Any]]] = enumerate(load_dataset(PAIRS_ON_HUB, split=split), start=1)
         return list(_pairs(rows, f"{PAIRS_ON_HUB}, {split}"))
     folder = _folder(source, PAIRS_FOLDER)

@@ -59,6 +59,33 @@ def spearman(x: ArrayLike, y: ArrayLike, seed: int = 0) -> Estimate:
     return out
 
 
+def proportion(hits: ArrayLike) -> Estimate:
+    """The share of hits in a sample of zeros and ones (a half counts as one half), shape (n,), with Wilson's interval.
+
+    It stays within [0, 1], and has a length where every case is a hit or none is.
+
+    Raises:
+        PrefdynError: fewer than three cases.
+    """
+    x = _checked(hits)
+    n, share, z = len(x), float(x.mean()), float(stats.norm.ppf((1 + LEVEL) / 2))
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return Estimate(share, min(share, max(0.0, float(centre - half))), max(share, min(1.0, float(centre + half))), n)
+
+
+def bootstrap(statistic: Callable[..., NDArray[np.float64]], *columns: ArrayLike, seed: int = 0) -> Estimate:
+    """A statistic of columns of shape (n,), resampled by row.
+
+    Args:
+        statistic: takes the columns and `axis`, the one of the rows.
+
+    Raises:
+        PrefdynError: fewer than three rows.
+    """
+    return _bootstrap(statistic, *map(_checked, columns), seed=seed)
+
+
 def count(violations: int, n: int) -> Estimate:
     """A number of violations among n cases, which is what it is: its interval is a point."""
     return Estimate(float(violations), float(violations), float(violations), n)

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from prefdyn.data import Pair, Persona
 from prefdyn.errors import PrefdynError
 from prefdyn.models import LanguageModel, answer_tokens
-from prefdyn.packing import PackedTrees, last_hidden_states, pack, pack_sequences
+from prefdyn.packing import PackedTrees, Tree, last_hidden_states, pack, pack_sequences
 
 LOGIT_ROWS = 512
 """Positions whose V-wide logits are held at once."""
@@ -46,9 +46,6 @@ class TokenPair:
     def length(self) -> int:
         """Tokens that a model sees of this pair."""
         return len(self.prompt) + (0 if self.one_token else len(self.chosen) + len(self.rejected))
-
-    def flipped(self) -> TokenPair:
-        return replace(self, chosen=self.rejected, rejected=self.chosen)
 
     def remapped(self, index: dict[int, int]) -> TokenPair:
         """The same pair with every token id looked up in `index`."""
@@ -94,38 +91,62 @@ def tokenize_pairs(lm: LanguageModel, pairs: Sequence[Pair], max_length: int = 5
     """
     out = []
     for pair in pairs:
-        bare = pair.prompt.rstrip()
-        spaces = pair.prompt[len(bare) :]
-        prompt = lm.tokenizer(bare)["input_ids"]
-        if not prompt:
-            raise PrefdynError(
-                f"the prompt of the response {pair.chosen[:40]!r} is empty: nothing predicts its first token, drop that pair"
-            )
-        whole = lm.tokenizer([bare + spaces + pair.chosen, bare + spaces + pair.rejected])["input_ids"]
-        responses = [ids[len(prompt) :][: max_length // 2] for ids in whole]
-        if not all(responses):
-            raise PrefdynError(f"a response to the prompt {pair.prompt[-40:]!r} is empty: drop that pair")
-        room = max_length - max(map(len, responses))
-        out.append(TokenPair(tuple(prompt[-room:]), tuple(responses[0]), tuple(responses[1]), group))
+        prompt, (chosen, rejected) = tokenize_responses(lm, pair.prompt, (pair.chosen, pair.rejected), max_length)
+        out.append(TokenPair(prompt, chosen, rejected, group))
     return out
 
 
-def log_probs(model: PreTrainedModel, pairs: Sequence[TokenPair]) -> LogProbs:
-    """Log-probabilities of the pairs under the model, differentiable; run under the caller's autocast."""
-    if all(pair.one_token for pair in pairs):
+def tokenize_responses(
+    lm: LanguageModel, prompt: str, responses: Sequence[str], max_length: int = 512
+) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
+    """Token ids of a prompt and of each of its responses; the seam and the truncation are those of `tokenize_pairs`.
+
+    Raises:
+        PrefdynError: the prompt or a response is empty.
+    """
+    bare = prompt.rstrip()
+    spaces = prompt[len(bare) :]
+    before = lm.tokenizer(bare)["input_ids"]
+    if not before:
+        raise PrefdynError(f"the prompt of the response {responses[0][:40]!r} is empty: nothing predicts its first token, drop that pair")
+    whole = lm.tokenizer([bare + spaces + response for response in responses])["input_ids"]
+    after = [tuple(ids[len(before) :][: max_length // 2]) for ids in whole]
+    if not all(after):
+        raise PrefdynError(f"a response to the prompt {prompt[-40:]!r} is empty: drop that pair")
+    return tuple(before[-(max_length - max(map(len, after))) :]), after
+
+
+def as_trees(pairs: Sequence[TokenPair]) -> list[Tree]:
+    """Each pair's prompt with its responses, chosen before rejected."""
+    return [(pair.prompt, (pair.chosen, pair.rejected)) for pair in pairs]
+
+
+def log_probs(model: PreTrainedModel, pairs: Sequence[TokenPair], normalised: bool = False) -> LogProbs:
+    """Log-probabilities of the pairs under the model, differentiable; run under the caller's autocast.
+
+    Args:
+        normalised: take the softmax over the whole vocabulary for one-token answers too, so that `chosen` and `rejected` are known.
+    """
+    if not normalised and all(pair.one_token for pair in pairs):
         return _answers(model, pairs)
-    return _responses(model, pairs)
+    totals = response_log_probs(model, as_trees(pairs)).view(-1, 2)
+    return LogProbs(totals[:, 0] - totals[:, 1], totals[:, 0], totals[:, 1])
 
 
-def response_rows(pairs: Sequence[TokenPair], device: torch.device) -> tuple[PackedTrees, Tensor, Tensor, Tensor]:
-    """The pairs as trees and, of each of the R response tokens, the row that predicts it, its id, and its branch, each of shape (R,).
+def chosen_log_probs(model: PreTrainedModel, pairs: Sequence[TokenPair]) -> Tensor:
+    """log pi(y_w|x) of each pair, shape (n,), float32, in nats; the rejected responses are not run. Differentiable."""
+    return response_log_probs(model, [(pair.prompt, (pair.chosen,)) for pair in pairs])
 
-    Branches are the responses: chosen, then rejected, pair after pair.
+
+def response_rows(prompts: Sequence[Tree], device: torch.device) -> tuple[PackedTrees, Tensor, Tensor, Tensor]:
+    """Prompts with their responses as trees and, of each of the R response tokens, the row that predicts it, its id, and its branch.
+
+    The last three have shape (R,). Branches are the responses, prompt after prompt.
     """
     # The last prompt token predicts the first response token, so it is the tree's last shared token.
-    trees = pack([(pair.prompt, (pair.chosen, pair.rejected)) for pair in pairs], device)
+    trees = pack(prompts, device)
     lengths = trees.branch_lengths
-    response_tokens = int(sum(len(pair.chosen) + len(pair.rejected) for pair in pairs))
+    response_tokens = sum(len(response) for _, responses in prompts for response in responses)
     branch = torch.repeat_interleave(torch.arange(len(lengths), device=device), lengths, output_size=response_tokens)
     starts = torch.cumsum(lengths, 0) - lengths
     within = torch.arange(response_tokens, device=device) - starts[branch]
@@ -146,8 +167,16 @@ def _answers(model: PreTrainedModel, pairs: Sequence[TokenPair]) -> LogProbs:
     return LogProbs(log_ratio, unknown, unknown)
 
 
-def _responses(model: PreTrainedModel, pairs: Sequence[TokenPair]) -> LogProbs:
-    trees, before, targets, branch = response_rows(pairs, model.device)
+def response_log_probs(model: PreTrainedModel, prompts: Sequence[Tree]) -> Tensor:
+    """log pi(y|x) of every response, summed over its tokens, in nats, float32, differentiable.
+
+    Args:
+        prompts: token ids of each prompt, none of them empty, with those of its responses; a prompt is run once for all of them.
+
+    Returns:
+        Shape (responses,), prompt after prompt.
+    """
+    trees, before, targets, branch = response_rows(prompts, model.device)
     hidden = last_hidden_states(model, trees)
     unembed = model.get_output_embeddings()
     tokens = torch.cat(
@@ -156,5 +185,4 @@ def _responses(model: PreTrainedModel, pairs: Sequence[TokenPair]) -> LogProbs:
             for rows, target in zip(before.split(LOGIT_ROWS), targets.split(LOGIT_ROWS), strict=True)
         ]
     )
-    totals = torch.zeros(2 * len(pairs), device=model.device).index_add(0, branch, tokens).view(-1, 2)
-    return LogProbs(totals[:, 0] - totals[:, 1], totals[:, 0], totals[:, 1])
+    return torch.zeros(len(trees.branch_lengths), device=model.device).index_add(0, branch, tokens)

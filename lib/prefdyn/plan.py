@@ -13,7 +13,7 @@ import psutil
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from prefdyn import data, models
+from prefdyn import data, models, rankings
 from prefdyn.data import Pair, Persona
 from prefdyn.errors import PrefdynError
 
@@ -160,9 +160,40 @@ def generalization(p: Mapping[str, Any]) -> list[Work]:
     ]
 
 
+def ranking(p: Mapping[str, Any]) -> list[Work]:
+    """The work of chapter 4 under its parameters; every data set is taken to be as long as the training pairs."""
+    source = p["data"]
+    pairs = data.load_pairs(source)
+    each = min(tokens_of(pairs) / max(1, len(pairs)), 1.5 * p["max_length"])
+    sets = len(rankings.available(source))
+    ranked = min(p["ranked"] or len(pairs), len(pairs))
+    points = [round(p["steps"] * i / p["checkpoints"]) for i in range(1, p["checkpoints"] + 1)]
+    seeds, batch = len(p["seeds"]), p["batch_size"] * each
+    held = p["followed"] + p["validation"]
+    evaluation = held * each * (1 + len(points)) + p["answered"] * (each / 2 + p["answer_tokens"]) * (1 + len(points))
+    other_gammas = len([gamma for gamma in p["gammas"] if gamma != 1])
+    gamma_evaluation = 2 * (p["gamma_followed"] * each + p["answered"] * (each / 2 + p["answer_tokens"]))
+    sft = p["sft_steps"] * batch / 2
+    return [
+        Work(f"log-likelihoods on {sets} data sets", "forward", sets, ranked * each),
+        Work("the judge's features", "forward", 1, 2 * p["judged"] * each),
+        Work("SFT, then DPO, two optimizers", "train", 2 * seeds, sft + p["steps"] * batch, p["sft_steps"] + p["steps"], evaluation, batch),
+        Work(
+            "SFT, then DPO, other gammas",
+            "train",
+            other_gammas,
+            sft + p["gamma_steps"] * batch,
+            p["sft_steps"] + p["gamma_steps"],
+            gamma_evaluation,
+            batch,
+        ),
+    ]
+
+
 CHAPTERS: dict[str, Callable[[Mapping[str, Any]], list[Work]]] = {
     "distinguishability": distinguishability,
     "generalization": generalization,
+    "ranking": ranking,
 }
 """The work of each chapter, by its name."""
 

@@ -24,16 +24,18 @@ from transformers import PreTrainedModel
 
 from prefdyn import losses
 from prefdyn.errors import PrefdynError
-from prefdyn.features import by_length, without_dropout
-from prefdyn.likelihood import LogProbs, TokenPair, log_probs
+from prefdyn.features import by_length
+from prefdyn.likelihood import TokenPair
 from prefdyn.models import LanguageModel
+from prefdyn.objectives import SFT, Likelihood, Margins, Measured, Reference, reference_log_probs
 
 RECORD = ["step", "split", "group", "n", "loss", "margin", "accuracy", "ranking_accuracy", "logp_chosen", "logp_rejected", "distance"]
 """Columns of a record: one row a step, split and group. A row at step t is measured before update t.
 
-loss: mean f(r). margin: mean r. accuracy: share with r > 0 (one minus the population risk). ranking_accuracy: share with
-pi(y_w|x) >= pi(y_l|x). logp_*: mean log-probabilities in nats, NaN for one-token answers. distance: ||theta_t - theta_0||, where
-it was asked for. n: preferences behind the means.
+loss: mean f(r); for sft mean negative log-probability a token, in nats. margin: mean r. accuracy: share with r > 0 (one minus the
+population risk). ranking_accuracy: share with pi(y_w|x) >= pi(y_l|x). logp_*: mean log-probabilities in nats, NaN for one-token
+answers. distance: ||theta_t - theta_0||, where it was asked for. n: preferences behind the means. What a run does not compute is NaN:
+margins and accuracy under sft, which has no reference, and what needs the rejected responses on its training batches.
 """
 
 
@@ -42,8 +44,9 @@ class Settings:
     """How to train.
 
     Attributes:
-        loss, smoothing: as in `losses.get`.
-        beta: the strength of the pull to the reference.
+        loss, smoothing: as in `losses.get`, or "sft" for supervised fine-tuning on the chosen responses.
+        beta: the strength of the pull to the reference; sft has none and takes none.
+        gamma: what the reference's log-ratio is multiplied by (RA Eq. 4); 1 is DPO.
         learning_rate: constant over the run.
         steps: number of updates.
         batch_size: preferences an update.
@@ -56,7 +59,8 @@ class Settings:
     learning_rate: float
     steps: int
     batch_size: int
-    beta: float
+    beta: float = 0.0
+    gamma: float = 1.0
     loss: str = "dpo"
     smoothing: float | None = None
     optimizer: Literal["adamw", "rmsprop", "sgd"] = "adamw"
@@ -65,12 +69,20 @@ class Settings:
     tokens_per_forward: int = 4096
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "beta", "steps", "batch_size", "tokens_per_forward"):
+        positive = ["learning_rate", "steps", "batch_size", "tokens_per_forward"]
+        if self.loss == SFT:
+            if self.beta or self.smoothing is not None or self.gamma != 1:
+                raise PrefdynError("supervised fine-tuning takes no beta, gamma or label smoothing: it has no reference and no margin")
+        else:
+            losses.get(self.loss, self.smoothing)
+            positive.append("beta")
+        if not self.gamma >= 0:
+            raise PrefdynError(f"gamma is {self.gamma}: it must be at least 0")
+        for name in positive:
             if not getattr(self, name) > 0:
                 raise PrefdynError(f"{name} is {getattr(self, name)}: it must be above 0")
         if self.optimizer not in ("adamw", "rmsprop", "sgd"):
             raise PrefdynError(f"the optimizer {self.optimizer!r} is unknown: choose adamw, rmsprop or sgd")
-        losses.get(self.loss, self.smoothing)
 
     def describe(self) -> dict[str, Any]:
         return asdict(self)
@@ -88,20 +100,6 @@ def batch_order(examples: int, settings: Settings) -> list[NDArray[np.integer]]:
     return [stream[start : start + size] for start in range(0, settings.steps * size, size)]
 
 
-Reference = dict[TokenPair, tuple[float, float, float]]
-"""The `LogProbs` of pairs under a reference. Whoever trains several times from one model passes one, and each pair is run once."""
-
-
-@torch.no_grad()
-def reference_log_probs(lm: LanguageModel, pairs: Sequence[TokenPair], tokens_per_forward: int = 4096) -> LogProbs:
-    """Log-probabilities of the pairs under the model as it is, in the order given: what the reference contributes to a margin."""
-    out = torch.empty(3, len(pairs), device=lm.device)
-    for part in by_length([pair.length for pair in pairs], tokens_per_forward):
-        with lm.autocast(), without_dropout(lm.model):
-            out[:, torch.from_numpy(part).to(lm.device)] = torch.stack(log_probs(lm.model, [pairs[i] for i in part]))
-    return LogProbs(*out)
-
-
 def fine_tune(
     lm: LanguageModel,
     train: Sequence[TokenPair],
@@ -109,15 +107,17 @@ def fine_tune(
     evaluate: Mapping[str, Sequence[TokenPair]] | None = None,
     evaluate_at: Sequence[int] = (),
     reference: Reference | None = None,
+    visit: Callable[[int], None] | None = None,
 ) -> pd.DataFrame:
     """Train all weights (or the adapters that `lora` put in) on the preferences; the model is changed in place.
 
-    The model as it comes in is the reference.
+    The model as it comes in is the reference; supervised fine-tuning ("sft") has none.
 
     Args:
         evaluate: further preferences by the name of their split, measured at the steps of `evaluate_at` (0 is before training,
             `settings.steps` after it).
         reference: what is known of the model as it comes in; what is missing is added.
+        visit: called with the step at each of the steps of `evaluate_at`, the model as it is then.
 
     Returns:
         The record; its columns are `RECORD`. The split "train" is measured on each step's own batch.
@@ -128,32 +128,36 @@ def fine_tune(
     splits = {name: list(pairs) for name, pairs in (evaluate or {}).items()}
     batches = [[train[i] for i in batch] for batch in batch_order(len(train), settings)]
     needed = [pair for pairs in (*batches, *splits.values()) for pair in pairs]
-    reference = {} if reference is None else reference
-    _add_missing(reference, lm, needed, settings.tokens_per_forward)
+    objective = _objective(lm, needed, settings, {} if reference is None else reference)
     adapters = [weight for name, weight in lm.model.named_parameters() if "lora_" in name]
-    with _vocabulary_of(lm.model, needed, active=not adapters) as renamed:
+    cancels = settings.loss != SFT and all(pair.one_token for pair in needed)
+    with _vocabulary_of(lm.model, needed, active=cancels and not adapters and visit is None) as renamed:
         trainable = adapters or list(lm.model.parameters())
         with _requiring_grad(trainable):
-            return _run(lm, batches, settings, splits, set(evaluate_at), reference, renamed, trainable)
+            return _run(lm, objective, batches, settings, splits, set(evaluate_at), renamed, trainable, visit)
+
+
+def _objective(lm: LanguageModel, needed: Sequence[TokenPair], settings: Settings, reference: Reference) -> Likelihood | Margins:
+    if settings.loss == SFT:
+        return Likelihood(lm, settings.tokens_per_forward)
+    loss = losses.get(settings.loss, settings.smoothing)
+    return Margins(lm, needed, loss, settings.beta, settings.gamma, reference, settings.tokens_per_forward)
 
 
 def _run(
     lm: LanguageModel,
+    objective: Likelihood | Margins,
     batches: list[list[TokenPair]],
     settings: Settings,
     splits: Mapping[str, list[TokenPair]],
     evaluate_at: set[int],
-    reference: Reference,
     renamed: Callable[[TokenPair], TokenPair],
     trainable: list[nn.Parameter],
+    visit: Callable[[int], None] | None,
 ) -> pd.DataFrame:
-    loss = losses.get(settings.loss, settings.smoothing)
     start = [weight.detach().clone() for weight in trainable] if settings.track_distance else None
     optimizer = _optimizer(trainable, settings)
-    recorder = _Recorder(loss)
-
-    def margin(now: LogProbs, pairs: list[TokenPair]) -> Tensor:
-        return losses.reward_margin(now.log_ratio, _known(reference, pairs, lm.device).log_ratio, settings.beta)
+    recorder = _Recorder()
 
     def measure(step: int) -> None:
         if step not in evaluate_at:
@@ -162,40 +166,28 @@ def _run(
             recorder.distance[step] = _distance(trainable, start)
         for name, pairs in splits.items():
             if step == 0:
-                now = _known(reference, pairs, lm.device)
+                now = objective.initial(pairs)
             else:
-                now = reference_log_probs(lm, [renamed(pair) for pair in pairs], settings.tokens_per_forward)
-            recorder.add(step, name, pairs, margin(now, pairs), now)
+                written = [renamed(pair) for pair in pairs]
+                now = reference_log_probs(lm, written, settings.tokens_per_forward, objective.normalised)
+            recorder.add(step, name, pairs, objective.measure(pairs, now))
+        if visit is not None:
+            visit(step)
 
     for step, batch in enumerate(batches):
         measure(step)
+        whole = objective.weights(batch).sum()
         for part in by_length([pair.length for pair in batch], settings.tokens_per_forward):
             pairs = [batch[i] for i in part]
             with lm.autocast():
-                now = log_probs(lm.model, [renamed(pair) for pair in pairs])
-            margins = margin(now, pairs)
-            (loss.value(margins).sum() / len(batch)).backward()
-            recorder.add(step, "train", pairs, margins, now)
+                now = objective.forward([renamed(pair) for pair in pairs])
+            measured = objective.measure(pairs, now)
+            (measured.loss.sum() / whole).backward()
+            recorder.add(step, "train", pairs, measured)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     measure(settings.steps)
     return recorder.frame()
-
-
-def _add_missing(reference: Reference, lm: LanguageModel, pairs: Sequence[TokenPair], tokens_per_forward: int) -> None:
-    """Measure the pairs that a reference lacks; what is known of a pair tells of its flipped one too."""
-    missing = [pair for pair in dict.fromkeys(pairs) if pair not in reference]
-    if not missing:
-        return
-    for pair, (ratio, chosen, rejected) in zip(
-        missing, torch.stack(reference_log_probs(lm, missing, tokens_per_forward), dim=1).tolist(), strict=True
-    ):
-        reference[pair] = (ratio, chosen, rejected)
-        reference[pair.flipped()] = (-ratio, rejected, chosen)
-
-
-def _known(reference: Reference, pairs: Sequence[TokenPair], device: torch.device) -> LogProbs:
-    return LogProbs(*torch.tensor([reference[pair] for pair in pairs]).T.to(device, non_blocking=True))
 
 
 def _keep_freed_memory() -> None:
@@ -213,25 +205,31 @@ def _keep_freed_memory() -> None:
 class _Recorder:
     """Keeps what a run measures on its device until the end, so that no step waits for a copy to the host."""
 
-    def __init__(self, loss: losses.Loss) -> None:
-        self.loss = loss
+    def __init__(self) -> None:
         self.labels: list[tuple[int, str, str]] = []
         self.values: list[Tensor] = []
         self.distance: dict[int, Tensor] = {}
 
-    def add(self, step: int, split: str, pairs: Sequence[TokenPair], margins: Tensor, now: LogProbs) -> None:
+    def add(self, step: int, split: str, pairs: Sequence[TokenPair], measured: Measured) -> None:
         self.labels.extend((step, split, pair.group) for pair in pairs)
-        r = margins.detach()
-        ratio, chosen, rejected = (part.detach() for part in now)
-        self.values.append(torch.stack([self.loss.value(r), r, (r > 0).float(), (ratio >= 0).float(), chosen, rejected], dim=1))
+        loss, weight, margin, now = measured
+        right, ranked = _share(margin > 0, margin), _share(now.log_ratio >= 0, now.log_ratio)
+        columns = [loss, margin, right, ranked, now.chosen, now.rejected, weight]
+        self.values.append(torch.stack([column.detach() for column in columns], dim=1))
 
     def frame(self) -> pd.DataFrame:
         frame = pd.DataFrame(self.labels, columns=RECORD[:3])
-        frame[RECORD[4:10]] = torch.cat(self.values).double().cpu().numpy()
+        frame[[*RECORD[4:10], "weight"]] = torch.cat(self.values).double().cpu().numpy()
         grouped = frame.groupby(RECORD[:3], sort=True)
         record = grouped.mean().join(grouped.size().rename("n")).reset_index()
+        record["loss"] /= record["weight"]
         record["distance"] = record["step"].map({step: float(value) for step, value in self.distance.items()}).astype(float)
         return record[RECORD]
+
+
+def _share(holds: Tensor, of: Tensor) -> Tensor:
+    """1 where a condition on a quantity holds, 0 where it does not, NaN where the quantity is."""
+    return holds.float().where(~of.isnan(), torch.nan)
 
 
 def _optimizer(weights: list[nn.Parameter], settings: Settings) -> torch.optim.Optimizer:
@@ -264,10 +262,10 @@ def _requiring_grad(weights: Sequence[nn.Parameter]) -> Iterator[None]:
 def _vocabulary_of(model: PreTrainedModel, pairs: Sequence[TokenPair], active: bool) -> Iterator[Callable[[TokenPair], TokenPair]]:
     """While it lasts, the embedding and unembedding hold only the rows of tokens that occur; yields how pairs are then written.
 
-    Exact where every answer is one token: no other row gets a gradient. Changes nothing for longer responses, whose softmax needs
-    every row of W.
+    Exact where every answer is one token and its softmax cancels: no other row gets a gradient. Elsewhere (`active` is false) it
+    changes nothing.
     """
-    if not active or not all(pair.one_token for pair in pairs):
+    if not active:
         yield lambda pair: pair
         return
     used = sorted({token for pair in pairs for token in (*pair.prompt, *pair.chosen, *pair.rejected)})

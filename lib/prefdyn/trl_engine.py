@@ -53,6 +53,8 @@ def trainer(
         raise PrefdynError(f"TRL's trainer has no loss equal to {settings.loss!r}: choose one of {', '.join(LOSS_TYPES)}")
     if settings.optimizer != "adamw":
         raise PrefdynError(f"the TRL engine trains with adamw, not {settings.optimizer!r}")
+    if settings.gamma != 1:
+        raise PrefdynError(f"TRL's trainer does not scale the reference: gamma is {settings.gamma}, it must be 1")
     losses.get(settings.loss, settings.smoothing)
     order = np.concatenate(batch_order(len(train), settings))
     columns = {f"{part}_ids": [list(getattr(train[i], part)) for i in order] for part in ("prompt", "chosen", "rejected")}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,13 +13,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from prefdyn import data, features, lora, models, unembedding
+from prefdyn import data, features, judges, lora, models, rankings, sampling, schemas, scoring, unembedding
 from prefdyn.cache import Result, cached
 from prefdyn.data import Pair, Persona, Source
+from prefdyn.judges import BradleyTerryJudge, Judge
 from prefdyn.likelihood import TokenPair, tokenize_pairs, tokenize_persona
 from prefdyn.models import LanguageModel, Precision
+from prefdyn.objectives import Reference
 from prefdyn.provenance import Provenance, commit
-from prefdyn.training import Reference, Settings, fine_tune, restoring
+from prefdyn.schemas import Ranking
+from prefdyn.scoring import Likelihoods
+from prefdyn.training import Settings, fine_tune, restoring
 
 Preferences = Sequence[Persona] | Sequence[Pair]
 
@@ -32,6 +37,10 @@ class Phase:
         evaluate: held-out preferences by split name.
         evaluate_at: steps at which those are measured.
         embed: personas whose features are taken after the phase.
+        each: names of splits whose every preference is a group of the record, named by its index in the split.
+        answer: prompts that the model answers at the steps of `evaluate_at`, by sampling.
+        answer_tokens: how long an answer may be.
+        max_length: tokens of a response pair's prompt with one of its responses.
     """
 
     train: Preferences
@@ -39,6 +48,10 @@ class Phase:
     evaluate: Mapping[str, Preferences] = field(default_factory=dict)
     evaluate_at: Sequence[int] = ()
     embed: Sequence[Persona] = ()
+    each: Sequence[str] = ()
+    answer: Sequence[str] = ()
+    answer_tokens: int = 0
+    max_length: int = 512
 
 
 @dataclass(frozen=True)
@@ -58,10 +71,12 @@ class PhaseResult:
     Attributes:
         record: see `training.RECORD`.
         features: by persona name, shape (n, d), of the phase's `embed`.
+        answers: by step, an answer to each prompt of the phase's `answer`.
     """
 
     record: pd.DataFrame
     features: dict[str, NDArray[np.float32]]
+    answers: dict[int, list[str]] = field(default_factory=dict)
 
 
 class Workbench:
@@ -88,6 +103,7 @@ class Workbench:
         self.started = time.time()
         self.commit = commit()
         self._used: list[Persona | Pair] = []
+        self._ranked: list[Ranking] = []
         self._features: dict[str, NDArray[np.float32]] = {}
         self._reference: Reference = {}
 
@@ -120,6 +136,12 @@ class Workbench:
         self._used.extend(pairs)
         return pairs
 
+    def rankings(self, name: str, limit: int = 0) -> list[Ranking]:
+        """The source's rankings of a data set (see `rankings.load`), or `limit` of them drawn by the seed (0: all)."""
+        found = rankings.load(name, self.source, limit, self.seed)
+        self._ranked.extend(found)
+        return found
+
     def _kept(self, kind: str, key: Mapping[str, Any], compute: Callable[[], Result]) -> Result:
         return cached(kind, {"model": self.fingerprint, "device": self.device.type, **key}, compute)
 
@@ -129,6 +151,44 @@ class Workbench:
         if key not in self._features:
             self._features[key] = self._kept("features", {"data": key}, lambda: features.hidden_states(self.lm, persona.questions))
         return self._features[key]
+
+    def scores(
+        self, of: Sequence[Ranking], max_length: int = 512, part: int = 32, done: Callable[[int], object] | None = None
+    ) -> list[Likelihoods]:
+        """Log-likelihoods of the responses of each ranking, in float32.
+
+        They are kept in parts of `part` rankings, so that what a killed run has finished is there when it starts again.
+
+        Args:
+            done: called after each part with the number of rankings in it.
+        """
+        out: list[Likelihoods] = []
+        for start in range(0, len(of), part):
+            some = of[start : start + part]
+            prompts, responses = [ranking.prompt for ranking in some], [ranking.responses for ranking in some]
+            key = {"prompts": prompts, "responses": responses, "max_length": max_length}
+            out.extend(self._kept("scores", key, functools.partial(self._score, prompts, responses, max_length)))
+            if done is not None:
+                done(len(some))
+        return out
+
+    def _score(self, prompts: list[str], responses: list[tuple[str, ...]], max_length: int) -> list[Likelihoods]:
+        return scoring.score(self.lm, prompts, responses, max_length)
+
+    def judge(self, name: str, pairs: Sequence[Pair], tokens: int) -> Judge:
+        """A judge of answers: "embedded", a Bradley-Terry reward fitted to the pairs on the loaded model's features, or see `judges.named`.
+
+        Args:
+            tokens: how much of an answer the embedded judge sees.
+        """
+        if name != "embedded":
+            return judges.named(name, str(self.device))
+
+        def states(prompts: Sequence[str], answers: Sequence[str]) -> NDArray[np.float64]:
+            key = {"prompts": list(prompts), "answers": list(answers), "tokens": tokens}
+            return self._kept("states", key, lambda: judges.answer_states(self.lm, prompts, answers, tokens))
+
+        return BradleyTerryJudge.fit(states, pairs, seed=self.seed)
 
     @cached_property
     def answer_difference(self) -> NDArray[np.float32]:
@@ -177,6 +237,9 @@ class Workbench:
                     "evaluate": {name: data.fingerprint(part) for name, part in phase.evaluate.items()},
                     "evaluate_at": list(phase.evaluate_at),
                     "embed": [data.fingerprint([persona]) for persona in phase.embed],
+                    "each": sorted(phase.each),
+                    "max_length": phase.max_length,
+                    "answer": [list(phase.answer), phase.answer_tokens, self.seed if phase.answer else None],
                 }
                 for phase in phases
             ],
@@ -193,24 +256,35 @@ class Workbench:
             return [self._phase(phase, reference) for phase, reference in zip(phases, references, strict=True)]
 
     def _phase(self, phase: Phase, reference: Reference) -> PhaseResult:
-        evaluate = {name: self._tokens(part) for name, part in phase.evaluate.items()}
-        record = fine_tune(self.lm, self._tokens(phase.train), phase.settings, evaluate, phase.evaluate_at, reference)
-        return PhaseResult(record, {p.name: features.hidden_states(self.lm, p.questions) for p in phase.embed})
+        evaluate = {name: self._tokens(part, phase.max_length) for name, part in phase.evaluate.items()}
+        for name in phase.each:
+            evaluate[name] = [replace(pair, group=str(index)) for index, pair in enumerate(evaluate[name])]
+        answers: dict[int, list[str]] = {}
 
-    def _tokens(self, preferences: Preferences) -> list[TokenPair]:
+        def visit(step: int) -> None:
+            answers[step] = sampling.answers(self.lm, phase.answer, phase.answer_tokens, self.seed)
+
+        train = self._tokens(phase.train, phase.max_length)
+        record = fine_tune(self.lm, train, phase.settings, evaluate, phase.evaluate_at, reference, visit if phase.answer else None)
+        return PhaseResult(record, {p.name: features.hidden_states(self.lm, p.questions) for p in phase.embed}, answers)
+
+    def _tokens(self, preferences: Preferences, max_length: int) -> list[TokenPair]:
         out: list[TokenPair] = []
         for item in preferences:
-            out.extend(tokenize_persona(self.lm, item) if isinstance(item, Persona) else tokenize_pairs(self.lm, [item]))
+            out.extend(tokenize_persona(self.lm, item) if isinstance(item, Persona) else tokenize_pairs(self.lm, [item], max_length))
         return out
 
     def provenance(self) -> Provenance:
         """What the measurements made so far rest on."""
+        digests = [data.fingerprint(self._used)] if self._used or not self._ranked else []
+        if self._ranked:
+            digests.append(schemas.fingerprint(self._ranked))
         return Provenance.of(
             commit=self.commit,
             model=self.model_name,
             model_fingerprint=self.fingerprint,
             data=str(self.source),
-            data_fingerprint=data.fingerprint(self._used),
+            data_fingerprint="-".join(digests),
             profile=self.profile,
             seed=self.seed,
             device=self.device,

@@ -15,7 +15,7 @@ from torch.func import jvp
 
 from prefdyn import losses
 from prefdyn.features import without_dropout
-from prefdyn.likelihood import TokenPair, response_rows
+from prefdyn.likelihood import TokenPair, as_trees, response_rows
 from prefdyn.models import LanguageModel
 from prefdyn.packing import last_hidden_states
 
@@ -45,7 +45,7 @@ class ResponseTokens:
 @torch.no_grad()
 def response_tokens(lm: LanguageModel, pairs: Sequence[TokenPair]) -> ResponseTokens:
     """The tokens of the pairs' responses with their hidden states under the model, in float64."""
-    trees, rows, tokens, branch = response_rows(pairs, lm.device)
+    trees, rows, tokens, branch = response_rows(as_trees(pairs), lm.device)
     with lm.autocast("float32"), without_dropout(lm.model):
         states = last_hidden_states(lm.model, trees)[rows]
     device = _float64_device(lm)

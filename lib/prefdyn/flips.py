@@ -1,0 +1,74 @@
+"""Pairs followed one by one through training: which were ranked right before, which are now (RA Section 4.1)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from prefdyn import intervals
+from prefdyn.intervals import Estimate
+from prefdyn.theory import ranking as theory
+
+GROUPS = ("right → right", "right → wrong", "wrong → right", "wrong → wrong")
+"""How the reference ranked a pair, and how the policy does."""
+
+
+def follow(record: pd.DataFrame, split: str) -> pd.DataFrame:
+    """One row a step and pair of a split whose every pair is a group of the record (`workbench.Phase.each`).
+
+    Returns:
+        Columns step, pair, loss, margin, log_ratio (of the policy, in nats), c (log pi_ref(y_l|x)/pi_ref(y_w|x), from step 0), right,
+        group (one of `GROUPS`), distance.
+    """
+    part = record[record["split"] == split]
+    out = part[["step", "loss", "margin", "distance"]].reset_index(drop=True)
+    out["pair"] = part["group"].astype(int).to_numpy()
+    out["log_ratio"] = (part["logp_chosen"] - part["logp_rejected"]).to_numpy()
+    start = out[out["step"] == 0].set_index("pair")["log_ratio"]
+    out["c"] = -start.loc[out["pair"]].to_numpy()
+    out["right"] = part["ranking_accuracy"].to_numpy() == 1
+    before = out["c"] <= 0
+    out["group"] = np.where(before, *(np.where(out["right"], *names) for names in (GROUPS[:2], GROUPS[2:])))
+    return out.sort_values(["step", "pair"], ignore_index=True)
+
+
+def by_group(followed: pd.DataFrame) -> pd.DataFrame:
+    """Mean loss and margin of each group at each step, and the share of all pairs that it holds; a group without pairs has no row."""
+    grouped = followed.groupby(["step", "group"])
+    out = grouped[["loss", "margin"]].mean().join(grouped.size().rename("pairs")).reset_index()
+    return out.assign(share=out["pairs"] / followed["pair"].nunique())
+
+
+def best_step(record: pd.DataFrame, split: str = "validation") -> int:
+    """The step at which a split's mean loss is lowest; the earliest of several."""
+    part = record[record["split"] == split]
+    losses = (part["loss"] * part["n"]).groupby(part["step"]).sum() / part.groupby("step")["n"].sum()
+    return int(losses.index.to_numpy()[losses.to_numpy().argmin()])
+
+
+def flipped(followed: pd.DataFrame, step: int) -> NDArray[np.float64]:
+    """Of the pairs that the reference ranks wrong, 1 for each that is ranked right at a step, else 0, shape (wrong pairs,)."""
+    now = followed[followed["step"] == step]
+    return now.loc[now["c"] > 0, "right"].to_numpy(dtype=np.float64)
+
+
+def check(followed: pd.DataFrame, beta: float, gamma: float = 1.0) -> dict[str, int]:
+    """Violations of Theorem 4.1, Proposition 2.6 and Proposition A.7 (tau = beta / 2) over all steps and pairs.
+
+    Proposition 2.6 is about DPO: under another gamma it is not checked, and its entry is 0.
+    """
+    right, loss, c, ratio = (followed[column].to_numpy() for column in ("right", "loss", "c", "log_ratio"))
+    return {
+        "Theorem 4.1": int(theory.violations(right, loss, c, ratio, beta, gamma).sum()),
+        "Proposition 2.6": int(theory.sanity_violations(right, loss, c).sum()) if gamma == 1 else 0,
+        "Proposition A.7": int(theory.ipo_violations(ratio, c, beta / 2).sum()),
+    }
+
+
+def correlate(x: ArrayLike, y: ArrayLike, seed: int = 0) -> Estimate:
+    """Spearman's rank correlation with its interval; unknown (NaN) for fewer than three points or where one side never changes."""
+    a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return Estimate(np.nan, np.nan, np.nan, len(a))
+    return intervals.spearman(a, b, seed)

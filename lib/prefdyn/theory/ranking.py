@@ -1,0 +1,184 @@
+"""Ranking accuracy, its idealized optimum, and what a loss says of a ranking (RA: Chen et al. 2024).
+
+Everything is in log space: a likelihood of a long response underflows, and (alpha / (1 - alpha))^(1 / beta) overflows at beta 0.01.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from prefdyn import intervals
+from prefdyn.intervals import Estimate
+
+BETAS = (0.01, 0.1, 1.0, 5.0, 10.0)
+"""The strengths over which RA takes the minimum, median and maximum (Appendix C.4)."""
+UNANIMITY = 0.001
+"""What RA leaves to the other response where all raters agree (Appendix C.4)."""
+TIE_TOLERANCE = 0.01
+"""How near two likelihoods must be where raters are tied (RA Appendix C.1)."""
+
+
+# Ranking accuracy ---------------------------------------------------------------------------------------------------------------
+
+
+def ranked_right(log_likelihoods: ArrayLike, ranks: Sequence[int], tolerance: float = TIE_TOLERANCE) -> bool:
+    """Whether a model has the raters' whole order of n responses (RA Definitions 2.3, A.8 and C.1).
+
+    A better response must have at least the likelihood of a worse one for n = 2 (Definition 2.3), and a larger one for n > 2
+    (Definition A.8). Tied ones must have likelihoods that differ by less than the tolerance (Definition C.1, here for every tied pair).
+
+    Args:
+        log_likelihoods: sums over tokens, or means for the length-normalised accuracy, in nats, shape (n,).
+        ranks: 0 for the best; equal ranks are a tie.
+    """
+    values = np.asarray(log_likelihoods, dtype=np.float64)
+    for i in range(len(ranks)):
+        for j in range(i):
+            if ranks[i] == ranks[j]:
+                right = abs(np.exp(values[i]) - np.exp(values[j])) < tolerance
+            else:
+                better, worse = (values[i], values[j]) if ranks[i] < ranks[j] else (values[j], values[i])
+                right = better >= worse if len(ranks) == 2 else better > worse
+            if not right:
+                return False
+    return True
+
+
+def chance(ranks: Sequence[int]) -> float:
+    """How often a random order without ties is the raters' one: 1 / n!; 0 where raters are tied."""
+    return 0.0 if len(set(ranks)) < len(ranks) else 1 / float(np.prod(np.arange(1, len(ranks) + 1)))
+
+
+# The idealized optimum ----------------------------------------------------------------------------------------------------------
+
+
+def idealized_log_ratio(reference_log_ratio: ArrayLike, alpha: ArrayLike, beta: float) -> NDArray[np.float64]:
+    """log pi*(y_w|x) / pi*(y_l|x) of the perfect optimum of DPO or RLHF (RA Theorem 3.1), in nats.
+
+    = log pi_ref(y_w|x)/pi_ref(y_l|x) + [log alpha - log(1 - alpha)] / beta, alpha kept within [0.001, 0.999].
+
+    Args:
+        reference_log_ratio: of sums, or of means for the length-normalised form (RA Corollary 3.3).
+        alpha: share of raters who prefer y_w; broadcast with the ratio.
+    """
+    share = np.clip(np.asarray(alpha, dtype=np.float64), UNANIMITY, 1 - UNANIMITY)
+    return np.asarray(reference_log_ratio, dtype=np.float64) + (np.log(share) - np.log1p(-share)) / beta
+
+
+@dataclass(frozen=True)
+class Idealized:
+    """Idealized ranking accuracy over strengths of beta, beside the actual one.
+
+    Attributes:
+        by_beta: at each beta, with its bootstrap interval over examples.
+        low, median, high: the least, middle and largest over beta.
+        gap: the alignment gap: the median over beta, minus the actual accuracy, on the same examples.
+    """
+
+    by_beta: dict[float, Estimate]
+    low: Estimate
+    median: Estimate
+    high: Estimate
+    gap: Estimate
+
+
+def idealized(
+    reference_log_ratios: ArrayLike, actual_log_ratios: ArrayLike, alphas: ArrayLike, betas: Sequence[float] = BETAS, seed: int = 0
+) -> Idealized:
+    """Idealized ranking accuracy of pairs without ties (RA Corollary 3.3), and the alignment gap (RA Section 3.3).
+
+    Args:
+        reference_log_ratios: log pi_ref(y_w|x)/pi_ref(y_l|x), shape (n,).
+        actual_log_ratios: the same of the model whose gap it is, shape (n,).
+        alphas: share of raters who prefer y_w, above 1/2, shape (n,).
+
+    Raises:
+        PrefdynError: fewer than three pairs.
+    """
+    hits = [(idealized_log_ratio(reference_log_ratios, alphas, beta) > 0).astype(np.float64) for beta in betas]
+    actual = (np.asarray(actual_log_ratios) >= 0).astype(np.float64)
+
+    def over_betas(summary: str, *columns: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+        return getattr(np, summary)([column.mean(axis) for column in columns], axis=0)
+
+    def estimate(summary: str) -> Estimate:
+        return intervals.bootstrap(lambda *columns, axis: over_betas(summary, *columns, axis=axis), *hits, seed=seed)
+
+    gap = intervals.bootstrap(
+        lambda *columns, axis: over_betas("median", *columns[:-1], axis=axis) - columns[-1].mean(axis), *hits, actual, seed=seed
+    )
+    by_beta = {beta: intervals.proportion(column) for beta, column in zip(betas, hits, strict=True)}
+    return Idealized(by_beta, estimate("min"), estimate("median"), estimate("max"), gap)
+
+
+# What a loss says of a ranking --------------------------------------------------------------------------------------------------
+
+
+def dpo_threshold(c: ArrayLike, beta: float, gamma: float = 1.0) -> NDArray[np.float64]:
+    """-log sigmoid(beta gamma c): a pair is ranked right exactly where its loss is at most this (RA Theorem 4.1; gamma of RA Eq. 4).
+
+    Args:
+        c: log pi_ref(y_l|x) / pi_ref(y_w|x), positive where the reference ranks wrong.
+    """
+    return np.logaddexp(0.0, -beta * gamma * np.asarray(c, dtype=np.float64))
+
+
+def violations(right: ArrayLike, loss: ArrayLike, c: ArrayLike, log_ratio: ArrayLike, beta: float, gamma: float = 1.0) -> NDArray[np.bool_]:
+    """Where Theorem 4.1 fails: ranked right, yet with a loss above the threshold, or ranked wrong with one at most it.
+
+    A pair whose likelihoods agree to rounding, or whose loss is too small for float32, is left out: rounding decides it.
+
+    Args:
+        right, loss: as training measured them, in float32, each in its own way.
+        log_ratio: log pi(y_w|x) / pi(y_l|x), to tell which pairs are so near.
+    """
+    ratio, measured = np.asarray(log_ratio, dtype=np.float64), np.asarray(loss, dtype=np.float64)
+    decided = (np.abs(ratio) > 1e-4 + 1e-5 * (np.abs(ratio) + np.abs(np.asarray(c)))) & (measured > 1e-30)
+    small_enough = _log(measured) <= _log_threshold(c, beta * gamma)
+    return decided & (small_enough != np.asarray(right, dtype=bool))
+
+
+SANITY_LOSS = 0.6
+"""A loss that Proposition 2.6 calls small; any below log 2 = 0.69 would do."""
+
+
+def sanity_violations(right: ArrayLike, loss: ArrayLike, c: ArrayLike) -> NDArray[np.bool_]:
+    """Where Proposition 2.6 fails: the reference ranks right (c <= 0), the loss is at most 0.6, and yet the pair is ranked wrong."""
+    return (np.asarray(c) <= 0) & (np.asarray(loss) <= SANITY_LOSS) & ~np.asarray(right, dtype=bool)
+
+
+def ipo_loss(log_ratio: ArrayLike, c: ArrayLike, tau: float) -> NDArray[np.float64]:
+    """IPO's loss as RA has it (Definition A.6): (log pi(y_w|x)/pi(y_l|x) + c - 1 / (2 tau))^2.
+
+    `losses.ipo` is this with tau = beta / 2, times beta^2.
+    """
+    return (np.asarray(log_ratio, dtype=np.float64) + np.asarray(c) - 1 / (2 * tau)) ** 2
+
+
+def ipo_violations(log_ratio: ArrayLike, c: ArrayLike, tau: float) -> NDArray[np.bool_]:
+    """Where Proposition A.7 fails. It uses the letter c for what is -c here, and says two things.
+
+    If the reference's log-ratio is at least -1/(2 tau), a loss of at most (1/(2 tau) - c)^2 means ranked right. If it is less, a loss of
+    zero means ranked wrong: so does every loss below (c - 1/(2 tau))^2, which is what is checked here.
+    """
+    ratio, against = np.asarray(log_ratio, dtype=np.float64), np.asarray(c, dtype=np.float64)
+    target = 1 / (2 * tau) - against
+    loss = ipo_loss(ratio, against, tau)
+    decided = np.abs(ratio) > 1e-9 * (np.abs(ratio) + np.abs(against))
+    small = loss < target**2
+    return decided & small & np.where(target >= 0, ratio < 0, ratio >= 0)
+
+
+def _log(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    with np.errstate(divide="ignore"):
+        return np.log(values)
+
+
+def _log_threshold(c: ArrayLike, scale: float) -> NDArray[np.float64]:
+    """log of -log sigmoid(scale c), without underflow where scale c is large."""
+    x = scale * np.asarray(c, dtype=np.float64)
+    return np.where(x > 30, -x, _log(np.logaddexp(0.0, -np.minimum(x, 30))))
