@@ -17,8 +17,9 @@ from prefdyn.features import hidden_states
 from prefdyn.likelihood import TokenPair, tokenize_persona
 from prefdyn.lora import adapted
 from prefdyn.models import LanguageModel
+from prefdyn.objectives import reference_log_probs
 from prefdyn.packing import ATTENTION
-from prefdyn.training import Settings, fine_tune, reference_log_probs
+from prefdyn.training import Settings, fine_tune
 
 IDS = torch.tensor([[5, 40, 77, 9, 130, 258]])
 SETTINGS = Settings(learning_rate=1e-2, steps=4, batch_size=4, beta=1.0)

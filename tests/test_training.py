@@ -20,8 +20,9 @@ from prefdyn.data import Pair
 from prefdyn.errors import PrefdynError
 from prefdyn.likelihood import TokenPair, tokenize_pairs, tokenize_persona
 from prefdyn.models import LanguageModel
+from prefdyn.objectives import reference_log_probs
 from prefdyn.packing import ATTENTION
-from prefdyn.training import RECORD, Settings, batch_order, fine_tune, reference_log_probs, restoring
+from prefdyn.training import RECORD, Settings, batch_order, fine_tune, restoring
 
 PAD = 0
 

@@ -20,7 +20,9 @@ from prefdyn.files import atomic_file, cache_folder
 
 Result = TypeVar("Result")
 
-MEASURING_CODE = ("data", "models", "packing", "features", "likelihood", "losses", "training", "lora", "unembedding", "workbench")
+MEASURING_CODE = (
+    *("data", "models", "packing", "features", "likelihood", "losses", "objectives", "training", "lora", "unembedding", "workbench"),
+)
 """Modules whose change makes kept results stale."""
 
 

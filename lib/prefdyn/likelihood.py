@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from prefdyn.data import Pair, Persona
 from prefdyn.errors import PrefdynError
 from prefdyn.models import LanguageModel, answer_tokens
-from prefdyn.packing import last_hidden_states, pack, pack_sequences
+from prefdyn.packing import Tree, last_hidden_states, pack, pack_sequences
 
 LOGIT_ROWS = 512
 """Positions whose V-wide logits are held at once."""
@@ -107,11 +107,21 @@ def tokenize_pairs(lm: LanguageModel, pairs: Sequence[Pair], max_length: int = 5
     return out
 
 
-def log_probs(model: PreTrainedModel, pairs: Sequence[TokenPair]) -> LogProbs:
-    """Log-probabilities of the pairs under the model, differentiable; run under the caller's autocast."""
-    if all(pair.one_token for pair in pairs):
+def log_probs(model: PreTrainedModel, pairs: Sequence[TokenPair], normalised: bool = False) -> LogProbs:
+    """Log-probabilities of the pairs under the model, differentiable; run under the caller's autocast.
+
+    Args:
+        normalised: take the softmax over the whole vocabulary for one-token answers too, so that `chosen` and `rejected` are known.
+    """
+    if not normalised and all(pair.one_token for pair in pairs):
         return _answers(model, pairs)
-    return _responses(model, pairs)
+    totals = _branch_log_probs(model, [(pair.prompt, (pair.chosen, pair.rejected)) for pair in pairs]).view(-1, 2)
+    return LogProbs(totals[:, 0] - totals[:, 1], totals[:, 0], totals[:, 1])
+
+
+def chosen_log_probs(model: PreTrainedModel, pairs: Sequence[TokenPair]) -> Tensor:
+    """log pi(y_w|x) of each pair, shape (n,), float32, in nats; the rejected responses are not run. Differentiable."""
+    return _branch_log_probs(model, [(pair.prompt, (pair.chosen,)) for pair in pairs])
 
 
 def _answers(model: PreTrainedModel, pairs: Sequence[TokenPair]) -> LogProbs:
@@ -125,12 +135,13 @@ def _answers(model: PreTrainedModel, pairs: Sequence[TokenPair]) -> LogProbs:
     return LogProbs(log_ratio, unknown, unknown)
 
 
-def _responses(model: PreTrainedModel, pairs: Sequence[TokenPair]) -> LogProbs:
+def _branch_log_probs(model: PreTrainedModel, branching: Sequence[Tree]) -> Tensor:
+    """Log-probability of every branch given its prompt, in the order of the branches, shape (N,)."""
     # The last prompt token predicts the first response token, so it is the tree's last shared token.
-    trees = pack([(pair.prompt, (pair.chosen, pair.rejected)) for pair in pairs], model.device)
+    trees = pack(branching, model.device)
     hidden = last_hidden_states(model, trees)
     lengths = trees.branch_lengths
-    response_tokens = int(sum(len(pair.chosen) + len(pair.rejected) for pair in pairs))
+    response_tokens = sum(len(tail) for _, tails in branching for tail in tails)
     branch = torch.repeat_interleave(torch.arange(len(lengths), device=model.device), lengths, output_size=response_tokens)
     starts = torch.cumsum(lengths, 0) - lengths
     within = torch.arange(response_tokens, device=model.device) - starts[branch]
@@ -145,5 +156,4 @@ def _responses(model: PreTrainedModel, pairs: Sequence[TokenPair]) -> LogProbs:
             for rows, target in zip(before.split(LOGIT_ROWS), targets.split(LOGIT_ROWS), strict=True)
         ]
     )
-    totals = torch.zeros(len(lengths), device=model.device).index_add(0, branch, tokens).view(-1, 2)
-    return LogProbs(totals[:, 0] - totals[:, 1], totals[:, 0], totals[:, 1])
+    return torch.zeros(len(lengths), device=model.device).index_add(0, branch, tokens)

@@ -22,16 +22,18 @@ from transformers import PreTrainedModel
 
 from prefdyn import losses
 from prefdyn.errors import PrefdynError
-from prefdyn.features import by_length, without_dropout
-from prefdyn.likelihood import LogProbs, TokenPair, log_probs
+from prefdyn.features import by_length
+from prefdyn.likelihood import TokenPair
 from prefdyn.models import LanguageModel
+from prefdyn.objectives import SFT, Likelihood, Margins, Measured, reference_log_probs
 
 RECORD = ["step", "split", "group", "n", "loss", "margin", "accuracy", "ranking_accuracy", "logp_chosen", "logp_rejected", "distance"]
 """Columns of a record: one row a step, split and group. A row at step t is measured before update t.
 
-loss: mean f(r). margin: mean r. accuracy: share with r > 0 (one minus the population risk). ranking_accuracy: share with
-pi(y_w|x) >= pi(y_l|x). logp_*: mean log-probabilities in nats, NaN for one-token answers. distance: ||theta_t - theta_0||, where
-it was asked for. n: preferences behind the means.
+loss: mean f(r); for sft mean negative log-probability a token, in nats. margin: mean r. accuracy: share with r > 0 (one minus the
+population risk). ranking_accuracy: share with pi(y_w|x) >= pi(y_l|x). logp_*: mean log-probabilities in nats, NaN for one-token
+answers. distance: ||theta_t - theta_0||, where it was asked for. n: preferences behind the means. What a run does not compute is NaN:
+margins and accuracy under sft, which has no reference, and what needs the rejected responses on its training batches.
 """
 
 
@@ -40,8 +42,8 @@ class Settings:
     """How to train.
 
     Attributes:
-        loss, smoothing: as in `losses.get`.
-        beta: the strength of the pull to the reference.
+        loss, smoothing: as in `losses.get`, or "sft" for supervised fine-tuning on the chosen responses.
+        beta: the strength of the pull to the reference; sft has none and takes none.
         learning_rate: constant over the run.
         steps: number of updates.
         batch_size: preferences an update.
@@ -54,7 +56,7 @@ class Settings:
     learning_rate: float
     steps: int
     batch_size: int
-    beta: float
+    beta: float = 0.0
     loss: str = "dpo"
     smoothing: float | None = None
     optimizer: Literal["adamw", "rmsprop", "sgd"] = "adamw"
@@ -63,12 +65,18 @@ class Settings:
     tokens_per_forward: int = 4096
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "beta", "steps", "batch_size", "tokens_per_forward"):
+        positive = ["learning_rate", "steps", "batch_size", "tokens_per_forward"]
+        if self.loss == SFT:
+            if self.beta or self.smoothing is not None:
+                raise PrefdynError("supervised fine-tuning takes no beta and no label smoothing: it has no reference and no margin")
+        else:
+            losses.get(self.loss, self.smoothing)
+            positive.append("beta")
+        for name in positive:
             if not getattr(self, name) > 0:
                 raise PrefdynError(f"{name} is {getattr(self, name)}: it must be above 0")
         if self.optimizer not in ("adamw", "rmsprop", "sgd"):
             raise PrefdynError(f"the optimizer {self.optimizer!r} is unknown: choose adamw, rmsprop or sgd")
-        losses.get(self.loss, self.smoothing)
 
     def describe(self) -> dict[str, Any]:
         return asdict(self)
@@ -86,16 +94,6 @@ def batch_order(examples: int, settings: Settings) -> list[NDArray[np.integer]]:
     return [stream[start : start + size] for start in range(0, settings.steps * size, size)]
 
 
-@torch.no_grad()
-def reference_log_probs(lm: LanguageModel, pairs: Sequence[TokenPair], tokens_per_forward: int = 4096) -> LogProbs:
-    """Log-probabilities of the pairs under the model as it is, in the order given: what the reference contributes to a margin."""
-    out = torch.empty(3, len(pairs), device=lm.device)
-    for part in by_length([pair.length for pair in pairs], tokens_per_forward):
-        with lm.autocast(), without_dropout(lm.model):
-            out[:, torch.from_numpy(part).to(lm.device)] = torch.stack(log_probs(lm.model, [pairs[i] for i in part]))
-    return LogProbs(*out)
-
-
 def fine_tune(
     lm: LanguageModel,
     train: Sequence[TokenPair],
@@ -105,7 +103,7 @@ def fine_tune(
 ) -> pd.DataFrame:
     """Train all weights (or the adapters that `lora` put in) on the preferences; the model is changed in place.
 
-    The model as it comes in is the reference.
+    The model as it comes in is the reference; supervised fine-tuning ("sft") has none.
 
     Args:
         evaluate: further preferences by the name of their split, measured at the steps of `evaluate_at` (0 is before training,
@@ -119,7 +117,8 @@ def fine_tune(
     splits = {name: list(pairs) for name, pairs in (evaluate or {}).items()}
     adapters = [weight for name, weight in lm.model.named_parameters() if "lora_" in name]
     everything = [pair for pairs in (train, *splits.values()) for pair in pairs]
-    with _vocabulary_of(lm.model, everything, active=not adapters) as index:
+    cancels = settings.loss != SFT and all(pair.one_token for pair in everything)
+    with _vocabulary_of(lm.model, everything, active=cancels and not adapters) as index:
         if index is not None:
             train = [pair.remapped(index) for pair in train]
             splits = {name: [pair.remapped(index) for pair in pairs] for name, pairs in splits.items()}
@@ -136,11 +135,16 @@ def _run(
     evaluate_at: set[int],
     trainable: list[nn.Parameter],
 ) -> pd.DataFrame:
-    loss = losses.get(settings.loss, settings.smoothing)
-    references = _references(lm, {"train": train, **splits}, settings.tokens_per_forward)
+    objective: Likelihood | Margins
+    if settings.loss == SFT:
+        objective = Likelihood(lm)
+    else:
+        everything = [pair for pairs in (train, *splits.values()) for pair in pairs]
+        loss = losses.get(settings.loss, settings.smoothing)
+        objective = Margins(lm, everything, loss, settings.beta, settings.tokens_per_forward)
     start = [weight.detach().clone() for weight in trainable] if settings.track_distance else None
     optimizer = _optimizer(trainable, settings)
-    recorder = _Recorder(loss)
+    recorder = _Recorder()
 
     def measure(step: int) -> None:
         if step not in evaluate_at:
@@ -148,56 +152,53 @@ def _run(
         if start is not None:
             recorder.distance[step] = _distance(trainable, start)
         for name, pairs in splits.items():
-            now = reference_log_probs(lm, pairs, settings.tokens_per_forward)
-            margins = losses.reward_margin(now.log_ratio, references[name], settings.beta)
-            recorder.add(step, name, pairs, margins, now)
+            now = reference_log_probs(lm, pairs, settings.tokens_per_forward, objective.normalised)
+            recorder.add(step, name, pairs, objective.measure(pairs, now))
 
     for step, batch in enumerate(batch_order(len(train), settings)):
         measure(step)
+        whole = objective.weights([train[i] for i in batch]).sum()
         for part in by_length([train[i].length for i in batch], settings.tokens_per_forward):
-            chosen = batch[part]
-            pairs = [train[i] for i in chosen]
+            pairs = [train[i] for i in batch[part]]
             with lm.autocast():
-                now = log_probs(lm.model, pairs)
-            reference = references["train"][torch.from_numpy(chosen).to(lm.device)]
-            margins = losses.reward_margin(now.log_ratio, reference, settings.beta)
-            (loss.value(margins).sum() / len(batch)).backward()
-            recorder.add(step, "train", pairs, margins, now)
+                now = objective.forward(pairs)
+            measured = objective.measure(pairs, now)
+            (measured.loss.sum() / whole).backward()
+            recorder.add(step, "train", pairs, measured)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     measure(settings.steps)
     return recorder.frame()
 
 
-def _references(lm: LanguageModel, splits: Mapping[str, Sequence[TokenPair]], tokens_per_forward: int) -> dict[str, Tensor]:
-    """Reference log-ratios by split; a preference that several splits hold is run once."""
-    rows = {pair: row for row, pair in enumerate(dict.fromkeys(pair for pairs in splits.values() for pair in pairs))}
-    ratios = reference_log_probs(lm, list(rows), tokens_per_forward).log_ratio
-    return {name: ratios[torch.tensor([rows[pair] for pair in pairs], device=ratios.device)] for name, pairs in splits.items()}
-
-
 class _Recorder:
     """Keeps what a run measures on its device until the end, so that no step waits for a copy to the host."""
 
-    def __init__(self, loss: losses.Loss) -> None:
-        self.loss = loss
+    def __init__(self) -> None:
         self.labels: list[tuple[int, str, str]] = []
         self.values: list[Tensor] = []
         self.distance: dict[int, Tensor] = {}
 
-    def add(self, step: int, split: str, pairs: Sequence[TokenPair], margins: Tensor, now: LogProbs) -> None:
+    def add(self, step: int, split: str, pairs: Sequence[TokenPair], measured: Measured) -> None:
         self.labels.extend((step, split, pair.group) for pair in pairs)
-        r = margins.detach()
-        ratio, chosen, rejected = (part.detach() for part in now)
-        self.values.append(torch.stack([self.loss.value(r), r, (r > 0).float(), (ratio >= 0).float(), chosen, rejected], dim=1))
+        loss, weight, margin, now = measured
+        right, ranked = _share(margin > 0, margin), _share(now.log_ratio >= 0, now.log_ratio)
+        columns = [loss, margin, right, ranked, now.chosen, now.rejected, weight]
+        self.values.append(torch.stack([column.detach() for column in columns], dim=1))
 
     def frame(self) -> pd.DataFrame:
         frame = pd.DataFrame(self.labels, columns=RECORD[:3])
-        frame[RECORD[4:10]] = torch.cat(self.values).double().cpu().numpy()
+        frame[[*RECORD[4:10], "weight"]] = torch.cat(self.values).double().cpu().numpy()
         grouped = frame.groupby(RECORD[:3], sort=True)
         record = grouped.mean().join(grouped.size().rename("n")).reset_index()
+        record["loss"] /= record["weight"]
         record["distance"] = record["step"].map({step: float(value) for step, value in self.distance.items()}).astype(float)
         return record[RECORD]
+
+
+def _share(holds: Tensor, of: Tensor) -> Tensor:
+    """1 where a condition on a quantity holds, 0 where it does not, NaN where the quantity is."""
+    return holds.float().where(~of.isnan(), torch.nan)
 
 
 def _optimizer(weights: list[nn.Parameter], settings: Settings) -> torch.optim.Optimizer:
@@ -230,10 +231,10 @@ def _requiring_grad(weights: Sequence[nn.Parameter]) -> Iterator[None]:
 def _vocabulary_of(model: PreTrainedModel, pairs: Sequence[TokenPair], active: bool) -> Iterator[dict[int, int] | None]:
     """While it lasts, the embedding and unembedding hold only the rows of tokens that occur; yields where each token went.
 
-    Exact where every answer is one token: no other row gets a gradient. Yields None, and changes nothing, for longer responses,
-    whose softmax needs every row of W.
+    Exact where every answer is one token and its softmax cancels: no other row gets a gradient. Elsewhere (`active` is false) it yields
+    None and changes nothing.
     """
-    if not active or not all(pair.one_token for pair in pairs):
+    if not active:
         yield None
         return
     used = sorted({token for pair in pairs for token in (*pair.prompt, *pair.chosen, *pair.rejected)})
