@@ -110,7 +110,7 @@ def controlled(
     Returns:
         Columns setting, descent, loss, trial, rate, accuracy.
     """
-    parts = []
+    parts: list[tuple] = []
     noise = torch.as_tensor(np.asarray(rates), dtype=torch.float32, device=device)
     for number, (name, cloud) in enumerate(clouds.items()):
         for trial in range(trials):

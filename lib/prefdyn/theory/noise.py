@@ -12,6 +12,7 @@ from scipy.special import ndtr
 
 from prefdyn import losses
 from prefdyn.errors import PrefdynError
+from prefdyn.intervals import Estimate
 from prefdyn.theory import vmf
 
 CURVATURE = {"dpo": 1 / 4, "ipo": 2.0, "cdpo": 1 / 4, "rdpo": 1 / 4}
@@ -145,14 +146,15 @@ def fit_equation_18(rates: ArrayLike, risks: ArrayLike, slack: float = 0.01) -> 
     if x[0] != 0:
         raise PrefdynError(f"the noise rates start at {x[0]:g}: Equation 18 is fitted from 0, where the clean risk is observed")
     low, high = np.maximum(y[..., :1] - slack, 0), y[..., :1] + slack
-    centre, width = np.zeros(y.shape[:-1] + (1,)), 0.999 / x[-1]
-    for _ in range(5):
-        c = np.clip(centre + width * np.linspace(-1, 1, 81), -0.999 / x[-1], 0.999 / x[-1])
+    largest = 0.999 / x[-1]
+    centre, width = np.zeros((*y.shape[:-1], 1)), largest
+    for _ in range(8):
+        c = np.clip(centre + width * np.linspace(-1, 1, 21), -largest, largest)
         shape = (1 - c[..., None] * x) ** -2  # (..., grid, E)
         clean = np.clip((shape * y[..., None, :]).sum(-1) / (shape**2).sum(-1), low, high)
         error = ((y[..., None, :] - clean[..., None] * shape) ** 2).sum(-1)
         best = error.argmin(-1)[..., None]
-        centre, width = np.take_along_axis(c, best, -1), width / 30
+        centre, width = np.take_along_axis(c, best, -1), width / 5
     return np.take_along_axis(clean, best, -1)[..., 0], centre[..., 0]
 
 
@@ -169,8 +171,8 @@ def predict(model: str, rates: ArrayLike, risks: ArrayLike, at: ArrayLike) -> ND
     if model == "Equation 18":
         return equation_18(at, *fit_equation_18(rates, risks))
     degree = {"straight line": 1, "quadratic": 2}[model]
-    coefficients = np.linalg.pinv(np.vander(rates, degree + 1)) @ np.asarray(risks)[..., None]
-    return (np.vander(at, degree + 1) @ coefficients)[..., 0]
+    known, wanted = (np.vander(np.asarray(x, dtype=np.float64), degree + 1) for x in (rates, at))
+    return np.asarray(risks) @ np.linalg.pinv(known).T @ wanted.T
 
 
 def held_out_errors(model: str, rates: ArrayLike, risks: ArrayLike, at: ArrayLike, held_out: ArrayLike) -> NDArray[np.float64]:
@@ -183,3 +185,40 @@ def held_out_errors(model: str, rates: ArrayLike, risks: ArrayLike, at: ArrayLik
     y, truth = np.asarray(risks, dtype=np.float64), np.asarray(held_out, dtype=np.float64)
     others = (y.sum(axis=0) - y) / (len(y) - 1)
     return np.sqrt(((predict(model, rates, others, at) - truth) ** 2).mean(-1))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Equation 18 on the mean over trials, with 95% bootstrap intervals over trials.
+
+    Attributes:
+        clean, c: the parameters.
+        r_squared: of the fit.
+        largest_residual: in risk, over the rates.
+    """
+
+    clean: Estimate
+    c: Estimate
+    r_squared: Estimate
+    largest_residual: Estimate
+
+
+def bootstrap_fit(rates: ArrayLike, risks: ArrayLike, seed: int = 0, resamples: int = 1000) -> Fit:
+    """Fit Equation 18 to the mean of risks, shape (trials, E), and to the means of resampled trials.
+
+    The mean of resampled trials is noisier than the mean, so that all of its fits may be worse; an interval is widened to hold its
+    estimate.
+    """
+    x, y = np.asarray(rates, dtype=np.float64), np.asarray(risks, dtype=np.float64)
+    weights = np.random.default_rng(seed).multinomial(len(y), np.full(len(y), 1 / len(y)), size=resamples) / len(y)
+    means = np.vstack([y.mean(axis=0), weights @ y])
+    clean, c = fit_equation_18(x, means)
+    residuals = means - equation_18(x, clean, c)
+    total = ((means - means.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
+    parts = (clean, c, 1 - (residuals**2).sum(axis=1) / total, np.abs(residuals).max(axis=1))
+
+    def estimate(values: NDArray[np.float64]) -> Estimate:
+        low, high = np.percentile(values[1:], [2.5, 97.5])
+        return Estimate(float(values[0]), float(min(low, values[0])), float(max(high, values[0])), len(y))
+
+    return Fit(*map(estimate, parts))
