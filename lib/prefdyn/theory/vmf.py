@@ -6,6 +6,8 @@ uniform on a sphere around mu. Mardia & Jupp 2000, Section 9.3.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
@@ -48,9 +50,11 @@ def sample(
     x[:, 0] = (1 - short).to(x)
     mirror = -mu / mu.norm()
     mirror[0] += 1
-    if mirror.norm() > 0:
-        mirror = (mirror / mirror.norm()).to(x)
-        x.addr_(x @ mirror, mirror, alpha=-2)
+    axes = mirror.nonzero()[:, 0]  # a mean along few axes leaves the others alone
+    if len(axes):
+        mirror = (mirror[axes] / mirror.norm()).to(x)
+        part = x[:, axes]
+        x[:, axes] = part.addr_(part @ mirror, mirror, alpha=-2)
     return x
 
 
@@ -102,3 +106,30 @@ def concentration(d: int, cosine: float) -> float:
     if cosine <= 0:
         return 0.0
     return float(np.exp(brentq(lambda log: mean_cosine(d, np.exp(log)) - cosine, np.log(1e-12), np.log(LARGEST), xtol=1e-12)))
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How a cloud of hidden states looks beside a von Mises-Fisher distribution of the same mean cosine (NZ Appendix C).
+
+    Attributes:
+        cosine: mean of the cosine of a state with the direction of their mean: the mean resultant length.
+        variance: of that cosine.
+        kappa: of the distribution whose mean cosine this is.
+        expected_variance: of its cosine.
+    """
+
+    cosine: float
+    variance: float
+    kappa: float
+    expected_variance: float
+
+
+def shape(features: ArrayLike) -> Shape:
+    """The shape of hidden states, shape (n, d), of one kind; their lengths are left out."""
+    g = np.asarray(features, dtype=np.float64)
+    x = g / np.linalg.norm(g, axis=1, keepdims=True)
+    mean = x.mean(axis=0)
+    t = x @ mean / np.linalg.norm(mean)
+    kappa = concentration(g.shape[1], float(t.mean()))
+    return Shape(float(t.mean()), float(t.var(ddof=1)), kappa, cosine_variance(g.shape[1], kappa))
