@@ -24,6 +24,7 @@ import sys
 import time
 import warnings
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 
@@ -45,28 +46,34 @@ def main() -> None:
     warnings.simplefilter("ignore")
 
     lm = models.load(options.model, options.device)
-    pairs = examples(lm, options.data)
+    name = "full fine-tuning with DPO, 160 persona examples, TRL"
+    rows = compare(name, lm, examples(lm, options.data), SETTINGS, options.repeats)
+    print(json.dumps(rows, indent=1) if options.json else pd.DataFrame(rows).drop(columns=["name", "unit"]).to_string(index=False))
+
+
+def compare(name: str, lm: models.LanguageModel, pairs: list[TokenPair], settings: training.Settings, repeats: int) -> list[dict[str, Any]]:
+    """Both engines in both precisions, alternating; a row for each of `ROWS`."""
     precisions = ("float32", "bfloat16") if models.choose_precision(lm.device) == "bfloat16" else ("float32",)
     ours: dict[str, list[float]] = {precision: [] for precision in precisions}
     peer: dict[str, list[float]] = {precision: [] for precision in precisions}
     losses: dict[tuple[str, str], pd.Series] = {}
-    for repeat in range(options.repeats):
+    for repeat in range(repeats):
         for precision in precisions:
-            seconds, losses["ours", precision] = timed_ours(replace(lm, precision=precision), pairs)
+            seconds, losses["ours", precision] = timed_ours(replace(lm, precision=precision), pairs, settings)
             ours[precision].append(seconds)
-            seconds, losses["peer", precision] = timed_peer(replace(lm, precision=precision), pairs)
+            seconds, losses["peer", precision] = timed_peer(replace(lm, precision=precision), pairs, settings)
             peer[precision].append(seconds)
             print(f"repeat {repeat + 1}, {precision}: ours {ours[precision][-1]:.1f} s, TRL {seconds:.1f} s", file=sys.stderr, flush=True)
     rows = []
-    for name, (our_precision, peer_precision) in ROWS.items():
+    for label, (our_precision, peer_precision) in ROWS.items():
         if our_precision not in precisions:
             continue
         seconds_peer, seconds_ours = statistics.median(peer[peer_precision]), statistics.median(ours[our_precision])
         difference = float((losses["ours", our_precision] - losses["peer", peer_precision]).abs().max())
-        row = {"name": "full fine-tuning with DPO, 160 persona examples, TRL", "precision": name, "device": str(lm.device)}
+        row = {"name": name, "precision": label, "device": str(lm.device)}
         times = {"seconds_peer": seconds_peer, "seconds_ours": seconds_ours, "ratio": seconds_peer / seconds_ours}
         rows.append({**row, **times, "max_difference": difference, "unit": "nats, largest loss difference at a step"})
-    print(json.dumps(rows, indent=1) if options.json else pd.DataFrame(rows).drop(columns=["name", "unit"]).to_string(index=False))
+    return rows
 
 
 def examples(lm: models.LanguageModel, source: str) -> list[TokenPair]:
@@ -79,16 +86,16 @@ def examples(lm: models.LanguageModel, source: str) -> list[TokenPair]:
     raise SystemExit("the data holds fewer than 160 statements")
 
 
-def timed_ours(lm: models.LanguageModel, pairs: list[TokenPair]) -> tuple[float, pd.Series]:
+def timed_ours(lm: models.LanguageModel, pairs: list[TokenPair], settings: training.Settings) -> tuple[float, pd.Series]:
     with training.restoring(lm):
         start = time.perf_counter()
-        record = training.fine_tune(lm, pairs, SETTINGS)
+        record = training.fine_tune(lm, pairs, settings)
         return time.perf_counter() - start, record["loss"]
 
 
-def timed_peer(lm: models.LanguageModel, pairs: list[TokenPair]) -> tuple[float, pd.Series]:
+def timed_peer(lm: models.LanguageModel, pairs: list[TokenPair], settings: training.Settings) -> tuple[float, pd.Series]:
     with training.restoring(lm), contextlib.redirect_stdout(io.StringIO()):
-        trainer = trl_engine.trainer(lm, pairs, SETTINGS, gradient_checkpointing=False)
+        trainer = trl_engine.trainer(lm, pairs, settings, gradient_checkpointing=False)
         start = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - start

@@ -41,6 +41,17 @@ def mean(sample: ArrayLike) -> Estimate:
     return Estimate(centre, centre - half, centre + half, len(x))
 
 
+def simultaneous_means(sample: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Means of m quantities over n units, shape (n, m), and half the widths of Student intervals that hold all at once (Bonferroni).
+
+    Raises:
+        PrefdynError: fewer than three units.
+    """
+    x = _checked(sample)
+    quantile = stats.t.ppf(1 - (1 - LEVEL) / (2 * x.shape[1]), len(x) - 1)
+    return x.mean(axis=0), quantile * stats.sem(x, axis=0)
+
+
 def median(sample: ArrayLike, seed: int = 0) -> Estimate:
     """The median of a sample of shape (n,), bootstrapped."""
     return _bootstrap(np.median, _checked(sample), seed=seed)

@@ -2,7 +2,8 @@
 
 A *tree* is a prompt and the branches that continue it: the question template and its statements, or a prompt with its chosen and
 its rejected response. The linear layers of the model see each distinct token once, end to end in one row of T tokens; only
-attention, which is a small part of the work, is computed on padded blocks. A branch attends to its own prompt and to itself, with
+attention, which is a small part of the work, is computed on padded blocks: those of each tree by itself on a CPU, where padding costs
+more than many small products, and of all trees at once elsewhere. A branch attends to its own prompt and to itself, with
 the positions it would have alone, so every hidden state equals the one of the sequence run by itself (up to rounding).
 """
 
@@ -42,6 +43,7 @@ class PackedTrees:
         branch_lengths: shape (N,).
         branch_tree: shape (N,), the tree of each branch.
         unpad: shape (T,), the place of each row token in the concatenation of the flattened padded prompts and branches.
+        parts: the trees one by one, each with slots of its own, where attention is to take them so; else empty.
     """
 
     input_ids: Tensor
@@ -52,6 +54,7 @@ class PackedTrees:
     branch_lengths: Tensor
     branch_tree: Tensor
     unpad: Tensor
+    parts: tuple[PackedTrees, ...] = ()
 
     def last_of_branch(self) -> Tensor:
         """Row index of each branch's last token, shape (N,)."""
@@ -124,6 +127,7 @@ def pack(trees: Sequence[Tree], device: torch.device | str = "cpu") -> PackedTre
         branch_lengths=move(torch.tensor([len(span) for span in branches])),
         branch_tree=move(torch.tensor(branch_tree)),
         unpad=move(unpad),
+        parts=tuple(pack([tree], device) for tree in trees) if len(trees) > 1 and torch.device(device).type == "cpu" else (),
     )
 
 
@@ -143,12 +147,15 @@ def pack_sequences(sequences: Sequence[Sequence[int]], device: torch.device | st
     return pack([(sequences[0][:start], [sequence[start:] for sequence in sequences])], device)
 
 
-_current: ContextVar[tuple[PackedTrees, dict[int | None, tuple[Tensor | None, Tensor]]] | None] = ContextVar("trees", default=None)
+Masks = dict[tuple[int, int | None], tuple[Tensor | None, Tensor]]
+"""Masks of prompts and branches by part and sliding window, made once for all layers."""
+
+_current: ContextVar[tuple[tuple[PackedTrees, ...], Masks] | None] = ContextVar("trees", default=None)
 
 
 @contextmanager
 def _attending(trees: PackedTrees) -> Iterator[None]:
-    token = _current.set((trees, {}))
+    token = _current.set((trees.parts or (trees,), {}))
     try:
         yield
     finally:
@@ -212,15 +219,27 @@ def _tree_attention(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, sliding_window=sliding_window, **kwargs
         )
-    trees, masks = current
-    if sliding_window not in masks:
-        masks[sliding_window] = (trees.prompt_mask(sliding_window), trees.branch_mask(sliding_window))
-    prompt_mask, branch_mask = masks[sliding_window]
-    repeats = query.shape[1] // key.shape[1]
-    rows = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]  # (T, heads, D)
+    parts, masks = current
     kind = query.device.type
+    rows = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]  # (T, heads, D)
     if kind == "cpu":
         rows = [row.float() for row in rows]  # its attention is slower in bfloat16 than in float32, backward most of all
+    lengths = [len(part.input_ids) for part in parts]
+    out = []
+    for number, (part, own) in enumerate(zip(parts, zip(*[row.split(lengths) for row in rows], strict=True), strict=True)):
+        if (number, sliding_window) not in masks:
+            masks[number, sliding_window] = (part.prompt_mask(sliding_window), part.branch_mask(sliding_window))
+        out.append(_attend_blocks(part, own, masks[number, sliding_window], scaling, dropout))
+    return torch.cat(out)[None], None
+
+
+def _attend_blocks(
+    trees: PackedTrees, rows: Sequence[Tensor], masks: tuple[Tensor | None, Tensor], scaling: float | None, dropout: float
+) -> Tensor:
+    """Attention over trees in padded blocks; rows are queries, keys and values, each of shape (T, heads, D), the result (T, H, D)."""
+    prompt_mask, branch_mask = masks
+    kind = rows[0].device.type
+    repeats = rows[0].shape[1] // rows[1].shape[1]
 
     def blocks(slots: Tensor) -> list[Tensor]:
         return [row[slots].transpose(1, 2) for row in rows]  # (blocks, heads, length, D)
@@ -241,7 +260,7 @@ def _tree_attention(
         out = torch.cat([prompts, attend(branch_q, branch_k, branch_v, branch_mask)])
     else:
         out = attend(branch_q, branch_k, branch_v, branch_mask)
-    return out[trees.unpad][None], None
+    return out[trees.unpad]
 
 
 def _tree_mask(*args: Any, **kwargs: Any) -> Tensor | None:

@@ -160,6 +160,27 @@ def generalization(p: Mapping[str, Any]) -> list[Work]:
     ]
 
 
+def noise(p: Mapping[str, Any]) -> list[Work]:
+    """The work of chapter 3 under its parameters; its controlled experiment runs no model."""
+    source = p["data"]
+    names = data.persona_names(source)
+    count = min(p["personas"] or len(names), len(names))
+    sample = [data.load_persona(name, source).balanced(p["statements_per_label"] or 10**6) for name in names[: min(3, count)]]
+    pairs = data.load_pairs(source)[: p["text_pairs"] + p["text_tests"]]
+    each = tokens_of(pairs) / len(pairs)
+    steps = -(-p["text_pairs"] // p["text_batch_size"])
+    runs = len(p["text_rates"]) * p["text_runs"]
+    seen, batch = p["text_pairs"] * each, p["text_batch_size"] * each
+    # An epoch of fine-tuning sees the prompts and one response of the two, taken as seven tenths; preference training sees all.
+    return [
+        Work(f"features of {count} personas", "forward", count, tokens_of(sample) / len(sample)),
+        Work("fine-tuning on responses", "train", runs, 0.7 * seen, steps, 0, 0.7 * batch),
+        Work(
+            "preference training on responses", "train", runs, seen, steps, seen + 2 * p["text_tests"] * each, p["text_batch_size"] * each
+        ),
+    ]
+
+
 def ranking(p: Mapping[str, Any]) -> list[Work]:
     """The work of chapter 4 under its parameters; every data set is taken to be as long as the training pairs."""
     source = p["data"]
@@ -193,6 +214,7 @@ def ranking(p: Mapping[str, Any]) -> list[Work]:
 CHAPTERS: dict[str, Callable[[Mapping[str, Any]], list[Work]]] = {
     "distinguishability": distinguishability,
     "generalization": generalization,
+    "noise": noise,
     "ranking": ranking,
 }
 """The work of each chapter, by its name."""

@@ -1,0 +1,135 @@
+"""The von Mises-Fisher distribution on the unit sphere of R^d, with density proportional to exp(kappa mu.x).
+
+Only the cosine t = mu.x has a shape: its density is proportional to (1 - t^2)^((d - 3) / 2) exp(kappa t). Given t, the rest of x is
+uniform on a sphere around mu. Mardia & Jupp 2000, Section 9.3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq
+from scipy.special import ive
+from torch import Tensor
+
+from prefdyn.errors import PrefdynError
+
+LARGEST = 1e12
+"""Concentrations are looked for below this."""
+
+
+def sample(
+    mean: ArrayLike,
+    kappa: float,
+    count: int,
+    rng: np.random.Generator,
+    dtype: torch.dtype = torch.float64,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Independent draws, shape (count, d).
+
+    Args:
+        mean: mu, shape (d,), d >= 2; it is normalised.
+        kappa: concentration, >= 0; 0 is the uniform distribution.
+
+    Raises:
+        PrefdynError: d < 2 or kappa < 0.
+    """
+    mu = torch.as_tensor(np.asarray(mean, dtype=np.float64))
+    if len(mu) < 2 or not kappa >= 0:
+        raise PrefdynError(f"no von Mises-Fisher distribution has d = {len(mu)} and kappa = {kappa}: it needs d >= 2 and kappa >= 0")
+    short = torch.from_numpy(sample_shortfall(len(mu), kappa, count, rng))  # 1 - t
+    # Around the first axis, then reflected to mu; torch's normals are filled several times faster than numpy's.
+    normals = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
+    x = torch.empty(count, len(mu), dtype=dtype, device=device).normal_(generator=normals)
+    x[:, 0] = 0
+    x *= ((short * (2 - short)).sqrt().to(x) / x.norm(dim=1))[:, None]
+    x[:, 0] = (1 - short).to(x)
+    mirror = -mu / mu.norm()
+    mirror[0] += 1
+    axes = mirror.nonzero()[:, 0]  # a mean along few axes leaves the others alone
+    if len(axes):
+        mirror = (mirror[axes] / mirror.norm()).to(x)
+        part = x[:, axes]
+        x[:, axes] = part.addr_(part @ mirror, mirror, alpha=-2)
+    return x
+
+
+def sample_shortfall(d: int, kappa: float, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draws of 1 - t, shape (count,), by rejection from a transformed beta variate (Wood 1994).
+
+    1 - t rather than t, so that nothing cancels where kappa is large.
+    """
+    m = d - 1
+    b = m / (2 * kappa + np.hypot(2 * kappa, m))
+    highest = 2 * b / (1 + b)  # 1 - t where the ratio of densities is largest
+    out = np.empty(0)
+    while len(out) < count:
+        z = rng.beta(m / 2, m / 2, size=count - len(out) + 16)
+        below = 1 - (1 - b) * z
+        short = 2 * b * z / below
+        # The density over the envelope's, relative to the largest such ratio, in logs.
+        ratio = kappa * (highest - short) + m * np.log((1 + b) / (2 * below))
+        out = np.append(out, short[np.log(rng.random(len(z))) <= ratio])
+    return out[:count]
+
+
+def mean_cosine(d: int, kappa: float) -> float:
+    """A = E[mu.x] = I_{d/2}(kappa) / I_{d/2-1}(kappa), the mean resultant length."""
+    if kappa == 0:
+        return 0.0
+    above, below = ive(d / 2, kappa), ive(d / 2 - 1, kappa)
+    if above > 1e-290:
+        return float(above / below)
+    # Both underflow where the order is large for kappa: there the recurrence downwards from a good guess converges fast.
+    order = d / 2 + 200
+    ratio = kappa / (order + np.hypot(order, kappa))
+    while order > d / 2:
+        order -= 1
+        ratio = 1 / (2 * order / kappa + ratio)
+    return float(ratio)
+
+
+def cosine_variance(d: int, kappa: float) -> float:
+    """Var[mu.x] = 1 - A^2 - (d - 1) A / kappa."""
+    if kappa == 0:
+        return 1 / d
+    a = mean_cosine(d, kappa)
+    return 1 - a**2 - (d - 1) * a / kappa
+
+
+def concentration(d: int, cosine: float) -> float:
+    """The kappa at which `mean_cosine` is `cosine`, in [0, 1)."""
+    if cosine <= 0:
+        return 0.0
+    return float(np.exp(brentq(lambda log: mean_cosine(d, np.exp(log)) - cosine, np.log(1e-12), np.log(LARGEST), xtol=1e-12)))
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How a cloud of hidden states looks beside a von Mises-Fisher distribution of the same mean cosine (NZ Appendix C).
+
+    Attributes:
+        cosine: mean of the cosine of a state with the direction of their mean: the mean resultant length.
+        variance: of that cosine.
+        kappa: of the distribution whose mean cosine this is.
+        expected_variance: of its cosine.
+    """
+
+    cosine: float
+    variance: float
+    kappa: float
+    expected_variance: float
+
+
+def shape(features: ArrayLike) -> Shape:
+    """The shape of hidden states, shape (n, d), of one kind; their lengths are left out."""
+    g = np.asarray(features, dtype=np.float64)
+    x = g / np.linalg.norm(g, axis=1, keepdims=True)
+    mean = x.mean(axis=0)
+    t = x @ mean / np.linalg.norm(mean)
+    kappa = concentration(g.shape[1], float(t.mean()))
+    return Shape(float(t.mean()), float(t.var(ddof=1)), kappa, cosine_variance(g.shape[1], kappa))
