@@ -136,6 +136,8 @@ def test_bounds_by_hand() -> None:
     exponent = epsilon**2 / (2 * (2 + 40 * 0.025**2 + epsilon * 0.025))
     assert theory.log_risk_bound_appendix(of) == pytest.approx(np.log(2 * 3 * 100**2 * np.exp(-exponent)))
     assert theory.log_failure(of) == pytest.approx(np.log(12 * 3 * 100**2 * np.exp(-(epsilon**2) / 16)))
+    point = replace(of, spread=0.0)
+    assert theory.log_risk_bound_appendix(point) == theory.log_failure(point) == -np.inf
 
 
 @given(st.integers(1, 200))

@@ -152,8 +152,8 @@ def outside_band(path: RewardPath, train: OneTokenPreferences, clusters: Cluster
 
 
 def deviation(clusters: Clusters) -> float:
-    """The epsilon of Appendix A: 1 / (16 v (Z + 2)), the largest deviation that the proofs of both theorems allow for."""
-    return 1 / (16 * clusters.spread * (clusters.reuse + 2))
+    """The epsilon of Appendix A: 1 / (16 v (Z + 2)), the largest deviation that the proofs allow for; infinite without spread."""
+    return 1 / (16 * clusters.spread * (clusters.reuse + 2)) if clusters.spread else float("inf")
 
 
 def log_failure(clusters: Clusters) -> float:
@@ -176,8 +176,8 @@ def log_risk_bound(pairs: float, samples: ArrayLike) -> Array:
 
 def log_risk_bound_appendix(clusters: Clusters) -> float:
     """Theorem A.2: log of 2 K Q^2 exp(-epsilon^2 / (2 (2 + d v^2 + epsilon v))) with the `deviation` epsilon."""
-    epsilon, v = deviation(clusters), clusters.spread
-    exponent = epsilon**2 / (2 * (2 + clusters.dimension * v**2 + epsilon * v))
+    epsilon_v = 1 / (16 * (clusters.reuse + 2))
+    exponent = deviation(clusters) ** 2 / (2 * (2 + clusters.dimension * clusters.spread**2 + epsilon_v))
     return float(np.log(2 * clusters.pairs) + 2 * np.log(float(clusters.samples)) - exponent)
 
 
