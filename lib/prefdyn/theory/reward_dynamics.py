@@ -179,6 +179,7 @@ def flow(
         (0.0, float(at[-1])),
         zero.ravel(),
         t_eval=at,
+        method="LSODA",  # turns to implicit steps where a large shared component makes the system stiff
         rtol=tolerance,
         atol=tolerance / reach,
     )
