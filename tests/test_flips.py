@@ -55,6 +55,27 @@ def test_best_step_and_flips_there() -> None:
     assert flips.flipped(followed, 3).tolist() == [1.0, 0.0] and flips.flipped(followed, 0).tolist() == [0.0, 0.0]
 
 
+def test_share_flipped_pools_the_seeds() -> None:
+    followed = flips.follow(FOUR, "followed")
+    share = flips.share_flipped({0: (followed, 3), 1: (followed, 3)})
+    assert (share.value, share.n) == (0.5, 4) and 0 < share.low < share.high < 1
+    assert np.isnan(flips.share_flipped({0: (followed, 3)}).value)  # two pairs are too few for an interval
+
+
+class Longer:
+    name = "longer"
+
+    def first_is_better(self, prompts: list[str], first: list[str], second: list[str]) -> np.ndarray:
+        return np.array([float(len(a) > len(b)) if len(a) != len(b) else 0.5 for a, b in zip(first, second, strict=True)])
+
+
+def test_course_compares_each_step_with_the_first() -> None:
+    answers = {0: ["a", "a", "a"], 3: ["aa", "a", "aaa"]}
+    course = flips.course(flips.follow(FOUR, "followed"), answers, Longer(), ["p", "q", "r"], pairs=3).set_index("step")
+    assert course["win rate"].tolist() == pytest.approx([0.5, 2.5 / 3])
+    assert course["ranking accuracy"].tolist() == pytest.approx([2 / 3, 2 / 3])  # of the first three pairs
+
+
 def test_correlation_of_what_never_changes_is_unknown() -> None:
     assert np.isnan(flips.correlate([1, 2, 3, 4], [5, 5, 5, 5]).value)
     assert np.isnan(flips.correlate([1, 2], [2, 1]).value) and flips.correlate([1, 2], [2, 1]).n == 2

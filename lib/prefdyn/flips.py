@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from prefdyn import intervals
 from prefdyn.intervals import Estimate
+from prefdyn.judges import Judge, win_rate
 from prefdyn.theory import ranking as theory
 
 GROUPS = ("right → right", "right → wrong", "wrong → right", "wrong → wrong")
@@ -51,6 +54,30 @@ def flipped(followed: pd.DataFrame, step: int) -> NDArray[np.float64]:
     """Of the pairs that the reference ranks wrong, 1 for each that is ranked right at a step, else 0, shape (wrong pairs,)."""
     now = followed[followed["step"] == step]
     return now.loc[now["c"] > 0, "right"].to_numpy(dtype=np.float64)
+
+
+def share_flipped(runs: Mapping[int, tuple[pd.DataFrame, int]]) -> Estimate:
+    """The share of `flipped` over the pairs of all runs (by seed: what `follow` returns, and the step), with Wilson's interval.
+
+    Unknown (NaN) where the reference ranks fewer than three pairs wrong.
+    """
+    hits = np.concatenate([flipped(followed, step) for followed, step in runs.values()])
+    return intervals.proportion(hits) if len(hits) >= 3 else Estimate(np.nan, np.nan, np.nan, max(1, len(hits)))
+
+
+def course(followed: pd.DataFrame, answers: Mapping[int, Sequence[str]], judge: Judge, prompts: Sequence[str], pairs: int) -> pd.DataFrame:
+    """Ranking accuracy, win rate against the answers at step 0, and distance of the weights, at each step with answers.
+
+    Args:
+        pairs: ranking accuracy is of the first so many followed pairs.
+    """
+    rows = []
+    for step, own in sorted(answers.items()):
+        now = followed[(followed["step"] == step) & (followed["pair"] < pairs)]
+        right, won = intervals.proportion(now["right"].astype(float)), win_rate(judge, prompts, own, answers[0])
+        row = {"step": step, "distance": now["distance"].iloc[0], "ranking accuracy": right.value, "win rate": won.value}
+        rows.append({**row, "accuracy low": right.low, "accuracy high": right.high, "win low": won.low, "win high": won.high})
+    return pd.DataFrame(rows)
 
 
 def check(followed: pd.DataFrame, beta: float, gamma: float = 1.0) -> dict[str, int]:
