@@ -227,6 +227,10 @@ def test_every_claim_of_chapter_one_is_declared() -> None:
     assert {id_ for id_, claim in DECLARED.items() if claim.chapter == "distinguishability"} == {f"LD-{number}" for number in range(1, 8)}
 
 
+def test_every_claim_of_chapter_three_is_declared() -> None:
+    assert {id_ for id_, claim in DECLARED.items() if claim.chapter == "noise"} == {f"NZ-{number}" for number in range(1, 7)}
+
+
 @pytest.mark.parametrize("id_", DECLARED)
 def test_declared_claim_belongs_to_a_chapter_and_a_paper(id_: str) -> None:
     claim = DECLARED[id_]

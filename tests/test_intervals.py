@@ -139,3 +139,17 @@ def test_count_is_exactly_itself() -> None:
 
 def test_estimate_reads_as_value_and_interval() -> None:
     assert str(Estimate(0.5, 0.25, 0.75, 9)) == "0.5 [0.25, 0.75]"
+
+
+def test_simultaneous_means_hold_all_at_once() -> None:
+    rng = np.random.default_rng(0)
+    missed = 0
+    for _ in range(400):
+        sample = rng.normal(size=(12, 30))
+        centre, half = intervals.simultaneous_means(sample)
+        np.testing.assert_allclose(centre, sample.mean(axis=0))
+        missed += bool((np.abs(centre) > half).any())
+    assert 2 <= missed <= 36  # 5% of 400 or a little less, as Bonferroni is exact for independent means to first order
+    one = intervals.simultaneous_means(sample[:, :1])
+    alone = intervals.mean(sample[:, 0])
+    assert one[1][0] == pytest.approx(alone.high - alone.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -179,6 +180,20 @@ def test_row_holds_each_prompt_once_before_its_branches_with_the_positions_of_ea
     assert packed.last_of_branch().tolist() == [2, 4, 6]
     assert packed.branch_tree.tolist() == [0, 0, 1]
     assert packed.prompt_lengths.tolist() == [2, 0]
+
+
+def test_parts_are_the_trees_one_by_one_in_the_order_of_the_row() -> None:
+    packed = pack(TREES)
+    assert len(packed.parts) == len(TREES) and pack(TREES[:1]).parts == ()
+    assert torch.cat([part.input_ids for part in packed.parts]).tolist() == packed.input_ids.tolist()
+    for part, tree in zip(packed.parts, TREES, strict=True):
+        assert part.input_ids.tolist() == pack([tree]).input_ids.tolist() and part.parts == ()
+
+
+@torch.no_grad()
+def test_trees_one_by_one_and_all_at_once_give_the_same(twins: tuple[PreTrainedModel, PreTrainedModel]) -> None:
+    packed = pack(TREES)
+    torch.testing.assert_close(last_hidden_states(twins[0], replace(packed, parts=())), last_hidden_states(twins[0], packed))
 
 
 SEQUENCES = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=8), min_size=1, max_size=5)

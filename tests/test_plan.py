@@ -212,6 +212,7 @@ def test_more_of_anything_is_more_work(more: dict[str, Any]) -> None:
     assert total("smoke", **more) > total("smoke")
 
 
+<<<<<<< ours
 def total_of_generalization(**changes: Any) -> float:
     declared = parameters.declared(ROOT / "book" / "generalization.md")
     smoke_values = parameters.load_profile(ROOT / "book" / "profiles", "smoke", "generalization")
@@ -219,11 +220,14 @@ def total_of_generalization(**changes: Any) -> float:
     return sum(item.flops(plan.model_size("smoke")) for item in work)
 
 
+=======
+>>>>>>> theirs
 @pytest.mark.parametrize(
     "more",
     [
         {"personas": 6},
         {"statements_per_label": 20},
+<<<<<<< ours
         {"cluster_counts": [1, 2, 3, 4]},
         {"draws": 4},
         {"steps": 3},
@@ -235,6 +239,23 @@ def total_of_generalization(**changes: Any) -> float:
 )
 def test_more_of_anything_is_more_work_in_chapter_2(more: dict[str, Any]) -> None:
     assert total_of_generalization(**more) > total_of_generalization()
+=======
+        {"text_rates": [0.0, 0.1, 0.2, 0.3]},
+        {"text_runs": 4},
+        {"text_pairs": 8},
+        {"text_tests": 8},
+    ],
+    ids=lambda more: next(iter(more)),
+)
+def test_more_of_anything_is_more_work_in_chapter_three(more: dict[str, Any]) -> None:
+    def flops(**changes: Any) -> float:
+        declared = parameters.declared(ROOT / "book" / "noise.md")
+        profile = parameters.load_profile(ROOT / "book" / "profiles", "smoke", "noise")
+        work = plan.noise(parameters.resolve(declared, profile, changes))
+        return sum(item.flops(plan.model_size("smoke")) for item in work)
+
+    assert flops(**more) > flops()
+>>>>>>> theirs
 
 
 def test_zero_stands_for_all() -> None:

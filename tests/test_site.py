@@ -17,7 +17,7 @@ import nbformat
 import pytest
 import yaml
 
-from prefdyn import site
+from prefdyn import explorer, site
 from prefdyn.errors import PrefdynError
 from prefdyn.runs import Run
 
@@ -286,6 +286,36 @@ def test_points_of_a_map_show_their_statements(browser: Any) -> None:
         assert shown.inner_text() == statement
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "next"
+    page.close()
+
+
+# The interactive figure on noise ---------------------------------------------------------------------------------------------------
+
+
+def test_sliders_move_the_boundary_and_the_curve(browser: Any) -> None:
+    page = browser.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.set_content(explorer.noise_explorer(draws=50))
+    said = page.locator(".said")
+    rate, kappa, angle = (page.locator("input").nth(i) for i in range(3))
+
+    def move(slider: Any, key: str, times: int) -> str:
+        slider.focus()
+        for _ in range(times):
+            page.keyboard.press(key)
+        return said.inner_text()
+
+    assert "0 of 50 labels are wrong" in move(rate, "ArrowLeft", 4)
+    assert page.locator("svg").count() == 2
+    loose = page.locator("polyline").nth(1).get_attribute("points")
+    clean = move(kappa, "ArrowRight", 3)
+    assert "100% of new points do" in move(angle, "ArrowRight", 3) and "100% of these points" in said.inner_text(), clean
+    assert page.locator("polyline").nth(1).get_attribute("points") != loose
+    assert page.locator("polyline").nth(0).get_attribute("points") == loose, "the dashed curve is where the sliders started"
+    assert "50 of 50 labels are wrong" in move(rate, "ArrowRight", 20) and " 0% of these points" in said.inner_text()
+    assert rate.get_attribute("aria-valuetext") == "1.00"
+    assert errors == []
     page.close()
 
 
