@@ -212,7 +212,6 @@ def test_more_of_anything_is_more_work(more: dict[str, Any]) -> None:
     assert total("smoke", **more) > total("smoke")
 
 
-<<<<<<< ours
 def total_of_generalization(**changes: Any) -> float:
     declared = parameters.declared(ROOT / "book" / "generalization.md")
     smoke_values = parameters.load_profile(ROOT / "book" / "profiles", "smoke", "generalization")
@@ -220,14 +219,11 @@ def total_of_generalization(**changes: Any) -> float:
     return sum(item.flops(plan.model_size("smoke")) for item in work)
 
 
-=======
->>>>>>> theirs
 @pytest.mark.parametrize(
     "more",
     [
         {"personas": 6},
         {"statements_per_label": 20},
-<<<<<<< ours
         {"cluster_counts": [1, 2, 3, 4]},
         {"draws": 4},
         {"steps": 3},
@@ -239,7 +235,11 @@ def total_of_generalization(**changes: Any) -> float:
 )
 def test_more_of_anything_is_more_work_in_chapter_2(more: dict[str, Any]) -> None:
     assert total_of_generalization(**more) > total_of_generalization()
-=======
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
         {"text_rates": [0.0, 0.1, 0.2, 0.3]},
         {"text_runs": 4},
         {"text_pairs": 8},
@@ -255,7 +255,6 @@ def test_more_of_anything_is_more_work_in_chapter_three(more: dict[str, Any]) ->
         return sum(item.flops(plan.model_size("smoke")) for item in work)
 
     assert flops(**more) > flops()
->>>>>>> theirs
 
 
 def test_zero_stands_for_all() -> None:
