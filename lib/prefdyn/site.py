@@ -96,5 +96,5 @@ def _environment() -> dict[str, str]:
 def _relevant(log: str, limit: int = 20) -> str:
     """The lines of a build's log that say what was wrong, else its last ones."""
     lines = [line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", log).splitlines() if line.strip()]
-    telling = [line for line in lines if re.search(r"\b(WARNING|ERROR|CRITICAL)\b|^\w*(Error|Exception|Warning)\b", line)]
+    telling = [line for line in lines if re.search(r"\b(WARNING|ERROR|CRITICAL)\b|^[\w.]*(Error|Exception|Warning)\b", line)]
     return "\n".join((telling or lines)[-limit:])
