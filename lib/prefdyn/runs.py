@@ -62,7 +62,7 @@ class Run:
 def _data_state(source: str) -> str:
     if source == "hub":
         return source
-    return _state((data.SAMPLE if source == "sample" else Path(source)).glob("**/*.jsonl*"))
+    return _state((data.SAMPLE if source == "sample" else Path(source)).glob("**/*.json*"))
 
 
 def _model_state(name: str) -> str:
