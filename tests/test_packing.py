@@ -23,6 +23,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from prefdyn import packing
 from prefdyn.errors import PrefdynError
 from prefdyn.packing import ATTENTION, PackedTrees, Tree, last_hidden_states, pack, pack_sequences, shared_prefix
 
@@ -194,6 +195,18 @@ def test_parts_are_the_trees_one_by_one_in_the_order_of_the_row() -> None:
 def test_trees_one_by_one_and_all_at_once_give_the_same(twins: tuple[PreTrainedModel, PreTrainedModel]) -> None:
     packed = pack(TREES)
     torch.testing.assert_close(last_hidden_states(twins[0], replace(packed, parts=())), last_hidden_states(twins[0], packed))
+
+
+@torch.no_grad()
+def test_narrow_trees_under_a_mask_and_in_padded_blocks_give_the_same(
+    twins: tuple[PreTrainedModel, PreTrainedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = pack(TREES)
+    assert all(part.narrow for part in packed.parts) and not pack([([5], [[6]] * (packing.FEW_BRANCHES + 1))]).narrow
+    masked = last_hidden_states(twins[0], packed)
+    monkeypatch.setattr(packing, "FEW_BRANCHES", 0)
+    assert not any(part.narrow for part in packed.parts)
+    torch.testing.assert_close(last_hidden_states(twins[0], packed), masked)
 
 
 SEQUENCES = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=8), min_size=1, max_size=5)

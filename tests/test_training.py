@@ -275,8 +275,9 @@ def test_known_reference_is_not_measured_again_and_changes_nothing(make_pairs: C
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(objectives, "reference_log_probs", lambda *_: pytest.fail("the reference was measured again"))
         again = fine_tune(lm, make_pairs(lm), settings, reference=known)
-    # Other batches round otherwise.
-    pd.testing.assert_frame_equal(again, alone, rtol=1e-4, atol=1e-6)
+    # Other batches round otherwise, which decides the signs of the margins at step 0: all are zero there.
+    assert again["accuracy"][1:].tolist() == alone["accuracy"][1:].tolist()
+    pd.testing.assert_frame_equal(again.drop(columns="accuracy"), alone.drop(columns="accuracy"), rtol=1e-4, atol=1e-6)
 
 
 def test_only_what_is_drawn_is_measured_for_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,10 @@
 
 A *tree* is a prompt and the branches that continue it: the question template and its statements, or a prompt with its chosen and
 its rejected response. The linear layers of the model see each distinct token once, end to end in one row of T tokens; only
-attention, which is a small part of the work, is computed on padded blocks: those of each tree by itself on a CPU, where padding costs
-more than many small products, and of all trees at once elsewhere. A branch attends to its own prompt and to itself, with
-the positions it would have alone, so every hidden state equals the one of the sequence run by itself (up to rounding).
+attention, which is a small part of the work, is computed otherwise. A tree of few branches by itself is two calls, its prompt and
+all of its branches under a mask; other trees are cut into padded blocks. On a CPU, where padding costs more than many small calls, the
+trees are taken one by one; elsewhere all at once. A branch attends to its own prompt and to itself, with the positions it would have
+alone, so every hidden state equals the one of the sequence run by itself (up to rounding).
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ ATTENTION = "prefdyn_tree"
 
 Tree = tuple[Sequence[int], Sequence[Sequence[int]]]
 """A prompt's token ids and the token ids of each of its branches."""
+
+FEW_BRANCHES = 4
+"""Up to here a mask over all branches of a tree costs less than gathering each with its prompt."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,11 @@ class PackedTrees:
         """Row index of each branch's last token, shape (N,)."""
         return self.branch_slots.gather(1, (self.branch_lengths - 1)[:, None])[:, 0]
 
+    @property
+    def narrow(self) -> bool:
+        """Whether this is one tree of few branches."""
+        return len(self.prompt_lengths) == 1 and len(self.branch_lengths) <= FEW_BRANCHES
+
     def prompt_mask(self, window: int | None) -> Tensor | None:
         """Which prompt tokens see which, shape (1, 1, P, P); None where plain causal attention is meant."""
         length = self.prompt_slots.shape[1]
@@ -83,6 +92,17 @@ class PackedTrees:
         if window is not None:
             seen &= distance < window
         return seen[:, None]
+
+    def narrow_mask(self, window: int | None) -> Tensor:
+        """Of a narrow tree: which of all T row tokens each of the B branch tokens sees, shape (1, 1, B, T)."""
+        start = self.prompt_slots.shape[1]
+        branch = torch.repeat_interleave(torch.arange(len(self.branch_lengths), device=self.input_ids.device), self.branch_lengths)
+        prompt = torch.ones(len(branch), start, dtype=torch.bool, device=self.input_ids.device)
+        distance = self.position_ids[start:, None] - self.position_ids[None, :]
+        seen = torch.cat([prompt, branch[:, None] == branch[None, :]], dim=1) & (distance >= 0)
+        if window is not None:
+            seen &= distance < window
+        return seen[None, None]
 
 
 def pack(trees: Sequence[Tree], device: torch.device | str = "cpu") -> PackedTrees:
@@ -220,46 +240,65 @@ def _tree_attention(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, sliding_window=sliding_window, **kwargs
         )
     parts, masks = current
-    kind = query.device.type
     rows = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]  # (T, heads, D)
-    if kind == "cpu":
+    if query.device.type == "cpu":
         rows = [row.float() for row in rows]  # its attention is slower in bfloat16 than in float32, backward most of all
     lengths = [len(part.input_ids) for part in parts]
     out = []
     for number, (part, own) in enumerate(zip(parts, zip(*[row.split(lengths) for row in rows], strict=True), strict=True)):
         if (number, sliding_window) not in masks:
-            masks[number, sliding_window] = (part.prompt_mask(sliding_window), part.branch_mask(sliding_window))
-        out.append(_attend_blocks(part, own, masks[number, sliding_window], scaling, dropout))
+            branches = part.narrow_mask if part.narrow else part.branch_mask
+            masks[number, sliding_window] = (part.prompt_mask(sliding_window), branches(sliding_window))
+        attend = _attend_narrow if part.narrow else _attend_blocks
+        out.append(attend(part, own, masks[number, sliding_window], scaling, dropout))
     return torch.cat(out)[None], None
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None, dropout: float) -> Tensor:
+    """Attention in blocks, causal where no mask is given: from (blocks, heads, length, D) to (blocks * length, H, D)."""
+    kind = query.device.type
+    repeats = query.shape[1] // key.shape[1]
+    if kind != "cpu" and repeats > 1:  # a CPU's kernel shares keys between heads; of the others', not every one does
+        key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
+    with torch.autocast(kind, enabled=kind != "cpu" and torch.is_autocast_enabled(kind)):
+        out = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, is_causal=mask is None, scale=scaling, dropout_p=dropout, enable_gqa=kind == "cpu"
+        )
+    return out.transpose(1, 2).flatten(0, 1)
+
+
+def _attend_narrow(
+    tree: PackedTrees, rows: Sequence[Tensor], masks: tuple[Tensor | None, Tensor], scaling: float | None, dropout: float
+) -> Tensor:
+    """Attention over a narrow tree; rows are queries, keys and values, each of shape (T, heads, D), the result (T, H, D)."""
+    prompt_mask, branch_mask = masks
+    query, key, value = (row.transpose(0, 1)[None] for row in rows)
+    start = tree.prompt_slots.shape[1]
+    branches = _attend(query[:, :, start:], key, value, branch_mask, scaling, dropout)
+    if start == 0:
+        return branches
+    prompt = _attend(query[:, :, :start], key[:, :, :start], value[:, :, :start], prompt_mask, scaling, dropout)
+    return torch.cat([prompt, branches])
 
 
 def _attend_blocks(
     trees: PackedTrees, rows: Sequence[Tensor], masks: tuple[Tensor | None, Tensor], scaling: float | None, dropout: float
 ) -> Tensor:
-    """Attention over trees in padded blocks; rows are queries, keys and values, each of shape (T, heads, D), the result (T, H, D)."""
+    """Attention over trees in padded blocks; rows and result as in `_attend_narrow`."""
     prompt_mask, branch_mask = masks
-    kind = rows[0].device.type
-    repeats = rows[0].shape[1] // rows[1].shape[1]
 
     def blocks(slots: Tensor) -> list[Tensor]:
         return [row[slots].transpose(1, 2) for row in rows]  # (blocks, heads, length, D)
-
-    def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        if repeats > 1:
-            k, v = k.repeat_interleave(repeats, dim=1), v.repeat_interleave(repeats, dim=1)
-        with torch.autocast(kind, enabled=kind != "cpu" and torch.is_autocast_enabled(kind)):
-            out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=scaling, dropout_p=dropout)
-        return out.transpose(1, 2).flatten(0, 1)  # (blocks * length, H, D)
 
     branch_q, branch_k, branch_v = blocks(trees.branch_slots)
     if trees.prompt_slots.shape[1]:
         prompt_q, prompt_k, prompt_v = blocks(trees.prompt_slots)
         branch_k = torch.cat([prompt_k[trees.branch_tree], branch_k], dim=2)
         branch_v = torch.cat([prompt_v[trees.branch_tree], branch_v], dim=2)
-        prompts = attend(prompt_q, prompt_k, prompt_v, prompt_mask)
-        out = torch.cat([prompts, attend(branch_q, branch_k, branch_v, branch_mask)])
+        prompts = _attend(prompt_q, prompt_k, prompt_v, prompt_mask, scaling, dropout)
+        out = torch.cat([prompts, _attend(branch_q, branch_k, branch_v, branch_mask, scaling, dropout)])
     else:
-        out = attend(branch_q, branch_k, branch_v, branch_mask)
+        out = _attend(branch_q, branch_k, branch_v, branch_mask, scaling, dropout)
     return out[trees.unpad]
 
 
