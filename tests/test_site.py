@@ -330,7 +330,7 @@ def test_second_build_has_nothing_to_do(tmp_path: Path, monkeypatch: pytest.Monk
         (stage / "_build" / "html").mkdir(parents=True)
         (stage / "_build" / "html" / "index.html").write_text("made")
 
-    monkeypatch.setattr(site, "_jupyter_book", pretend)
+    monkeypatch.setattr(site, "jupyter_book", pretend)
     notebook = tmp_path / "a.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("first words")]), notebook)
     for _ in range(2):
