@@ -109,9 +109,11 @@ def _build(options: argparse.Namespace) -> None:
 
 
 def _pdf(options: argparse.Namespace) -> None:
-    from prefdyn import pdf
+    from prefdyn import pdf, site
 
-    print(f"prefdyn: the book is at {pdf.build(*_executed())}")
+    pdf.find_browser()
+    root, notebooks = _executed()
+    print(f"prefdyn: the book is at {pdf.build(root, site.build(root, notebooks))}")
 
 
 def _executed() -> tuple[Path, dict[str, Path]]:

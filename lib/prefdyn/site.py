@@ -39,12 +39,12 @@ def build(root: Path, executed: Mapping[str, Path], output: Path | None = None) 
     """
     output = (output or root / "_build").resolve()
     stage, html = output / "site", output / "html"
-    lay_out(root, executed, stage)
+    _lay_out(root, executed, stage)
     digest = _digest(stage)
     stamp, index = html / STAMP, html / "index.html"
     if index.is_file() and stamp.is_file() and stamp.read_text() == digest:
         return index
-    jupyter_book(stage)
+    _jupyter_book(stage)
     with atomic_folder(html) as made:
         shutil.copytree(stage / "_build" / "html", made, dirs_exist_ok=True)
         publish.trim(made)
@@ -52,12 +52,8 @@ def build(root: Path, executed: Mapping[str, Path], output: Path | None = None) 
     return index
 
 
-def lay_out(root: Path, executed: Mapping[str, Path], stage: Path) -> None:
-    """Copy the book to `stage`; an executed notebook replaces its source there.
-
-    Raises:
-        PrefdynError: a file is missing.
-    """
+def _lay_out(root: Path, executed: Mapping[str, Path], stage: Path) -> None:
+    """Copy the book to `stage`; an executed notebook replaces its source there."""
     shutil.rmtree(stage, ignore_errors=True)
     try:
         shutil.copytree(root / "book", stage / "book", ignore=shutil.ignore_patterns(".*", "__pycache__", "*.ipynb"))
@@ -77,14 +73,10 @@ def _digest(stage: Path) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def jupyter_book(stage: Path, builder: str = "html") -> None:
-    """Run Jupyter Book on `stage`, into stage/_build/BUILDER, in a process of its own.
-
-    Raises:
-        PrefdynError: the build fails, or warns.
-    """
+def _jupyter_book(stage: Path) -> None:
+    """Run Jupyter Book on `stage`, into stage/_build/html, in a process of its own."""
     start = "import sys; from jupyter_book.cli.main import main; sys.exit(main(prog_name='jupyter-book'))"
-    command = [sys.executable, "-c", start, "build", str(stage), "--all", "-W", "--keep-going", "--builder", builder]
+    command = [sys.executable, "-c", start, "build", str(stage), "--all", "-W", "--keep-going"]
     done = subprocess.run(
         command,
         stdout=subprocess.PIPE,
