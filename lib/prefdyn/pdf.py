@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,7 +102,7 @@ def _empty(soup: BeautifulSoup) -> BeautifulSoup:
 
 def _make_own(article: Tag, name: str, names: set[str]) -> None:
     """Give a page's ids its name, send its links to where their targets now are, and open what is folded."""
-    for node in _tags(article):
+    for node in article.find_all(True):
         for key, value in list(node.attrs.items()):
             if key in ("id", "for", "aria-labelledby", "aria-describedby"):
                 node[key] = " ".join(f"{name}--{word}" for word in str(value).split())
@@ -116,11 +116,7 @@ def _make_own(article: Tag, name: str, names: set[str]) -> None:
     for node in article.select("details"):
         node["open"] = ""
     for node in article.select(".dropdown"):
-        node["class"] = [word for word in node.get_attribute_list("class") if word != "dropdown"]
-
-
-def _tags(article: Tag) -> Iterator[Tag]:
-    yield from article.find_all(True)
+        node["class"] = " ".join(word for word in node.get_attribute_list("class") if word and word != "dropdown")
 
 
 def _inside(link: str, name: str, names: set[str]) -> str:

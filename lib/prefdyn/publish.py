@@ -1,4 +1,4 @@
-"""What is done to notebooks and pages so that they can leave the machine they were made on: nothing private, nothing heavier than need be."""
+"""What is done to notebooks and pages before they leave the machine: nothing private in them, nothing heavier than need be."""
 
 from __future__ import annotations
 
