@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import http.server
+import io
 import os
+import re
 import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urldefrag, urlsplit
 
 import nbformat
+import numpy as np
+import pypdf
 import pytest
 import yaml
+from PIL import Image
 
-from prefdyn import explorer, site
+from prefdyn import explorer, pdf, publish, site
 from prefdyn.errors import PrefdynError
 from prefdyn.runs import Run
 
@@ -35,6 +42,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+AXE = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True, "device_scale_factor": 2}
 
 
@@ -111,8 +119,20 @@ FACTS = r"""() => {
     room: document.documentElement.clientWidth,
     articleWidth: document.querySelector(".bd-article-container")?.scrollWidth || 0,
     articleRoom: document.querySelector(".bd-article-container")?.clientWidth || 0,
+    bytes: [...performance.getEntriesByType("resource"), ...performance.getEntriesByType("navigation")]
+      .reduce((sum, entry) => sum + entry.encodedBodySize, 0),
   };
 }"""
+
+# What axe-core finds of serious or critical impact; `rules` null is all of them.
+BARRIERS = r"""async (rules) => {
+  const options = rules ? { runOnly: { type: "rule", values: rules } } : {};
+  const found = await axe.run(document, { ...options, resultTypes: ["violations"] });
+  return found.violations.filter((one) => ["serious", "critical"].includes(one.impact))
+    .flatMap((one) => one.nodes.map((node) => `${one.id}: ${node.target.join(" ")} ${node.html.slice(0, 120)}`));
+}"""
+COLOURS = ["color-contrast", "link-in-text-block"]
+SCROLLING = ["scrollable-region-focusable"]
 
 
 CONTRAST = r"""() => {
@@ -143,8 +163,8 @@ CONTRAST = r"""() => {
 }"""
 
 
-def visit(context: Any, url: str, address: str) -> tuple[Any, Visit]:
-    """Open a page and wait for its formulas; requests to elsewhere are noted and go nowhere."""
+def visit(context: Any, url: str, address: str, rules: list[str] | None = None) -> tuple[Any, Visit]:
+    """Open a page, wait for its formulas and run axe-core's rules; requests to elsewhere are noted and go nowhere."""
     seen = Visit(url)
     page = context.new_page()
 
@@ -161,6 +181,8 @@ def visit(context: Any, url: str, address: str) -> tuple[Any, Visit]:
     page.goto(url, wait_until="load")
     page.evaluate("async () => { if (window.MathJax?.startup) await MathJax.startup.promise; await document.fonts.ready; }")
     seen.facts = page.evaluate(FACTS) | {"poor": page.evaluate(CONTRAST)}
+    page.evaluate(AXE)
+    seen.facts["barriers"] = page.evaluate(BARRIERS, rules)
     return page, seen
 
 
@@ -222,6 +244,16 @@ def test_links_lead_somewhere(visits: dict[str, Visit], html: Path, address: str
     assert broken == []
 
 
+@pytest.mark.parametrize("name", [*PAGES, "search", "genindex"])
+def test_page_bars_nobody(visits: dict[str, Visit], name: str) -> None:
+    assert visits[name].facts["barriers"] == []
+
+
+@pytest.mark.parametrize("name", [*PAGES, "search", "genindex"])
+def test_page_is_light(visits: dict[str, Visit], name: str) -> None:
+    assert 100_000 < visits[name].facts["bytes"] < 3 * 2**20
+
+
 def test_root_leads_to_the_first_page(browser: Any, address: str) -> None:
     page = browser.new_page()
     page.goto(address)
@@ -235,14 +267,86 @@ def test_site_points_at_no_repository(html: Path) -> None:
         assert "executablebooks/jupyter-book" not in text and "mybinder.org" not in text
 
 
+# What a reader does ---------------------------------------------------------------------------------------------------------------
+
+
+def test_words_are_painted_before_the_formulas_come(browser: Any, address: str) -> None:
+    page = browser.new_page()
+    held: list[Any] = []
+    page.route("**/mathjax/**", held.append)
+    page.goto(f"{address}book/notation.html", wait_until="commit")
+    page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length > 0", timeout=60_000)
+    assert page.get_by_role("heading", name="Notation").is_visible()
+    assert held and page.locator("mjx-container").count() == 0
+    for route in held:
+        route.abort()
+    page.close()
+
+
+def test_search_finds_a_word(browser: Any, address: str) -> None:
+    page = browser.new_page()
+    page.goto(f"{address}book/index.html")
+    page.keyboard.press("Control+k")
+    page.keyboard.type("distinguishability")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/search.html?q=distinguishability")
+    hits = page.locator("#search-results li a")
+    hits.first.wait_for()
+    assert any("book/distinguishability.html" in str(hit.get_attribute("href")) for hit in hits.all())
+    page.close()
+
+
+def test_notebook_is_downloaded_by_keyboard(browser: Any, address: str, html: Path, executed_chapters: dict[str, Run]) -> None:
+    page = browser.new_page()
+    for name, run in executed_chapters.items():
+        page.goto(f"{address}book/{name}.html")
+        page.get_by_role("button", name="Download this page").focus()
+        page.keyboard.press("Enter")
+        page.keyboard.press("ArrowDown")
+        link = page.evaluate("document.activeElement.href")
+        assert link == f"{address}_sources/book/{name}.ipynb"
+        file = html / "_sources" / "book" / f"{name}.ipynb"
+        notebook = nbformat.read(file, as_version=4)
+        nbformat.validate(notebook)
+        assert any(cell.get("outputs") for cell in notebook.cells)
+        assert file.stat().st_size < 2 * 2**20
+        assert str(run.folder) not in file.read_text(encoding="utf-8")
+    page.close()
+
+
+def test_solutions_open_by_keyboard(browser: Any, address: str) -> None:
+    page = browser.new_page()
+    page.goto(f"{address}book/distinguishability.html")
+    solution = page.locator(".solution.dropdown").first
+    solution.locator("button.toggle-button").focus()
+    page.keyboard.press("Enter")
+    assert "toggle-hidden" not in str(solution.get_attribute("class"))
+    page.close()
+
+
+def test_focus_is_visible(browser: Any, address: str) -> None:
+    page = browser.new_page()
+    page.goto(f"{address}book/index.html")
+    looks = r"""() => { const node = document.activeElement, style = getComputedStyle(node);
+      return [node.tagName, node.textContent.trim().slice(0, 30), style.outlineStyle !== "none" || style.boxShadow !== "none"]; }"""
+    stops = []
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        stops.append(page.evaluate(looks))
+    assert len({words for _, words, _ in stops}) > 20
+    assert [stop for stop in stops if stop[0] != "BODY" and not stop[2]] == []
+    page.close()
+
+
 # Sizes and colours --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_page_fits_a_phone(browser: Any, address: str, name: str) -> None:
     context = browser.new_context(**PHONE)
-    _, seen = visit(context, f"{address}{name}.html", address)
+    _, seen = visit(context, f"{address}{name}.html", address, SCROLLING)
     context.close()
+    assert seen.facts["barriers"] == []
     assert seen.facts["room"] <= 390
     assert seen.facts["width"] <= seen.facts["room"]
     assert seen.facts["articleWidth"] <= seen.facts["articleRoom"]
@@ -257,8 +361,9 @@ def test_text_stands_out_on_light(visits: dict[str, Visit], name: str) -> None:
 @pytest.mark.parametrize("name", PAGES)
 def test_text_stands_out_on_dark(browser: Any, address: str, name: str) -> None:
     context = browser.new_context(color_scheme="dark")
-    _, seen = visit(context, f"{address}{name}.html", address)
+    _, seen = visit(context, f"{address}{name}.html", address, COLOURS)
     context.close()
+    assert seen.facts["barriers"] == []
     assert seen.facts["theme"] == "dark"
     assert seen.facts["poor"] == []
 
@@ -317,6 +422,76 @@ def test_sliders_move_the_boundary_and_the_curve(browser: Any) -> None:
     assert rate.get_attribute("aria-valuetext") == "1.00"
     assert errors == []
     page.close()
+
+
+# What is published ---------------------------------------------------------------------------------------------------------------
+
+
+def test_published_notebook_is_lighter_and_names_no_folder(tmp_path: Path) -> None:
+    seed = np.random.default_rng(0)
+    picture = np.full((300, 400, 3), 255, np.uint8)
+    for colour in ((0, 114, 178), (213, 94, 0), (17, 17, 17)):
+        for x, y in seed.integers(0, 280, (40, 2)):
+            picture[x : x + 6, y : y + 6] = colour
+    drawn = io.BytesIO()
+    Image.fromarray(picture).save(drawn, "PNG", compress_level=0)
+    small = publish.lighter(drawn.getvalue())
+    assert len(small) < len(drawn.getvalue()) / 3
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(small)).convert("RGB")), picture)
+    assert publish.lighter(small) == small or len(publish.lighter(small)) <= len(small)
+
+    cells = [
+        nbformat.v4.new_code_cell('data = "sample"\noutput = "/home/me/runs"', metadata={"tags": ["injected-parameters"], "papermill": {}}),
+        nbformat.v4.new_code_cell(
+            'output = "mine"',
+            outputs=[nbformat.v4.new_output("display_data", {"image/png": base64.b64encode(drawn.getvalue()).decode()})],
+        ),
+    ]
+    source, target = tmp_path / "source.ipynb", tmp_path / "target.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"papermill": {"input_path": "/tmp/secret"}}), source)
+    publish.notebook(source, target)
+    made = nbformat.read(target, as_version=4)
+    assert [cell.source for cell in made.cells] == ['data = "sample"\noutput = ""', 'output = "mine"']
+    assert base64.b64decode(made.cells[1].outputs[0].data["image/png"]) == small
+    assert "secret" not in target.read_text(encoding="utf-8")
+
+
+PRINTED = r"""<html><head><title>T</title></head><body><article class="bd-article"><section id="top"><h1>%s</h1><p>Words of %s.</p>
+<a href="%s">onward</a><div class="solution dropdown"><p>the solution</p></div><details class="hide"><pre>code</pre></details>
+<svg><defs><circle id="dot" r="2"></circle></defs><use href="#dot"></use></svg></section></article></body></html>"""
+
+
+def test_pages_become_one_file(tmp_path: Path, browser: Any) -> None:
+    folder = tmp_path / "the site" / "html" / "book"
+    folder.mkdir(parents=True)
+    (folder / "index.html").write_text(PRINTED % ("First page", "one", "second.html#top"))
+    (folder / "second.html").write_text(PRINTED % ("Second page", "two", "https://example.org/"))
+    (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: book/index\nparts:\n  - chapters:\n      - file: book/second\n")
+    made = pdf.build(tmp_path, folder.parent / "index.html")
+    assert made == tmp_path / "the site" / "book.pdf" and [path.name for path in sorted(folder.iterdir())] == ["index.html", "second.html"]
+    reader = pypdf.PdfReader(made)
+    words = "\n".join(page.extract_text() for page in reader.pages)
+    assert words.count("the solution") == 2 and "code" not in words
+    assert [entry.title for entry in reader.outline] == ["First page", "Second page"]
+    targets = [note.get_object() for page in reader.pages for note in page.get("/Annots", [])]
+    assert [str(note["/A"]["/URI"]) for note in targets if "/A" in note and "/URI" in note["/A"]] == ["https://example.org/"]
+    assert len(targets) == 2, "the other link leads to the second page"
+
+
+def test_book_is_printed_with_its_formulas(html: Path, browser: Any) -> None:
+    reader = pypdf.PdfReader(pdf.build(ROOT, html / "index.html"))
+    pages = [page.extract_text() for page in reader.pages]
+    assert [number for number, words in enumerate(pages, 1) if len(words.strip()) < 5] == []
+    assert re.findall(r".{0,30}(?:\\\(|\\\[|\$\$|\\frac|\{eq\}).{0,30}", "\n".join(pages)) == []
+    titles = [(ROOT / f"{name}.md").read_text(encoding="utf-8").split("\n# ", 1)[-1].splitlines()[0].removeprefix("# ") for name in PAGES]
+    assert [entry.title.split(". ", 1)[-1] for entry in reader.outline if not isinstance(entry, list)] == titles
+
+
+def test_no_chromium_is_said_before_anything_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CHROMIUM", raising=False)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(PrefdynError, match="no Chromium on this machine"):
+        pdf.find_browser()
 
 
 # Building ------------------------------------------------------------------------------------------------------------------------

@@ -56,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(command=_run)
     command = commands.add_parser("build", help="build the site from what was run")
     command.set_defaults(command=_build)
+    command = commands.add_parser("pdf", help="print what was run as one PDF file (needs Chromium)")
+    command.set_defaults(command=_pdf)
     command = commands.add_parser("book", parents=[running], help="run chapters, then build the site")
     command.set_defaults(command=_book, dry_run=False)
     command = commands.add_parser("claims", help="the ledger of claims, as measured by the last runs")
@@ -102,11 +104,25 @@ def _value(name: str, text: str) -> Any:
 
 def _build(options: argparse.Namespace) -> None:
     from prefdyn import site
+
+    print(f"prefdyn: the site is at {site.build(*_executed())}")
+
+
+def _pdf(options: argparse.Namespace) -> None:
+    from prefdyn import pdf, site
+
+    pdf.find_browser()
+    root, notebooks = _executed()
+    print(f"prefdyn: the book is at {pdf.build(root, site.build(root, notebooks))}")
+
+
+def _executed() -> tuple[Path, dict[str, Path]]:
+    """The book's folder, and the notebook of each chapter that was run."""
     from prefdyn.project import chapters, find_root
 
     root = find_root()
-    executed = {name: root / "_build" / "runs" / name / f"{name}.ipynb" for name in chapters(root)}
-    print(f"prefdyn: the site is at {site.build(root, {name: path for name, path in executed.items() if path.is_file()})}")
+    notebooks = {name: root / "_build" / "runs" / name / f"{name}.ipynb" for name in chapters(root)}
+    return root, {name: path for name, path in notebooks.items() if path.is_file()}
 
 
 def _book(options: argparse.Namespace) -> None:

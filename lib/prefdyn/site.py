@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from prefdyn import publish
 from prefdyn.errors import PrefdynError
 from prefdyn.files import atomic_folder, sha256
 
@@ -46,6 +47,7 @@ def build(root: Path, executed: Mapping[str, Path], output: Path | None = None) 
     _jupyter_book(stage)
     with atomic_folder(html) as made:
         shutil.copytree(stage / "_build" / "html", made, dirs_exist_ok=True)
+        publish.trim(made)
         (made / STAMP).write_text(digest)
     return index
 
@@ -59,7 +61,7 @@ def _lay_out(root: Path, executed: Mapping[str, Path], stage: Path) -> None:
             shutil.copy2(root / name, stage / name)
         for chapter, notebook in executed.items():
             (stage / "book" / f"{chapter}.md").unlink(missing_ok=True)
-            shutil.copy2(notebook, stage / "book" / f"{chapter}.ipynb")
+            publish.notebook(notebook, stage / "book" / f"{chapter}.ipynb")
     except FileNotFoundError as error:
         raise PrefdynError(f"{error.filename}: no such file, and the site needs it") from error
 

@@ -1,0 +1,26 @@
+// What scrolls sideways can be reached with the tab key, so that the arrow keys scroll it; what fits is no stop.
+(() => {
+  "use strict";
+  const boxes = "mjx-container, div.math, figure, .cell_output .output, .cell_output .text_html, .pst-scrollable-table-container";
+  const ours = "data-scrolls";
+
+  const mark = () => {
+    for (const box of document.querySelectorAll(`article :is(${boxes})`)) {
+      const scrolls = box.scrollWidth > box.clientWidth + 1 && /auto|scroll/.test(getComputedStyle(box).overflowX);
+      if (scrolls && !box.hasAttribute("tabindex")) {
+        box.setAttribute(ours, "");
+        box.tabIndex = 0;
+      } else if (!scrolls && box.hasAttribute(ours)) {
+        box.removeAttribute(ours);
+        box.removeAttribute("tabindex");
+      }
+    }
+  };
+
+  const start = async () => {
+    if (window.MathJax?.startup?.promise) await MathJax.startup.promise;
+    mark();
+    window.addEventListener("resize", mark);
+  };
+  window.addEventListener("load", start);
+})();
