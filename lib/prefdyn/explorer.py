@@ -72,11 +72,12 @@ that they teach, and the accuracy over noise rates; three sliders change noise r
 <div class="views"></div>
 <p class="said" aria-live="polite">This figure needs JavaScript.</p>
 <style>
-#OWN .controls { display: flex; flex-wrap: wrap; gap: 0.5rem 2rem; margin-bottom: 0.5rem; }
-#OWN label { display: flex; align-items: center; gap: 0.5rem; }
-#OWN output { min-width: 3.5em; font-variant-numeric: tabular-nums; }
+#OWN .controls { display: grid; gap: 0.4rem; margin-bottom: 0.75rem; max-width: 34rem; }
+#OWN label { display: grid; grid-template-columns: minmax(7rem, 11.5rem) minmax(6rem, 1fr) 3em; align-items: center; gap: 0.75rem; }
+#OWN input { width: 100%; }
+#OWN output { font-variant-numeric: tabular-nums; }
 #OWN .views { display: flex; flex-wrap: wrap; gap: 1rem; }
-#OWN .views svg { flex: 1 1 18rem; max-width: 26rem; background: #fff; }
+#OWN .views svg { flex: 1 1 15rem; min-width: 0; max-width: 26rem; background: #fff; }
 #OWN .said { min-height: 3.2em; margin-top: 0.5rem; }
 </style>
 <script>
