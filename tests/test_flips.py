@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 import torch
 
 from prefdyn import data, flips, likelihood
@@ -47,6 +48,14 @@ def test_groups_have_their_means_and_shares() -> None:
     assert found.query("step == 0").set_index("group")["share"].to_dict() == {"right → right": 0.5, "wrong → wrong": 0.5}
     at_three = found.query("step == 3").set_index("group")
     assert at_three["share"].tolist() == [0.25] * 4 and at_three.loc["right → wrong", "loss"] == pytest.approx(0.9)
+    assert at_three[["loss low", "margin high"]].isna().all(axis=None)  # one pair each
+
+
+def test_intervals_of_a_group_are_over_its_pairs() -> None:
+    start = flips.follow(FOUR, "followed").query("step == 0").assign(group="right → right", loss=[0.1, 0.2, 0.4, 0.5])
+    (row,) = flips.by_group(start).to_dict("records")
+    low, high = scipy.stats.t.interval(0.95, 3, loc=0.3, scale=np.std([0.1, 0.2, 0.4, 0.5], ddof=1) / 2)
+    assert (row["loss low"], row["loss"], row["loss high"]) == pytest.approx((low, 0.3, high))
 
 
 def test_best_step_and_flips_there() -> None:
@@ -77,8 +86,9 @@ def test_course_compares_each_step_with_the_first() -> None:
 
 
 def test_correlation_of_what_never_changes_is_unknown() -> None:
-    assert np.isnan(flips.correlate([1, 2, 3, 4], [5, 5, 5, 5]).value)
-    assert np.isnan(flips.correlate([1, 2], [2, 1]).value) and flips.correlate([1, 2], [2, 1]).n == 2
+    assert np.isnan(flips.correlate([1, 2, 3, 4, 5], [5, 5, 5, 5, 5]).value)
+    four = flips.correlate([1, 2, 3, 4], [1, 2, 3, 4])  # in order by chance too often
+    assert np.isnan(four.value) and four.n == 4
     assert flips.correlate([1, 2, 3, 4, 5], [1, 2, 3, 4, 5]).value == pytest.approx(1)
 
 

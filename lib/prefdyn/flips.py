@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,10 +38,18 @@ def follow(record: pd.DataFrame, split: str) -> pd.DataFrame:
 
 
 def by_group(followed: pd.DataFrame) -> pd.DataFrame:
-    """Mean loss and margin of each group at each step, and the share of all pairs that it holds; a group without pairs has no row."""
-    grouped = followed.groupby(["step", "group"])
-    out = grouped[["loss", "margin"]].mean().join(grouped.size().rename("pairs")).reset_index()
-    return out.assign(share=out["pairs"] / followed["pair"].nunique())
+    """Mean loss and margin of each group at each step, and the share of all pairs that it holds; a group without pairs has no row.
+
+    Columns "loss low", "loss high", "margin low" and "margin high" bound the means, over pairs; they are NaN for fewer than three.
+    """
+    rows = []
+    for (step, group), part in followed.groupby(["step", "group"]):
+        row: dict[str, Any] = {"step": step, "group": group, "pairs": len(part), "share": len(part) / followed["pair"].nunique()}
+        for column in ("loss", "margin"):
+            known = intervals.mean(part[column]) if len(part) >= 3 else Estimate(part[column].mean(), np.nan, np.nan, len(part))
+            row |= {column: known.value, f"{column} low": known.low, f"{column} high": known.high}
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def best_step(record: pd.DataFrame, split: str = "validation") -> int:
@@ -93,9 +102,13 @@ def check(followed: pd.DataFrame, beta: float, gamma: float = 1.0) -> dict[str, 
     }
 
 
+FEWEST = 5
+"""Points below which no rank correlation is given: four in perfect order are no rarer than one chance in twelve, five are one in sixty."""
+
+
 def correlate(x: ArrayLike, y: ArrayLike, seed: int = 0) -> Estimate:
-    """Spearman's rank correlation with its interval; unknown (NaN) for fewer than three points or where one side never changes."""
+    """Spearman's rank correlation with its interval; unknown (NaN) for fewer than `FEWEST` points or where one side never changes."""
     a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
+    if len(a) < FEWEST or np.ptp(a) == 0 or np.ptp(b) == 0:
         return Estimate(np.nan, np.nan, np.nan, len(a))
     return intervals.spearman(a, b, seed)
