@@ -103,7 +103,7 @@ def correlations(measures: Mapping[str, ArrayLike], seed: int = 0, resamples: in
     total, counted = (np.zeros((len(weights), m, m)) for _ in range(2))
     for split in range(splits):
         first, second = (_standard_ranks(values[:, :, split, half], weights) for half in (0, 1))
-        across = np.einsum("bmi,bki->bmk", first, second, optimize=True)
+        across = first @ second.transpose(0, 2, 1)
         both = np.stack([across, across.transpose(0, 2, 1)])
         total += np.nansum(both, axis=0)
         counted += (~np.isnan(both)).sum(axis=0)
