@@ -93,7 +93,9 @@ def readable(name: str) -> str:
     return words if len(words) <= 38 else words[:36].rstrip() + "…"
 
 
-def correlation_triangle(ax: Axes, names: Sequence[str], estimates: Mapping[tuple[int, int], Estimate], apart: Sequence[tuple[int, int]]) -> None:
+def correlation_triangle(
+    ax: Axes, names: Sequence[str], estimates: Mapping[tuple[int, int], Estimate], apart: Sequence[tuple[int, int]]
+) -> None:
     """Correlations of measures with each other: every cell a number, a shade, and its interval on a small scale from -1 to 1.
 
     Args:
