@@ -83,18 +83,19 @@ def geometry(persona: Statements) -> dict[str, Array]:
     """What is known before any training, each of shape (splits, 2).
 
     Returns:
-        "delta": ||mu_+ - mu_-||. "separation": delta / sqrt(Tr S), free of scale. "tightness": mean cosine of a state with the mean of its
-        kind, of which a von Mises-Fisher distribution's kappa is an increasing function.
+        "delta": ||mu_+ - mu_-||. "separation": delta / sqrt(Tr S), free of scale. "tightness": mean cosine of a state with the mean
+        direction of its kind, of which a von Mises-Fisher distribution's kappa is an increasing function.
     """
     # In an orthonormal basis of their span the states have fewer coordinates, and the same inner products.
     coordinates = np.linalg.qr(persona.features.T)[1].T
+    directions = coordinates / np.linalg.norm(coordinates, axis=1, keepdims=True)
     out = np.empty((3, *persona.halves.shape[:2]))
     for place in np.ndindex(out.shape[1:]):
         index = persona.halves[place]
-        g, s = coordinates[index], persona.labels[index]
-        m = metrics.moments(g, s)
-        own = np.where(s[:, None] > 0, m.mean_positive, m.mean_negative)
-        out[:, *place] = m.distinguishability, m.spread_ratio**-0.5, metrics.cosine(g, own).mean()
+        m = metrics.moments(coordinates[index], persona.labels[index])
+        # The mean cosine of directions with their own mean direction is the length of their mean.
+        kinds = directions[index].reshape(2, len(index) // 2, -1).mean(axis=1)
+        out[:, *place] = m.distinguishability, m.spread_ratio**-0.5, np.linalg.norm(kinds, axis=1).mean()
     return dict(zip(("delta", "separation", "tightness"), out, strict=True))
 
 
