@@ -68,18 +68,27 @@ def test_diagonal_is_the_reliability() -> None:
     assert correlations({"x": noisy}, resamples=2).between("x", "x").value == pytest.approx(6 / np.pi * np.arcsin(0.5 / 2), abs=0.06)
 
 
-def test_partial_is_the_correlation_of_rank_residuals() -> None:
+def test_without_noise_what_is_left_is_the_numerator_of_the_partial_correlation() -> None:
     rng = np.random.default_rng(3)
     z = rng.normal(size=60)
     x, y = z + rng.normal(size=60), z - 0.5 * rng.normal(size=60)
     found = correlations({name: np.tile(v[:, None, None], (1, 3, 2)) for name, v in zip("xyz", (x, y, z), strict=True)}, resamples=300)
-    ranks = [stats.rankdata(v) for v in (x, y, z)]
-    left = [r - np.polyval(np.polyfit(ranks[2], r, 1), ranks[2]) for r in ranks[:2]]
-    partial = found.partial("x", "y", "z")
-    assert partial.value == pytest.approx(stats.pearsonr(*left).statistic)
-    assert partial.low < partial.value < partial.high and partial.n == 60
+    xy, xz, yz = (stats.spearmanr(*pair).statistic for pair in ((x, y), (x, z), (y, z)))
+    left = found.left("x", "y", through="z")
+    assert left.value == pytest.approx(xy - xz * yz)
+    assert left.low < left.value < left.high and left.n == 60
     gain = found.gain("y", "x", "z")
-    assert gain.value == pytest.approx(abs(found.between("y", "z").value) - abs(found.between("x", "z").value)) and gain.value > 0
+    assert gain.value == pytest.approx(yz - xz) and gain.value > 0
+
+
+def test_nothing_is_left_of_what_goes_through_a_third_however_noisily_that_is_measured() -> None:
+    rng = np.random.default_rng(5)
+    truth = rng.normal(size=(1500, 1, 1))
+    x, y = (truth + 0.5 * rng.normal(size=(1500, 1, 1)) + 0.2 * rng.normal(size=(1500, 2, 2)) for _ in range(2))
+    found = correlations({"x": x, "y": y, "z": truth + rng.normal(size=(1500, 2, 2))}, resamples=100)
+    xy, xz, yz = found.between("x", "y").value, found.between("x", "z").value, found.between("y", "z").value
+    assert (xy - xz * yz) / np.sqrt((1 - xz**2) * (1 - yz**2)) > 0.4, "the usual partial correlation finds what is not there"
+    assert abs(found.left("x", "y", through="z").value) < 0.05
 
 
 def test_interval_covers_as_it_says() -> None:
@@ -95,7 +104,7 @@ def test_interval_covers_as_it_says() -> None:
 
 def test_constant_measure_has_no_correlation() -> None:
     found = correlations({"x": np.ones((6, 2, 2)), "y": np.random.default_rng(0).random((6, 2, 2))}, resamples=20)
-    for estimate in (found.between("x", "y"), found.partial("x", "y", "y"), found.gain("x", "y", "y")):
+    for estimate in (found.between("x", "y"), found.left("y", "y", "x"), found.gain("x", "y", "y")):
         assert isinstance(estimate, Estimate) and np.isnan(estimate.value)
 
 

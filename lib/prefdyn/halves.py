@@ -59,15 +59,15 @@ class Correlations:
         """The rank correlation of two measures; of one with itself, its reliability."""
         return self._estimate(self._entry(x, y))
 
-    def partial(self, x: str, y: str, given: str) -> Estimate:
-        """The partial rank correlation of two measures, a third held constant.
+    def left(self, x: str, y: str, through: str) -> Estimate:
+        """What is left of the rank correlation of two measures when a third is held constant: r_xy - r_xz r_yz / r_zz.
 
-        (r_xy - r_xz r_yz) / sqrt((1 - r_xz^2) (1 - r_yz^2)), at most 1 in size. What is held constant is the third as measured, noise and
-        all: an unreliable one is held but loosely.
+        The numerator of a partial correlation. Dividing by the third's reliability holds constant what it measures; a partial correlation of
+        the measures themselves would hold its noise constant as well, and leave what the noise hides.
         """
-        xy, xz, yz = self._entry(x, y), self._entry(x, given), self._entry(y, given)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return self._estimate(np.clip((xy - xz * yz) / np.sqrt((1 - xz**2) * (1 - yz**2)), -1, 1))
+        entry = self._entry
+        reliability = np.where(entry(through, through) > 0, entry(through, through), np.nan)
+        return self._estimate(entry(x, y) - entry(x, through) * entry(y, through) / reliability)
 
     def gain(self, better: str, worse: str, target: str) -> Estimate:
         """How much larger the first measure's correlation with the target is in size than the second's."""

@@ -111,18 +111,18 @@ def correlation_triangle(
         ax.add_patch(box)
         style: dict[str, Any] = {"ha": "center", "va": "center", "color": "#111111", "fontstyle": "italic" if row == column else "normal"}
         if np.isnan(estimate.value):
-            ax.text(column, row, "–", **style)
+            ax.text(column, row, "–", fontsize=12, **style)
             continue
-        ax.text(column, row - 0.14, f"{estimate.value:.2f}".replace("-", "−"), fontsize=9.5, **style)
+        ax.text(column, row - 0.14, f"{estimate.value:.2f}".replace("-", "−"), fontsize=12, **style)
         low, high, middle = (column + 0.42 * value for value in (estimate.low, estimate.high, estimate.value))
         ax.plot([column - 0.42, column + 0.42], [row + 0.25] * 2, color="#999999", linewidth=0.6)
         ax.plot([column] * 2, [row + 0.16, row + 0.34], color="#999999", linewidth=0.6)
         ax.plot([low, high], [row + 0.25] * 2, color="#111111", linewidth=2.2, solid_capstyle="butt")
         ax.plot(middle, row + 0.25, "o", color="#111111", markersize=3.6)
     size = len(names)
-    ax.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5), aspect="equal", yticks=range(size), yticklabels=names)
+    ax.set(xlim=(-0.52, size - 0.48), ylim=(size - 0.48, -0.52), aspect="equal", yticks=range(size), yticklabels=names)
     ax.set_xticks(range(size), names, rotation=40, ha="right", rotation_mode="anchor")
-    ax.tick_params(length=0, labelsize=9.5)
+    ax.tick_params(length=0, labelsize=11.5)
     ax.grid(False)
     ax.spines[["left", "bottom"]].set_visible(False)
 
@@ -141,7 +141,7 @@ def forest(ax: Axes, estimates: Mapping[str, Estimate], colours: Sequence[str], 
         ax.plot(estimate.value, place, "o", color=colour, markersize=6)
     ax.axvline(0, color=NEUTRAL, linewidth=1)
     ax.set(xlim=(-1.05, 1.05), ylim=(places[-1] - 0.6, 0.6))
-    ax.set_yticks(places, list(estimates), fontsize=9.5)
+    ax.set_yticks(places, list(estimates), fontsize=11.5)
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="y", visible=False)
 
