@@ -62,8 +62,8 @@ class Correlations:
     def left(self, x: str, y: str, through: str) -> Estimate:
         """What is left of the rank correlation of two measures when a third is held constant: r_xy - r_xz r_yz / r_zz.
 
-        The numerator of a partial correlation. Dividing by the third's reliability holds constant what it measures; a partial correlation of
-        the measures themselves would hold its noise constant as well, and leave what the noise hides.
+        The numerator of a partial correlation, corrected: dividing by the reliability of the third holds constant what it measures. Else
+        it would be held as measured, and what its noise hides would be left.
         """
         entry = self._entry
         reliability = np.where(entry(through, through) > 0, entry(through, through), np.nan)

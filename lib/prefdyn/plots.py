@@ -127,21 +127,21 @@ def correlation_triangle(
     ax.spines[["left", "bottom"]].set_visible(False)
 
 
-def forest(ax: Axes, estimates: Mapping[str, Estimate], colours: Sequence[str], gaps: Sequence[int] = ()) -> None:
-    """Estimates with their intervals, one a row from the top, and a line at 0.
+def forest(ax: Axes, rows: Sequence[tuple[str, Estimate]], colours: Sequence[str], gaps: Sequence[int] = ()) -> None:
+    """Named estimates with their intervals, one a row from the top, and a line at 0.
 
     Args:
         gaps: rows above which there is some space.
     """
-    places = -np.arange(len(estimates), dtype=float)
+    places = -np.arange(len(rows), dtype=float)
     for gap in gaps:
         places[gap:] -= 0.6
-    for place, estimate, colour in zip(places, estimates.values(), colours, strict=True):
+    for place, (_, estimate), colour in zip(places, rows, colours, strict=True):
         ax.plot([estimate.low, estimate.high], [place, place], color=colour, linewidth=2)
         ax.plot(estimate.value, place, "o", color=colour, markersize=6)
     ax.axvline(0, color=NEUTRAL, linewidth=1)
     ax.set(xlim=(-1.05, 1.05), ylim=(places[-1] - 0.6, 0.6))
-    ax.set_yticks(places, list(estimates), fontsize=11.5)
+    ax.set_yticks(places, [name for name, _ in rows], fontsize=11.5)
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="y", visible=False)
 
