@@ -18,6 +18,8 @@ from prefdyn.project import find_root, read_sections
 from prefdyn.provenance import Provenance
 
 Verdict = Literal["supported", "not supported", "inconclusive"]
+THIS_BOOK = "this book"
+"""What stands for the paper of a claim that no paper makes."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,10 @@ class Criterion:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of a paper.
+    """A claim of a paper, or an answer to a question of this book's own.
 
     Attributes:
+        paper: a key of references.bib, or `THIS_BOOK`.
         statistics: what is measured, in words, with the criterion for each; all of them must hold. The first is the headline.
     """
 

@@ -211,11 +211,21 @@ def ranking(p: Mapping[str, Any]) -> list[Work]:
     ]
 
 
+def across(p: Mapping[str, Any]) -> list[Work]:
+    """The work of the chapter across the papers: the features of chapter 1, and trainings of two rows that take seconds."""
+    source = p["data"]
+    names = data.persona_names(source)
+    count = min(p["personas"] or len(names), len(names))
+    sample = [data.load_persona(name, source).balanced(p["statements_per_label"] or 10**6) for name in names[: min(3, count)]]
+    return [Work(f"features of {count} personas", "forward", count, tokens_of(sample) / len(sample))]
+
+
 CHAPTERS: dict[str, Callable[[Mapping[str, Any]], list[Work]]] = {
     "distinguishability": distinguishability,
     "generalization": generalization,
     "noise": noise,
     "ranking": ranking,
+    "across": across,
 }
 """The work of each chapter, by its name."""
 

@@ -23,6 +23,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from prefdyn.intervals import Estimate
+
 POSITIVE, NEGATIVE = "#0072B2", "#D55E00"
 FIRST, SECOND = "#009E73", "#CC79A7"
 NEUTRAL, THEORY = "#767676", "#111111"
@@ -89,6 +91,59 @@ def readable(name: str) -> str:
     """A persona's file name as words, shortened to fit a legend."""
     words = name.replace("-", " ")
     return words if len(words) <= 38 else words[:36].rstrip() + "…"
+
+
+def correlation_triangle(
+    ax: Axes, names: Sequence[str], estimates: Mapping[tuple[int, int], Estimate], apart: Sequence[tuple[int, int]]
+) -> None:
+    """Correlations of measures with each other: every cell a number, a shade, and its interval on a small scale from -1 to 1.
+
+    Args:
+        estimates: by row and column, the column not after the row; those on the diagonal, reliabilities, have no shade.
+        apart: cells to hatch instead of shading.
+    """
+    shade = mpl.cm.ScalarMappable(mpl.colors.Normalize(-1.3, 1.3), "PuOr_r")
+    for (row, column), estimate in estimates.items():
+        plain = row == column or (row, column) in apart or np.isnan(estimate.value)
+        hatch = "////" if (row, column) in apart else None
+        face = "white" if plain else shade.to_rgba(estimate.value)
+        box = mpl.patches.Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=face, edgecolor="#dddddd", hatch=hatch, linewidth=0.6)
+        ax.add_patch(box)
+        style: dict[str, Any] = {"ha": "center", "va": "center", "color": "#111111", "fontstyle": "italic" if row == column else "normal"}
+        if np.isnan(estimate.value):
+            ax.text(column, row, "–", fontsize=12, **style)
+            continue
+        ax.text(column, row - 0.14, f"{estimate.value:.2f}".replace("-", "−"), fontsize=12, **style)
+        low, high, middle = (column + 0.42 * value for value in (estimate.low, estimate.high, estimate.value))
+        ax.plot([column - 0.42, column + 0.42], [row + 0.25] * 2, color="#999999", linewidth=0.6)
+        ax.plot([column] * 2, [row + 0.16, row + 0.34], color="#999999", linewidth=0.6)
+        ax.plot([low, high], [row + 0.25] * 2, color="#111111", linewidth=2.2, solid_capstyle="butt")
+        ax.plot(middle, row + 0.25, "o", color="#111111", markersize=3.6)
+    size = len(names)
+    ax.set(xlim=(-0.52, size - 0.48), ylim=(size - 0.48, -0.52), aspect="equal", yticks=range(size), yticklabels=names)
+    ax.set_xticks(range(size), names, rotation=40, ha="right", rotation_mode="anchor")
+    ax.tick_params(length=0, labelsize=11.5)
+    ax.grid(False)
+    ax.spines[["left", "bottom"]].set_visible(False)
+
+
+def forest(ax: Axes, rows: Sequence[tuple[str, Estimate]], colours: Sequence[str], gaps: Sequence[int] = ()) -> None:
+    """Named estimates with their intervals, one a row from the top, and a line at 0.
+
+    Args:
+        gaps: rows above which there is some space.
+    """
+    places = -np.arange(len(rows), dtype=float)
+    for gap in gaps:
+        places[gap:] -= 0.6
+    for place, (_, estimate), colour in zip(places, rows, colours, strict=True):
+        ax.plot([estimate.low, estimate.high], [place, place], color=colour, linewidth=2)
+        ax.plot(estimate.value, place, "o", color=colour, markersize=6)
+    ax.axvline(0, color=NEUTRAL, linewidth=1)
+    ax.set(xlim=(-1.05, 1.05), ylim=(places[-1] - 0.6, 0.6))
+    ax.set_yticks(places, [name for name, _ in rows], fontsize=11.5)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="y", visible=False)
 
 
 def statement_maps(maps: Mapping[str, tuple[ArrayLike, Sequence[str], ArrayLike]], label: str, columns: int = 3) -> str:
