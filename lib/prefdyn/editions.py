@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,6 @@ from typing import Any
 import pandas as pd
 
 from prefdyn.claims import Claim, collect
-from prefdyn.errors import PrefdynError
 
 NOT_RUN = "not run"
 
@@ -44,39 +44,24 @@ class Edition:
 
 
 def editions(root: Path) -> list[Edition]:
-    """The run at hand, which may be empty, and every reference run: the default, results/CHAPTER/, then the named, results/CHAPTER-NAME/.
+    """The run at hand, which may be empty, and the reference runs: the default, results/CHAPTER/, and others, results/NAME/CHAPTER/.
 
     Raises:
-        PrefdynError: a ledger is damaged, or a folder of results/ is not named for its chapter.
+        PrefdynError: a ledger is damaged.
     """
-    found: dict[str, list[Path]] = {"this run": sorted((root / "_build" / "runs").glob("*/claims.json"))}
-    for path in sorted((root / "results").glob("*/claims.json")):
-        found.setdefault(f"reference {_name(path.parent)}".strip(), []).append(path)
-    return [
-        Edition(
-            title,
-            {entry["id"]: entry for path in paths for entry in collect(path.parent)},
-            {_chapter(path.parent): path.parent for path in paths},
-        )
-        for title, paths in found.items()
-    ]
+    folders = {"this run": root / "_build" / "runs", "reference": root / "results"}
+    folders |= {f"reference {path.name}": path for path in sorted((root / "results").glob("*")) if any(path.glob("*/claims.json"))}
+    found = {title: sorted(path.parent for path in folder.glob("*/claims.json")) for title, folder in folders.items()}
+    return [_edition(title, chapters) for title, chapters in found.items() if chapters or title == "this run"]
 
 
-def _chapter(folder: Path) -> str:
-    """The chapter whose ledger a folder holds."""
-    chapters = {entry["chapter"] for entry in collect(folder)}
-    if len(chapters) != 1:
-        raise PrefdynError(f"{folder / 'claims.json'}: expected the ledger of one chapter, found {len(chapters)}")
-    return chapters.pop()
-
-
-def _name(folder: Path) -> str:
-    """What sets a reference run apart: "" for results/noise, "gemma3-270m" for results/noise-gemma3-270m."""
-    chapter = _chapter(folder)
-    name = folder.name.removeprefix(chapter)
-    if not folder.name.startswith(chapter) or (name and not name.startswith("-")):
-        raise PrefdynError(f"{folder}: the reference run of the chapter {chapter} belongs in a folder {chapter} or {chapter}-NAME")
-    return name[1:]
+def _edition(title: str, folders: Sequence[Path]) -> Edition:
+    ledgers = {folder: collect(folder) for folder in folders}
+    return Edition(
+        title,
+        {entry["id"]: entry for entries in ledgers.values() for entry in entries},
+        {entry["chapter"]: folder for folder, entries in ledgers.items() for entry in entries},
+    )
 
 
 def places(root: Path, declared: dict[str, Claim]) -> dict[str, str]:

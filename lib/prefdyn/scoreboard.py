@@ -85,7 +85,7 @@ class Scoreboard:
             groups += f'<optgroup label="{escape(_upper(edition.title))}">{options}</optgroup>'
         count = f"{len(self.claims)} claims"
         return (
-            '<form class="score-filter" hidden>'
+            '<form class="score-filter" hidden="">'
             f'<label>Paper <select name="paper"><option value="">all</option>{papers}</select></label>'
             f'<label>Verdict <select name="verdict"><option value="">any</option>{groups}'
             '<option value="differ">not the same in all runs</option></select></label>'

@@ -69,7 +69,7 @@ def _lay_out(root: Path, executed: Mapping[str, Path], stage: Path) -> None:
 def _copy_if_there(source: Path, target: Path, names: Sequence[str]) -> None:
     for name in names:
         if (source / name).is_dir():
-            shutil.copytree(source / name, target / name)
+            shutil.copytree(source / name, target / name, ignore=shutil.ignore_patterns("*.ipynb"))
         elif (source / name).is_file():
             target.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source / name, target / name)
