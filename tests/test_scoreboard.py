@@ -42,7 +42,12 @@ B-1:
     fall: below 0
 """
 FIRST = """---
+jupytext:
+  text_representation:
+    extension: .md
+    format_name: myst
 kernelspec:
+  display_name: Python 3
   name: python3
 ---
 
@@ -188,7 +193,7 @@ def drawn(low: float | None, high: float | None, criterion: Criterion, scale: tu
 
 def test_picture_orders_interval_estimate_and_criterion_as_the_numbers_are() -> None:
     seen = drawn(1.0, 3.0, ABOVE, (0.5, 3.0))
-    (criterion, _), (low, _, high), (estimate,) = seen["criterion"], seen["bar"], seen["circle"]
+    (criterion, *_), (low, _, high), (estimate,) = seen["criterion"], seen["bar"], seen["circle"]
     assert criterion < low < estimate < high <= WIDTH
     assert (estimate - low) == pytest.approx(high - estimate, abs=0.11)
     assert seen["asked"] == pytest.approx([criterion, WIDTH - criterion], abs=0.11)
