@@ -175,7 +175,6 @@ ABOVE = Criterion("above", 0.5)
         (-0.25, -1.5, 1e-9, ABOVE, "−0.25 [−1.5, 1e−09]"),
         (2.0, None, 3.0, ABOVE, "2 [−∞, 3]"),
         (2.0, 1.0, None, ABOVE, "2 [1, ∞]"),
-        (4.62, 4.62, 4.62, ABOVE, "4.62"),
         (None, None, None, ABOVE, "could not be measured"),
         (3.0, 0.0, 9.0, Criterion("none"), "3 of 9"),
     ],

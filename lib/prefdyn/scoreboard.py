@@ -127,8 +127,6 @@ def numbers(part: Mapping[str, Any], criterion: Criterion) -> str:
     if criterion.kind == "none":
         return f"{_number(part['estimate'])} of {part['n']}"
     low, high = _ends(part)
-    if low == high:  # computed, not estimated
-        return _number(part["estimate"])
     return f"{_number(part['estimate'])} [{_number(low)}, {_number(high)}]"
 
 
