@@ -201,6 +201,7 @@ def without(line: str) -> str:
         (TWO_CLAIMS.replace("above 0.5", "0.5"), "A-1"),
         (TWO_CLAIMS.replace("    slope: above 0.5", "    - slope"), "A-1"),
         ("A-1: true\n", "A-1"),
+        (TWO_CLAIMS.replace("    slope: above 0.5", "    slope: above 0.5\n  published:\n    rise: 3"), "A-1.*published figure.*rise"),
         ("A-1:\n  chapter: [first\n", "claims.yml.*not valid YAML"),
         ("- A-1\n", "claims.yml"),
         ("A-1\n", "claims.yml"),

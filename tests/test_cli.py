@@ -202,9 +202,12 @@ def test_bug_keeps_its_traceback(real_book: Path, monkeypatch: pytest.MonkeyPatc
 # build and book -----------------------------------------------------------------------------------------------------------------------
 
 
+PARAMETERS = "```{code-cell}\n:tags: [parameters]\n```\n"
+
+
 def test_build_takes_what_was_run(book: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("first", "second"):
-        (book / "book" / f"{name}.md").write_text("---\nkernelspec:\n  name: python3\n---\n")
+        (book / "book" / f"{name}.md").write_text(f"---\nkernelspec:\n  name: python3\n---\n{PARAMETERS}")
     executed = book / "_build" / "runs" / "first" / "first.ipynb"
     executed.parent.mkdir(parents=True)
     executed.touch()

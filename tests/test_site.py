@@ -27,6 +27,7 @@ from PIL import Image
 from prefdyn import explorer, pdf, publish, site
 from prefdyn.errors import PrefdynError
 from prefdyn.runs import Run
+from prefdyn.scoreboard import Scoreboard
 
 pytestmark = pytest.mark.site
 
@@ -494,6 +495,38 @@ def test_no_chromium_is_said_before_anything_is_done(monkeypatch: pytest.MonkeyP
         pdf.find_browser()
 
 
+# The scoreboard's filter -----------------------------------------------------------------------------------------------------------
+
+
+def test_filter_shows_the_claims_of_a_paper_and_a_verdict_and_says_how_many(browser: Any) -> None:
+    board = Scoreboard({"noisy2025": "The third paper"}, ROOT)
+    page = browser.new_page()
+    page.set_content(board.html())
+    shown, said = page.locator("tbody:visible"), page.get_by_role("status")
+    everything = len(board.claims)
+    assert shown.count() == everything and not page.locator("form").is_visible(), "without the script the table is whole"
+    page.add_script_tag(path=ROOT / "book" / "_static" / "scoreboard.js")
+    assert said.inner_text() == f"{everything} claims"
+
+    paper, verdict = page.get_by_label("Paper"), page.get_by_label("Verdict")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.name") == "paper"
+    page.keyboard.type("The third")  # chooses as one types
+    mine = [id_ for id_, claim in board.claims.items() if claim.paper == "noisy2025"]
+    assert paper.input_value() == "noisy2025"
+    assert [node.get_attribute("id") for node in shown.all()] == [f"claim-{id_.lower()}" for id_ in mine]
+    assert said.inner_text() == f"{len(mine)} of {everything} claims"
+
+    paper.select_option("")
+    reference = 1
+    for word in ("supported", "not supported", "not run"):
+        verdict.select_option(f"{reference} {word}")
+        assert shown.count() == sum(board.editions[reference].verdict(id_) == word for id_ in board.claims)
+    verdict.select_option("")
+    assert shown.count() == everything and said.inner_text() == f"{everything} claims"
+    page.close()
+
+
 # Building ------------------------------------------------------------------------------------------------------------------------
 
 
@@ -508,6 +541,7 @@ def test_second_build_has_nothing_to_do(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(site, "_jupyter_book", pretend)
     notebook = tmp_path / "a.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("first words")]), notebook)
+    (tmp_path / "claims.json").write_text("[]")
     for _ in range(2):
         assert site.build(ROOT, {"distinguishability": notebook}, tmp_path / "out").read_text() == "made"
     assert len(calls) == 1
@@ -516,6 +550,10 @@ def test_second_build_has_nothing_to_do(tmp_path: Path, monkeypatch: pytest.Monk
     notebook.write_text(notebook.read_text().replace("first words", "other words"))
     site.build(ROOT, {"distinguishability": notebook}, tmp_path / "out")
     assert len(calls) == 2
+    assert (tmp_path / "out" / "site" / "_build" / "runs" / "distinguishability" / "claims.json").read_text() == "[]"
+    (tmp_path / "claims.json").write_text("[ ]")
+    site.build(ROOT, {"distinguishability": notebook}, tmp_path / "out")
+    assert len(calls) == 3, "another ledger is another scoreboard"
 
 
 def test_warning_stops_the_build_and_is_shown(tmp_path: Path) -> None:

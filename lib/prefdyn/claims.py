@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
 from prefdyn.errors import PrefdynError
 from prefdyn.files import atomic_file
-from prefdyn.intervals import Estimate
 from prefdyn.project import find_root, read_sections
-from prefdyn.provenance import Provenance
+
+if TYPE_CHECKING:  # to read a ledger needs neither torch nor scipy
+    from prefdyn.intervals import Estimate
+    from prefdyn.provenance import Provenance
 
 Verdict = Literal["supported", "not supported", "inconclusive"]
 THIS_BOOK = "this book"
@@ -55,6 +57,7 @@ class Claim:
     Attributes:
         paper: a key of references.bib, or `THIS_BOOK`.
         statistics: what is measured, in words, with the criterion for each; all of them must hold. The first is the headline.
+        published: the paper's own figure with its place in the paper, for each statistic of which it gives one, or one that compares.
     """
 
     id: str
@@ -63,6 +66,7 @@ class Claim:
     paper: str
     place: str
     statistics: dict[str, Criterion]
+    published: dict[str, str] = field(default_factory=dict)
 
 
 def load_claims(path: Path | None = None) -> dict[str, Claim]:
@@ -78,7 +82,10 @@ def load_claims(path: Path | None = None) -> dict[str, Claim]:
             statistics = {name: _criterion(words) for name, words in entry["statistics"].items()}
             if not statistics:
                 raise ValueError("it has no statistics")
-            claims[id_] = Claim(id_, entry["chapter"], entry["sentence"], entry["paper"], str(entry["place"]), statistics)
+            published = entry.get("published", {})
+            if unknown := set(published) - set(statistics):
+                raise ValueError(f"a published figure of no statistic: {', '.join(sorted(unknown))}")
+            claims[id_] = Claim(id_, entry["chapter"], entry["sentence"], entry["paper"], str(entry["place"]), statistics, published)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise PrefdynError(f"{path}: the claim {id_} is malformed ({error!r})") from error
     return claims

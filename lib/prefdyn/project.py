@@ -24,8 +24,9 @@ def find_root(start: Path | None = None) -> Path:
 
 
 def chapters(root: Path) -> list[str]:
-    """Names of the executable chapters in book/: the pages that are notebooks."""
-    return sorted(path.stem for path in (root / "book").glob("*.md") if "kernelspec:" in path.read_text(encoding="utf-8")[:600])
+    """Names of the executable chapters in book/: the pages that are notebooks with parameters."""
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in (root / "book").glob("*.md")}
+    return sorted(name for name, text in texts.items() if "kernelspec:" in text[:600] and "tags: [parameters]" in text)
 
 
 def read_sections(path: Path) -> dict[str, Any]:
