@@ -35,7 +35,7 @@ def agree(given, ours):
 def test_repeats(noisy_accuracy, quarter_accuracy, trials):
     for given in (noisy_accuracy, quarter_accuracy):
         assert np.ndim(given) == 1 and len(given) >= trials
-        assert 0 <= np.min(given) and np.max(given) <= 1
+        assert np.min(given) >= 0 and np.max(given) <= 1
 
 
 @test_case(failure_message="`noisy_accuracy` is not what a noise rate of 0.25 leaves in the setting γ = 1/4 with all of the points.")
