@@ -14,7 +14,7 @@ import pandas as pd
 from prefdyn.errors import PrefdynError
 from prefdyn.files import atomic_file
 from prefdyn.intervals import Estimate
-from prefdyn.project import find_root, read_sections
+from prefdyn.project import home, read_sections
 from prefdyn.provenance import Provenance
 
 Verdict = Literal["supported", "not supported", "inconclusive"]
@@ -68,7 +68,7 @@ def load_claims(path: Path | None = None) -> dict[str, Claim]:
     Raises:
         PrefdynError: an entry is incomplete, or its criterion is none that `Criterion` knows.
     """
-    path = path or find_root() / "book" / "claims.yml"
+    path = path or home() / "book" / "claims.yml"
     claims = {}
     for id_, entry in read_sections(path).items():
         try:
