@@ -9,7 +9,8 @@ import base64
 import copy
 import html
 import mimetypes
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,16 @@ from prefdyn.errors import PrefdynError
 LEDGER_ROWS = 6
 """Statistics on a slide of the ledger."""
 
+EQUATIONS = 3
+"""Equations on a slide."""
+
 
 def deck(page: Path, frame: Path) -> str:
     """A deck in HTML.
 
-    The rule: a slide for every definition, theorem, labelled equation and numbered figure, under the heading of its section; the first of
-    a section begins with the section's first sentence, an equation with the sentence that leads to it. The ledger takes as many as it needs.
+    The rule: a slide for every definition, theorem and numbered figure, under the heading of its section; one for labelled equations that
+    follow each other, each with the words that lead to it. The first slide of a section begins with the section's first sentence. The
+    ledger takes as many as it needs.
 
     Args:
         page: a chapter's page of the built site.
@@ -112,13 +117,34 @@ def _plain(element: Any) -> Any:
 
 def _section(section: Any) -> Iterator[str]:
     """The slides of a section: HTML of each."""
-    heading, first = section.find("h2"), section.find("p", recursive=False)
-    lead = f'<p class="lead">{_first_sentences(first, 1)}</p>' if first else ""
-    for element in section.select("div.proof[id], div.math[id], figure[id], table.ledger"):
-        of = element.find_parent("section").find("h3", recursive=False) or heading
-        for body in _bodies(element):
-            yield f'<div class="frame"><h2>{html.escape(_words(of))}</h2>{lead}{body}</div>'
+    heading = section.find("h2")
+    first = heading.find_next_sibling()
+    lead = f'<p class="lead">{_first_sentences(first, 1)}</p>' if first.name == "p" else ""
+    numbered = section.select("div.proof[id], div.math[id], figure[id], table.ledger")
+    for (place, equations), group in groupby(numbered, lambda element: (_heading(element), _is_equation(element))):
+        elements = list(group)
+        bodies = _equations(elements) if equations else (body for element in elements for body in _bodies(element))
+        for body in bodies:
+            yield f'<div class="frame"><h2>{html.escape(place)}</h2>{lead}{body}</div>'
             lead = ""
+
+
+def _heading(element: Any) -> str:
+    return _words(element.find_previous(["h2", "h3"]))
+
+
+def _is_equation(element: Any) -> bool:
+    return "math" in element.get("class", []) and not element.find_parent(class_="admonition")
+
+
+def _equations(elements: Sequence[Any]) -> Iterator[str]:
+    """Slides of equations that follow each other."""
+    for start in range(0, len(elements), EQUATIONS):
+        text = ""
+        for element in elements[start : start + EQUATIONS]:
+            before = element.find_previous_sibling("p")
+            text += (f"<p>{_last_sentence(before)}</p>" if before else "") + str(_plain(element))
+        yield f'<div class="text">{text}</div>'
 
 
 def _bodies(element: Any) -> Iterator[str]:
@@ -129,11 +155,6 @@ def _bodies(element: Any) -> Iterator[str]:
         picture, caption = element.find("img"), element.find("figcaption")
         if picture:
             yield f'<div class="picture">{picture}</div><p class="caption">{_plain(caption.find("p")).decode_contents()}</p>'
-    elif "math" in element["class"]:
-        if not element.find_parent(class_="admonition"):
-            before = element.find_previous_sibling("p")
-            sentence = f"<p>{_last_sentence(before)}</p>" if before else ""
-            yield f'<div class="text">{sentence}{_plain(element)}</div>'
     elif "caption-number" in str(element.find(class_="admonition-title")):
         yield f'<div class="text statement">{_plain(element)}</div>'
 
