@@ -13,7 +13,7 @@ import pandas as pd
 
 from prefdyn.errors import PrefdynError
 from prefdyn.files import atomic_file
-from prefdyn.project import find_root, read_sections
+from prefdyn.project import home, read_sections
 
 if TYPE_CHECKING:  # to read a ledger needs neither torch nor scipy
     from prefdyn.intervals import Estimate
@@ -75,7 +75,7 @@ def load_claims(path: Path | None = None) -> dict[str, Claim]:
     Raises:
         PrefdynError: an entry is incomplete, or its criterion is none that `Criterion` knows.
     """
-    path = path or find_root() / "book" / "claims.yml"
+    path = path or home() / "book" / "claims.yml"
     claims = {}
     for id_, entry in read_sections(path).items():
         try:

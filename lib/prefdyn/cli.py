@@ -1,4 +1,4 @@
-"""The command line: run chapters, build the site, print the ledger of claims, rank with any model, list models."""
+"""The command line: run chapters, build the site, make a course of it, print the ledger of claims, rank with any model, list models."""
 
 from __future__ import annotations
 
@@ -60,6 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(command=_pdf)
     command = commands.add_parser("book", parents=[running], help="run chapters, then build the site")
     command.set_defaults(command=_book, dry_run=False)
+    command = commands.add_parser("course", help="notebooks for students and instructors, checks of the exercises, and slides")
+    command.add_argument("--output", type=Path, metavar="DIR", help="where they go (default: _build/course)")
+    command.set_defaults(command=_course)
     command = commands.add_parser("claims", help="the ledger of claims, as measured by the last runs")
     command.add_argument("--json", action="store_true", help="as a list of objects")
     command.set_defaults(command=_claims)
@@ -128,6 +131,23 @@ def _executed() -> tuple[Path, dict[str, Path]]:
 def _book(options: argparse.Namespace) -> None:
     _run(options)
     _build(options)
+
+
+def _course(options: argparse.Namespace) -> None:
+    from prefdyn import course, slides
+    from prefdyn.project import chapters, find_root
+
+    root = find_root()
+    output = options.output or root / "_build" / "course"
+    for edition, folder in course.write_notebooks(root, output).items():
+        print(f"prefdyn: the {edition}s' notebooks and the checks are in {folder}")
+    pages = {name: root / "_build" / "html" / "book" / f"{name}.html" for name in chapters(root)}
+    built = {name: page for name, page in pages.items() if page.is_file()}
+    if built:
+        slides.write_slides(built, root / "book" / "slides.html", output / "slides")
+        print(f"prefdyn: the slides are in {output / 'slides'}")
+    if missing := ", ".join(name for name in pages if name not in built):
+        print(f"prefdyn: no slides of {missing}: their figures are those of the built site, so call `prefdyn book` first")
 
 
 def _claims(options: argparse.Namespace) -> None:

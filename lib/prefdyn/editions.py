@@ -69,7 +69,7 @@ def places(root: Path, declared: dict[str, Claim]) -> dict[str, str]:
     import jupytext
     from docutils.nodes import make_id
 
-    out = {}
+    out: dict[str, str] = {}
     for chapter in sorted({claim.chapter for claim in declared.values()}):
         waiting = [id_ for id_, claim in declared.items() if claim.chapter == chapter]
         out |= dict.fromkeys(waiting, f"{chapter}.html")

@@ -23,6 +23,18 @@ def find_root(start: Path | None = None) -> Path:
     raise PrefdynError(f"{here} is not inside the book: go to the folder that holds _config.yml and book/")
 
 
+def home() -> Path:
+    """The book worked in, else the one whose checkout this library is installed from: a notebook can be run from anywhere.
+
+    Raises:
+        PrefdynError: there is neither.
+    """
+    try:
+        return find_root()
+    except PrefdynError:
+        return find_root(Path(__file__))
+
+
 def chapters(root: Path) -> list[str]:
     """Names of the executable chapters in book/: the pages that are notebooks with parameters."""
     texts = {path.stem: path.read_text(encoding="utf-8") for path in (root / "book").glob("*.md")}
