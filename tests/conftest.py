@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import settings
 
-from prefdyn import models, runs
+from prefdyn import models, runs, site
 from prefdyn.models import LanguageModel
 from prefdyn.runs import Run
 
 ROOT = Path(__file__).parents[1]
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 # A shared machine may stall, and a failure must come back on the next run: no deadline, the same examples every time.
 settings.register_profile("prefdyn", deadline=None, derandomize=True)
@@ -69,3 +82,23 @@ def executed_chapters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict
         for run in prepared:
             assert runs.execute(run, progress=False)
         yield {run.chapter: run for run in prepared}
+
+
+@pytest.fixture(scope="session")
+def html(tmp_path_factory: pytest.TempPathFactory, executed_chapters: dict[str, Run]) -> Path:
+    """The folder of the built site, at a path with a space."""
+    notebooks = {name: run.notebook for name, run in executed_chapters.items()}
+    return site.build(ROOT, notebooks, tmp_path_factory.mktemp("the site") / "_build").parent
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if not found:
+        pytest.skip("no Chromium on this machine: install it, or name it in the environment variable CHROMIUM")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=found, args=FLAGS)
+        yield chromium
+        chromium.close()

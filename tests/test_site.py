@@ -6,7 +6,6 @@ import base64
 import functools
 import http.server
 import io
-import os
 import re
 import shutil
 import threading
@@ -34,27 +33,11 @@ pytestmark = pytest.mark.site
 ROOT = Path(__file__).parents[1]
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
 PAGES = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 AXE = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True, "device_scale_factor": 2}
 
 
-# The site ----------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="session")
-def html(tmp_path_factory: pytest.TempPathFactory, executed_chapters: dict[str, Run]) -> Path:
-    """The folder of the built site, at a path with a space."""
-    notebooks = {name: run.notebook for name, run in executed_chapters.items()}
-    return site.build(ROOT, notebooks, tmp_path_factory.mktemp("the site") / "_build").parent
+# The browser -----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
@@ -70,22 +53,6 @@ def address(html: Path) -> Iterator[str]:
     yield f"http://127.0.0.1:{server.server_port}/"
     server.shutdown()
     server.server_close()
-
-
-# The browser -------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if not found:
-        pytest.skip("no Chromium on this machine: install it, or name it in the environment variable CHROMIUM")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=found, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 @dataclass
