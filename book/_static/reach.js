@@ -1,4 +1,5 @@
 // What scrolls sideways can be reached with the tab key, so that the arrow keys scroll it; what fits is no stop.
+// The list of sources is a list of items: the role that docutils gives them is deprecated, and no child of a list.
 (() => {
   "use strict";
   const boxes = "mjx-container, div.math, figure, .cell_output .output, .cell_output .text_html, .pst-scrollable-table-container";
@@ -22,5 +23,6 @@
     mark();
     window.addEventListener("resize", mark);
   };
+  document.querySelectorAll(".citation-list > .citation").forEach((entry) => entry.setAttribute("role", "listitem"));
   window.addEventListener("load", start);
 })();
