@@ -109,7 +109,7 @@ that they teach, and the accuracy over noise rates; three sliders change noise r
   const boundary = make(plane, "line", { stroke: ink, "stroke-width": 2.5 });
   const marks = given.uniforms.map((_, i) => i < given.uniforms.length / 2
     ? make(plane, "circle", { r: 5 }) : make(plane, "rect", { width: 9, height: 9 }));
-  make(plane, "text", { ...word, x: 8, y: 292, "font-size": 12 }, "○ Yes, □ No; colour: the label given; ring: wrong");
+  make(plane, "text", { ...word, x: cx, y: 292, "text-anchor": "middle" }, "○ Yes, □ No; black ring: wrong label");
 
   // The graph
   const x = (rate) => 50 + 255 * rate;
