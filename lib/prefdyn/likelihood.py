@@ -84,7 +84,8 @@ def tokenize_pairs(lm: LanguageModel, pairs: Sequence[Pair], max_length: int = 5
     """Pairs with text responses.
 
     The seam is lm-evaluation-harness's: trailing spaces of the prompt go to the response, and a response is what the prompt and it
-    have together beyond the prompt alone. Prompts lose their beginning, then responses their end, to fit `max_length` tokens.
+    have together beyond the prompt alone. Responses lose their end beyond half of `max_length` tokens, then prompts their beginning, so
+    that both fit.
 
     Raises:
         PrefdynError: a prompt or a response is empty.
