@@ -6,14 +6,14 @@ CHOSEN = $(if $(DATA),--data "$(DATA)") $(if $(MODEL),--model "$(MODEL)")
 BIN := .venv/bin
 FETCH := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: book test lint notebooks clean help
+.PHONY: book test lint course clean help
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make book       run every chapter and build the site (PROFILE=$(PROFILE); DATA=sample|hub|PATH and MODEL=NAME choose others)"
 	@echo "make test       run the test suite"
 	@echo "make lint       ruff and mypy"
-	@echo "make notebooks  the chapters as .ipynb, in _build/notebooks"
+	@echo "make course     notebooks for a class, checks and slides, in _build/course (slides once the book is built)"
 	@echo "make clean      remove _build"
 
 book: .venv/for-book
@@ -27,11 +27,8 @@ lint: .venv/for-tests
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-notebooks: .venv/for-book
-	@mkdir -p _build/notebooks
-	@for page in $$(grep -l kernelspec: book/*.md); do \
-	  $(BIN)/jupytext --quiet --to ipynb --output "_build/notebooks/$$(basename "$$page" .md).ipynb" "$$page"; done
-	@echo "the notebooks are in _build/notebooks"
+course: .venv/for-course
+	@$(BIN)/prefdyn course
 
 clean:
 	rm -rf _build
@@ -48,6 +45,10 @@ clean:
 	@$(FETCH) -r requirements.txt || { echo "the packages could not be installed: check the network and the package index" >&2; exit 1; }
 	@touch $@
 
-.venv/for-tests: .venv/for-book tests/requirements.txt
+.venv/for-course: .venv/for-book requirements-course.txt
+	@$(FETCH) -r requirements-course.txt || { echo "the tools of the course could not be installed: check the network and the package index" >&2; exit 1; }
+	@touch $@
+
+.venv/for-tests: .venv/for-book requirements-course.txt tests/requirements.txt
 	@$(FETCH) -r tests/requirements.txt || { echo "the test tools could not be installed: check the network and the package index" >&2; exit 1; }
 	@touch $@

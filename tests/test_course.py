@@ -49,7 +49,7 @@ WRONG = {
         "means alone": "noisy_accuracy, quarter_accuracy = noisy_accuracy.mean(), quarter_accuracy.mean()",
     },
     "ex-ra-code": {
-        "a position late": "each = torch.log_softmax(logits, -1)[len(before) :].cpu().gather(1, torch.tensor(whole_ids)[len(before) :, None])[:, 0]",
+        "a position late": "each = torch.log_softmax(logits, -1).cpu()[range(len(before), len(whole_ids)), whole_ids[len(before) :]]",
         "the prompt too": "each = torch.cat([each, each[:1]])",
         "another order": "each = each.flip(0)",
         "share of the tokens": "share = 5 / len(each)",
