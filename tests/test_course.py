@@ -25,6 +25,11 @@ CHAPTERS = chapters(ROOT)
 each_chapter = pytest.mark.parametrize("chapter", CHAPTERS)
 
 WRONG = {
+    "ex-ac-code": {
+        "what is left": "partials = {outcome: (rho.left('δ', outcome, held[outcome]).value, *row[1:]) for outcome, row in partials.items()}",
+        "no intervals": "partials = {outcome: (row[0],) * 3 for outcome, row in partials.items()}",
+        "an outcome short": "partials.pop('left out')",
+    },
     "ex-code": {
         "one row's distance": "distance = distance / np.sqrt(2)",
         "labels not centred": "descend = lambda g, s, steps, rate, strength: rate * strength * (s @ g) * min(steps, 1)",
