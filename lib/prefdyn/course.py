@@ -12,7 +12,7 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jupytext
 import nbformat
@@ -116,7 +116,7 @@ def _markdown(text: str) -> NotebookNode:
 def _code(cell: NotebookNode, references: References) -> list[NotebookNode]:
     """A code cell, folded where the site folds it, with the caption of its figure."""
     tags = [tag for tag in cell.metadata.get("tags", []) if tag == "parameters"]
-    metadata = {"tags": tags} if tags else {}
+    metadata: dict[str, Any] = {"tags": tags} if tags else {}
     if "hide-input" in cell.metadata.get("tags", []):
         metadata["jupyter"] = {"source_hidden": True}
     made = [new_code_cell(cell.source, metadata=metadata)]

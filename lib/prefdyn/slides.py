@@ -39,7 +39,7 @@ def deck(page: Path, frame: Path) -> str:
     """
     from bs4 import BeautifulSoup
 
-    article = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser").find("article")
+    article: Any = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser").find("article")
     for link in article.select("a.headerlink"):
         link.decompose()
     _draw_in(article, page.parent)
