@@ -98,7 +98,7 @@ def test_nothing_wrong_before_has_no_depth() -> None:
 
 @pytest.mark.parametrize("apart", [0.2, 3.0])
 def test_best_step_is_the_one_of_the_lowest_validation_loss(apart: float) -> None:
-    p, descent = persona(apart=apart), Descent(0.5, 3.0, 40)
+    p, descent = persona(apart=apart), Descent(0.2, 0.5, 40)
     found, before_the_end = across.flipped_at_best(p, DPO, descent, 2, np.random.default_rng(5))
     parts = p.divided(2, np.random.default_rng(5))
     shares, early = np.zeros((3, 2, 2)), []
