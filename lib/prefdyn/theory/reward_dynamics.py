@@ -20,7 +20,9 @@ from prefdyn.errors import PrefdynError
 
 Array = NDArray[np.float64]
 EVALUATIONS = 50_000
-"""Of the right-hand side, after which a solution is given up: smooth losses need hundreds."""
+"""Of the right-hand side, after which a solution is given up: smooth losses need hundreds where no step is implicit."""
+JACOBIANS = 100
+"""Allowed beyond that; one costs an evaluation a dimension, and stiff systems need some dozens."""
 
 
 @dataclass(frozen=True)
@@ -162,14 +164,14 @@ def flow(
     zero = np.zeros(shape)
     # An error in u below this changes no margin by more than about the tolerance.
     reach = beta * np.abs(blocks.features).sum(axis=1).max()
-    evaluations = 0
+    evaluations, limit = 0, EVALUATIONS + JACOBIANS * zero.size
 
     def right_hand_side(time: float, state: Array) -> Array:
         nonlocal evaluations
         evaluations += 1
-        if evaluations > EVALUATIONS:
+        if evaluations > limit:
             raise PrefdynError(
-                f"the reward dynamics are at t = {time:g} of {at[-1]:g} after {EVALUATIONS} evaluations: samples rest where the loss's "
+                f"the reward dynamics are at t = {time:g} of {at[-1]:g} after {limit} evaluations: samples rest where the loss's "
                 "slope jumps; use `descend` with small steps, or a shorter time"
             )
         return velocity(state.reshape(shape)).ravel()
