@@ -26,7 +26,7 @@ each_chapter = pytest.mark.parametrize("chapter", CHAPTERS)
 
 WRONG = {
     "ex-ac-code": {
-        "what is left": "partials = {outcome: (rho.left('δ', outcome, held[outcome]).value, *row[1:]) for outcome, row in partials.items()}",
+        "what is left": "partials = {name: (rho.left('δ', name, held[name]).value, *row[1:]) for name, row in partials.items()}",
         "no intervals": "partials = {outcome: (row[0],) * 3 for outcome, row in partials.items()}",
         "an outcome short": "partials.pop('left out')",
     },
