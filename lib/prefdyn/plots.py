@@ -102,11 +102,11 @@ def correlation_triangle(
         estimates: by row and column, the column not after the row; those on the diagonal, reliabilities, have no shade.
         apart: cells to hatch instead of shading.
     """
-    shade = mpl.cm.ScalarMappable(mpl.colors.Normalize(-1.3, 1.3), "PuOr_r")
+    shade = mpl.colormaps["PuOr_r"]
     for (row, column), estimate in estimates.items():
         plain = row == column or (row, column) in apart or np.isnan(estimate.value)
         hatch = "////" if (row, column) in apart else None
-        face = "white" if plain else shade.to_rgba(estimate.value)
+        face = "white" if plain else shade(0.5 + estimate.value / 2.6)
         box = mpl.patches.Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=face, edgecolor="#dddddd", hatch=hatch, linewidth=0.6)
         ax.add_patch(box)
         style: dict[str, Any] = {"ha": "center", "va": "center", "color": "#111111", "fontstyle": "italic" if row == column else "normal"}
