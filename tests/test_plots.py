@@ -190,6 +190,6 @@ def test_forest_has_a_row_for_each_estimate_though_names_repeat() -> None:
     plots.forest(
         ax, [("x", Estimate(0.5, 0.2, 0.7, 9)), ("left", Estimate(0.1, -0.1, 0.2, 9)), ("left", Estimate(0, -1, 1, 9))], ["k"] * 3, gaps=[2]
     )
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["x", "left", "left"]
-    assert list(ax.get_yticks()) == [0, -1, -2.6]
+    assert [text.get_text() for text in ax.texts] == ["x", "left", "left"]
+    np.testing.assert_allclose([text.get_position()[1] for text in ax.texts], [0.2, -0.8, -2.4])
     np.testing.assert_allclose(ax.lines[0].get_xdata(), [0.2, 0.7])
