@@ -128,7 +128,7 @@ def correlation_triangle(
 
 
 def forest(ax: Axes, rows: Sequence[tuple[str, Estimate]], colours: Sequence[str], gaps: Sequence[int] = ()) -> None:
-    """Named estimates with their intervals, one a row from the top, and a line at 0.
+    """Estimates with their intervals, one a row from the top under its name, on a scale from -1 to 1.
 
     Args:
         gaps: rows above which there is some space.
@@ -136,14 +136,13 @@ def forest(ax: Axes, rows: Sequence[tuple[str, Estimate]], colours: Sequence[str
     places = -np.arange(len(rows), dtype=float)
     for gap in gaps:
         places[gap:] -= 0.6
-    for place, (_, estimate), colour in zip(places, rows, colours, strict=True):
+    for place, (name, estimate), colour in zip(places, rows, colours, strict=True):
+        ax.text(-1, place + 0.2, name, fontsize=10, color="#333333")
         ax.plot([estimate.low, estimate.high], [place, place], color=colour, linewidth=2)
         ax.plot(estimate.value, place, "o", color=colour, markersize=6)
     ax.axvline(0, color=NEUTRAL, linewidth=1)
-    ax.set(xlim=(-1.05, 1.05), ylim=(places[-1] - 0.6, 0.6))
-    ax.set_yticks(places, [name for name, _ in rows], fontsize=11.5)
-    ax.tick_params(axis="y", length=0)
-    ax.grid(axis="y", visible=False)
+    ax.set(xlim=(-1.05, 1.05), ylim=(places[-1] - 0.5, 0.8), yticks=[])
+    ax.spines["left"].set_visible(False)
 
 
 def statement_maps(maps: Mapping[str, tuple[ArrayLike, Sequence[str], ArrayLike]], label: str, columns: int = 3) -> str:
