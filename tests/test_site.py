@@ -178,7 +178,7 @@ def visit(context: Any, url: str, address: str, rules: list[str] | None = None) 
     page.on("console", lambda message: seen.errors.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: seen.errors.append(str(error)))
     page.on("response", lambda response: seen.errors.append(f"{response.status} {response.url}") if response.status >= 400 else None)
-    page.goto(url, wait_until="load")
+    page.goto(url, wait_until="load", timeout=120_000)
     page.evaluate("async () => { if (window.MathJax?.startup) await MathJax.startup.promise; await document.fonts.ready; }")
     seen.facts = page.evaluate(FACTS) | {"poor": page.evaluate(CONTRAST)}
     page.evaluate(AXE)
