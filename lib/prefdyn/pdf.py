@@ -49,6 +49,7 @@ def build(root: Path, index: Path) -> Path:
         whole.write(one_page([index.parent / f"{name}.html" for name in names]))
         whole.flush()
         _print(browser, Path(whole.name), file)
+        file.chmod(0o644)
     return made
 
 
