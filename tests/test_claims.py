@@ -14,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefdyn import claims
+from prefdyn import claims, project
 from prefdyn.claims import Criterion, Ledger, load_claims
 from prefdyn.errors import PrefdynError
 from prefdyn.intervals import Estimate
@@ -215,10 +215,12 @@ def test_malformed_declaration_is_one_sentence_with_its_place(book: Path, conten
     assert "\n" not in str(error.value) and "claims.yml" in str(error.value)
 
 
-def test_ledger_outside_a_book_says_where_to_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ledger_outside_a_book_is_that_of_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    assert set(Ledger("noise").claims) == {f"NZ-{number}" for number in range(1, 7)}
+    monkeypatch.setattr(project, "__file__", str(tmp_path / "project.py"))
     with pytest.raises(PrefdynError, match="not inside the book"):
-        Ledger("first")
+        Ledger("noise")
 
 
 # The declared claims ------------------------------------------------------------------------------------------------------------------
