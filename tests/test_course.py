@@ -24,7 +24,7 @@ from prefdyn.runs import Run
 CHAPTERS = chapters(ROOT)
 each_chapter = pytest.mark.parametrize("chapter", CHAPTERS)
 
-SHARP = 'settings = {"γ = 1/4": noisy.Cloud(2.0, np.pi / 3, 32)}\nper_label, trials = 40, 200\n'
+SHARP = 'settings = {"γ = 1/4": noisy.Cloud(1.0, np.pi / 3, 32)}\nper_label, trials = 40, 200\n'
 """Under the smoke profile the accuracies of chapter 3 are near chance, and hardly differ: an experiment in which they do."""
 
 WRONG = {
