@@ -284,7 +284,7 @@ def test_deck_opens_alone_and_nothing_overflows(browser: Any, decks: dict[str, P
     page.goto(decks[chapter].as_uri())
     page.evaluate("window.ready")
     assert requests == [decks[chapter].as_uri()] and errors == []
-    assert page.evaluate("Reveal.getTotalSlides()") == page.locator(".frame").count() > 10
+    assert page.evaluate("Reveal.getTotalSlides()") == page.locator(".frame").count() > 7
     assert page.evaluate(OVERFLOWING) == []
     assert page.locator("mjx-merror, [data-mjx-error]").count() == 0 and page.locator("mjx-container").count() > 5
     assert page.locator("section section").count() == 0
