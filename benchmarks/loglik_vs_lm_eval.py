@@ -1,7 +1,8 @@
 """Log-likelihoods of responses: prefdyn's token trees beside lm-evaluation-harness, on the same 120 responses of HH-RLHF.
 
-60 pairs, 8 responses a batch for both, the default model, prompts and responses as they are (none is cut). The harness is called as
-its users call it, `HFLM.loglikelihood` on (prompt, response) requests; its text is tokenised within the timing, and so is ours. The rows:
+60 pairs drawn at random, 8 responses a batch for both, the default model, prompts and responses as they are (none is cut). The harness
+is called as its users call it, `HFLM.loglikelihood` on (prompt, response) requests; its text is tokenised within the timing, and so is
+ours. The rows:
 
 - float32: both in float32; `max_difference` is the largest difference of a response's summed log-likelihood, in nats.
 - bfloat16: ours under bfloat16 autocast, the harness in float32.
@@ -77,11 +78,11 @@ def main() -> None:
 
 
 def examples(source: str) -> list[Pair]:
-    """The source's first pairs of which both responses say something."""
+    """Pairs drawn from those of the source of which both responses say something."""
     pairs = [pair for pair in data.load_pairs(source) if pair.chosen.strip() and pair.rejected.strip()]
     if len(pairs) < PAIRS:
         raise SystemExit(f"the data holds fewer than {PAIRS} pairs")
-    return pairs[:PAIRS]
+    return [pairs[i] for i in np.random.default_rng(0).permutation(len(pairs))[:PAIRS]]
 
 
 def ours(lm: LanguageModel, pairs: list[Pair], precision: Precision) -> NDArray[np.float64]:
