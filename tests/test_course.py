@@ -90,7 +90,9 @@ def smoke_values(chapter: str) -> dict[str, Any]:
 def execute(notebook: nbformat.NotebookNode, chapter: str, folder: Path) -> nbformat.NotebookNode:
     nbformat.write(notebook, folder / "source.ipynb")
     done, values = folder / "done.ipynb", smoke_values(chapter)
-    papermill.execute_notebook(folder / "source.ipynb", done, values, cwd=folder, kernel_name="python3", progress_bar=False)
+    papermill.execute_notebook(
+        folder / "source.ipynb", done, values, cwd=folder, kernel_name="python3", progress_bar=False, start_timeout=600
+    )
     return nbformat.read(done, as_version=4)
 
 
