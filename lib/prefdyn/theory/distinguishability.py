@@ -86,8 +86,8 @@ def first_step(moments: Moments, beta: float, learning_rate: float) -> NDArray[n
 def boundary_bound(path: ArrayLike, weights: ArrayLike, mean_difference: ArrayLike) -> NDArray[np.float64]:
     """Theorem 4.2 in checkable form: a lower bound on cos(W_B(t), mu_+ - mu_-), shape (steps + 1,).
 
-    phi + (S - phi) ||2u|| / (||W_B(0)|| + ||2u||) with phi = cos(W_B(0), mu_+ - mu_-) and S = cos(u(t), mu_+ - mu_-). It is stated for
-    phi >= 0; where phi < 0 the entries are NaN.
+    phi + (S - phi) ||2u|| / (||W_B(0)|| + ||2u||) with phi = cos(W_B(0), mu_+ - mu_-) and S = cos(u(t), mu_+ - mu_-). It holds
+    where phi and S are not negative; where phi < 0 the entries are NaN.
 
     Args:
         path: u(t), shape (steps + 1, d).
