@@ -237,7 +237,7 @@ def plain_papermill(chapter: str, folder: Path) -> nbformat.NotebookNode:
     return nbformat.read(folder / "out.ipynb", as_version=4)
 
 
-@each_chapter
+@pytest.mark.parametrize("chapter", ["distinguishability", "noise"])  # half a minute each; all are run in the same way
 def test_plain_papermill_measures_the_same(executed_chapters: dict[str, Run], chapter: str, tmp_path: Path) -> None:
     made = plain_papermill(chapter, tmp_path)
     assert all(output.output_type != "error" for cell in made.cells for output in cell.get("outputs", []))
