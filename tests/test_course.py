@@ -249,7 +249,7 @@ def test_numbers_are_those_of_the_site(html: Path, chapter: str) -> None:
     captions = ((box["id"], box.select_one(".caption-number")) for box in page.select("figure[id], div.proof[id], div.exercise[id]"))
     shown = {label: number.text.strip() for label, number in captions if number}
     shown |= {box["id"].removeprefix("equation-"): box.select_one(".eqno").text.rstrip("#") for box in page.select("div.math[id]")}
-    assert len(shown) > 10
+    assert len(shown) > (10 if chapter == "across" else 15)  # a chapter without theorems
     assert {label: words[label] for label in shown} == shown
 
 
@@ -286,7 +286,7 @@ def test_deck_opens_alone_and_nothing_overflows(browser: Any, decks: dict[str, P
     page.goto(decks[chapter].as_uri())
     page.evaluate("window.ready")
     assert requests == [decks[chapter].as_uri()] and errors == []
-    assert page.evaluate("Reveal.getTotalSlides()") == page.locator(".frame").count() > 7
+    assert page.evaluate("Reveal.getTotalSlides()") == page.locator(".frame").count() > (7 if chapter == "across" else 10)
     assert page.evaluate(OVERFLOWING) == []
     assert page.locator("mjx-merror, [data-mjx-error]").count() == 0 and page.locator("mjx-container").count() > 5
     assert page.locator("section section").count() == 0
@@ -305,7 +305,7 @@ def test_deck_has_what_the_chapter_numbers_and_its_ledger(decks: dict[str, Path]
     words = References(ROOT).words
     source = (ROOT / "book" / f"{chapter}.md").read_text(encoding="utf-8")
     labels = re.findall(r"^    name: (fig-[\w-]+)$", source, re.M) + re.findall(r"^:label: ((?:thm|def)-[\w-]+)$", source, re.M)
-    assert len(labels) > 2
+    assert len(labels) > (2 if chapter == "across" else 5)
     for label in labels:
         assert re.search(rf"{re.escape(words[label])}(?!\d)", text), label
     claims = json.loads((executed_chapters[chapter].folder / "claims.json").read_text(encoding="utf-8"))
