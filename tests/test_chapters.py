@@ -154,8 +154,8 @@ def expected_verdict(part: dict[str, Any]) -> str:
     if criterion == "no violation":
         return "supported" if part["estimate"] == 0 else "not supported"
     side, bound = re.fullmatch(r"interval (above|below) (\S+)", criterion).groups()
-    holds = [(end > float(bound)) if side == "above" else (end < float(bound)) for end in (low, high)]
-    return "supported" if all(holds) else "inconclusive" if any(holds) else "not supported"
+    sides = {"above" if end > float(bound) else "below" if end < float(bound) else "on it" for end in (low, high)}
+    return "inconclusive" if len(sides) > 1 or sides == {"on it"} else "supported" if sides == {side} else "not supported"
 
 
 @each_chapter

@@ -150,8 +150,9 @@ def test_verdicts_are_counted_for_each_edition(root: Path) -> None:
     write_ledger(root / "_build" / "runs" / "first", "A-1", "first", SLOPE, NO_EXCEPTION)
     write_ledger(root / "results" / "second", "B-1", "second", FALL)
     tally = board(root).tally().set_index("")
-    assert tally.loc["this run"].to_dict() == {"supported": 1, "not supported": 0, "inconclusive": 0, "not run": 1}
-    assert tally.loc["reference"].to_dict() == {"supported": 0, "not supported": 0, "inconclusive": 1, "not run": 1}
+    none = {"supported": 0, "not supported": 0, "inconclusive": 0, "differs by seed": 0, "not run": 1}
+    assert tally.loc["this run"].to_dict() == none | {"supported": 1}
+    assert tally.loc["reference"].to_dict() == none | {"inconclusive": 1}
     assert board(root).sources()["chapter"].tolist() == ["first", "second"]
 
 
@@ -159,8 +160,8 @@ def test_every_picture_has_words(root: Path) -> None:
     write_ledger(root / "_build" / "runs" / "first", "A-1", "first", SLOPE, NO_EXCEPTION)
     drawn = [svg.get("aria-label") for svg in parsed(root).iter("svg")]
     assert drawn == [
-        "2 [1, 3], against the criterion interval above 0.5: supported",
-        "0 of 640, against the criterion no violation: supported",
+        "against the criterion interval above 0.5, 2 [1, 3]: supported",
+        "against the criterion no violation, 0 of 640: supported",
     ]
 
 
@@ -185,8 +186,8 @@ def test_numbers_in_text(estimate: float | None, low: float | None, high: float 
 
 def drawn(low: float | None, high: float | None, criterion: Criterion, scale: tuple[float, float]) -> dict[str, list[float]]:
     """The numbers in the attributes of each part of a picture, by its class."""
-    svg = ElementTree.fromstring(picture(part("", 2.0, low, high, "supported"), criterion, scale))
-    about = {node.get("class", node.tag): " ".join(node.get(name, "") for name in ("d", "x", "width", "cx")) for node in svg}
+    svg = ElementTree.fromstring(picture([part("", 2.0, low, high, "supported")], criterion, scale))
+    about = {node.get("class", node.tag): " ".join(node.get(name, "") for name in ("d", "x", "width", "cx")) for node in svg.iter()}
     return {name: [float(number) for number in re.findall(r"[\d.]+", text)] for name, text in about.items()}
 
 
@@ -210,7 +211,7 @@ def test_bar_of_a_one_sided_interval_reaches_the_edge() -> None:
 
 
 def test_what_could_not_be_measured_has_no_picture() -> None:
-    assert picture(part("", None, None, None, "inconclusive"), ABOVE, (0, 1)) == ""
+    assert picture([part("", None, None, None, "inconclusive")], ABOVE, (0, 1)) == ""
 
 
 def test_pictures_of_a_row_share_a_scale_that_shows_all_of_them(root: Path) -> None:
@@ -222,6 +223,59 @@ def test_pictures_of_a_row_share_a_scale_that_shows_all_of_them(root: Path) -> N
     dots = [float(node.get("cx", "")) for node in parsed(root).iter("circle")]
     assert lines[0] == lines[1] and 0 < dots[0] < dots[1] < WIDTH
     assert lines[2] == dots[2] == dots[3], "no violation: the dot is on the line"
+
+
+# Several seeds ------------------------------------------------------------------------------------------------------------------------
+
+LESS = part("slope", 1.5, 0.25, 2.5, "inconclusive")
+
+
+@pytest.fixture
+def seeds(root: Path) -> Path:
+    """A reference of three seeds, and another model's of two."""
+    write_ledger(root / "results" / "first", "A-1", "first", SLOPE, NO_EXCEPTION)
+    write_ledger(root / "results" / "seed-1" / "first", "A-1", "first", LESS, NO_EXCEPTION)
+    write_ledger(root / "results" / "seed-2" / "first", "A-1", "first", SLOPE, NO_EXCEPTION)
+    write_ledger(root / "results" / "large" / "first", "A-1", "first", SLOPE, NO_EXCEPTION)
+    write_ledger(root / "results" / "large" / "seed-1" / "first", "A-1", "first", SLOPE, NO_EXCEPTION)
+    return root
+
+
+def test_seeds_of_a_reference_share_its_column(seeds: Path) -> None:
+    assert [edition.title for edition in editions(seeds)] == ["this run", "reference", "reference large"]
+    claim, slope, exceptions = rows(seeds)["claim-a-1"]
+    assert claim[1:] == ["not run", "supported 2 of 3 inconclusive 1 of 3 3 seeds", "supported 2 seeds"]
+    assert slope[1:] == ["not run", "2 [1, 3] 1.5 and 2 with other seeds", "2 [1, 3] 2 with another seed"]
+    assert exceptions[1:] == ["not run", "0 of 640 0 and 0 with other seeds", "0 of 640 0 with another seed"]
+    tally = board(seeds).tally().set_index("")
+    assert tally.loc["reference", "differs by seed"] == 1 and tally.loc["reference large", "supported"] == 1
+    (marks,) = [body.get("data-verdicts", "") for body in parsed(seeds).iter("tbody") if body.get("id") == "claim-a-1"]
+    assert marks == "0 not run|1 differs by seed|2 supported|differ"
+    titles = board(seeds).sources()[""].tolist()
+    assert titles == ["reference", "reference, seed-1", "reference, seed-2", "reference large", "reference large, seed-1"]
+
+
+def test_picture_draws_each_seed_in_the_colour_of_its_verdict(seeds: Path) -> None:
+    svg = next(parsed(seeds).iter("svg"))
+    bars = [(group.get("class"), group[0].get("d", "")) for group in svg.iter("g")]
+    assert [name for name, _ in bars] == ["first supported", "further inconclusive", "further supported"]
+    (low, high), (other_low, _), (again_low, again_high) = ([float(x) for x in re.findall(r"[MH]([\d.]+)", bar)] for _, bar in bars)
+    assert other_low < low == again_low < high == again_high
+    heights = [float(group[1].get("cy", "")) for group in svg.iter("g")]
+    assert heights == sorted(set(heights)) and heights[-1] < float(svg.get("height", ""))
+    assert "1.5 [0.25, 2.5]: inconclusive" in svg.get("aria-label", "")
+
+
+def test_phrase_gives_the_first_seed_its_interval_and_the_others_estimates(seeds: Path) -> None:
+    assert board(seeds).said("A-1", "slope") == (
+        "not run (this run); **2 [1, 3]**, 1.5 and 2 with other seeds (reference); **2 [1, 3]**, 2 with another seed (reference large)"
+    )
+
+
+def test_only_another_seed_was_run(root: Path) -> None:
+    write_ledger(root / "results" / "seed-1" / "second", "B-1", "second", FALL)
+    assert board(root).said("B-1", "fall") == "not run (this run); **0.5 [−1, 2]** (reference)"
+    assert editions(root)[1].verdict("B-1") == "inconclusive"
 
 
 # Phrases ------------------------------------------------------------------------------------------------------------------------------

@@ -40,14 +40,14 @@ class Criterion:
         return "no violation" if self.kind == "none" else f"interval {self.kind} {self.bound:g}"
 
     def judge(self, measured: Estimate) -> Verdict:
-        """Supported if the whole interval meets the criterion, not supported if the whole interval fails it, else inconclusive."""
+        """Supported if the interval lies on the side asked for, not supported if on the other, inconclusive if it holds the bound."""
         if any(math.isnan(value) for value in (measured.value, measured.low, measured.high)):
             return "inconclusive"
         if self.kind == "none":
             return "supported" if measured.value == 0 else "not supported"
         low, high = (measured.low, measured.high) if self.kind == "above" else (-measured.high, -measured.low)
         bound = self.bound if self.kind == "above" else -self.bound
-        return "supported" if low > bound else "not supported" if high <= bound else "inconclusive"
+        return "supported" if low > bound else "not supported" if high < bound else "inconclusive"
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,13 @@ from typing import Any
 import pandas as pd
 
 from prefdyn.claims import Claim, Criterion, load_claims
-from prefdyn.editions import NOT_RUN, Edition, editions, places
+from prefdyn.editions import DIFFERS, NOT_RUN, Edition, editions, places
 from prefdyn.project import find_root
 
-VERDICTS = ("supported", "not supported", "inconclusive", NOT_RUN)
+VERDICTS = ("supported", "not supported", "inconclusive", DIFFERS, NOT_RUN)
 WIDTH, HEIGHT, EDGE = 150, 18, 5
+REPEAT_HEIGHT = 7
+"""What each further seed adds to a picture."""
 
 
 class Scoreboard:
@@ -46,25 +48,30 @@ class Scoreboard:
     def said(self, id_: str, statistic: str) -> str:
         """A statistic in each edition, as a phrase in Markdown: "**0.98 [0.97, 0.99]** (this run); not run (reference)".
 
+        What other seeds gave follows without interval: "**0.98 [0.97, 0.99]**, 0.96 with another seed (reference)".
+
         Raises:
             KeyError: the claim or the statistic is not declared.
         """
         criterion = self.claims[id_].statistics[statistic]
-        parts = {edition.title: edition.part(id_, statistic) for edition in self.editions}
-        return _phrase({title: numbers(part, criterion) if part else None for title, part in parts.items()})
+        parts = {edition.title: edition.parts(id_, statistic) for edition in self.editions}
+        return _phrase(
+            {title: [numbers(part, criterion) if part is seeds[0] else estimate(part) for part in seeds] for title, seeds in parts.items()}
+        )
 
     def from_tables(self, chapter: str, name: str, tell: Callable[[pd.DataFrame], object]) -> str:
         """What `tell` makes of a chapter's table in each edition, as a phrase in Markdown like that of `said`."""
-        tables = {edition.title: edition.table(chapter, name) for edition in self.editions}
-        return _phrase({title: None if table is None else str(tell(table)) for title, table in tables.items()})
+        return _phrase({edition.title: [str(tell(table)) for table in edition.tables(chapter, name)] for edition in self.editions})
 
     def sources(self) -> pd.DataFrame:
         """What each edition rests on, one row a chapter of an edition."""
         rows = []
         for edition in self.editions:
-            by_chapter = {entry["chapter"]: entry for entry in edition.entries.values()}
-            for chapter, entry in by_chapter.items():
-                rows.append({"": edition.title, "chapter": chapter} | {key: entry[key] for key in ("model", "data", "profile", "made")})
+            for run in edition.every:
+                title = edition.title if run is edition else f"{edition.title}, {run.title}"
+                by_chapter = {entry["chapter"]: entry for entry in run.entries.values()}
+                for chapter, entry in by_chapter.items():
+                    rows.append({"": title, "chapter": chapter} | {key: entry[key] for key in ("model", "data", "profile", "made")})
         return pd.DataFrame(rows)
 
     def html(self) -> str:
@@ -95,12 +102,9 @@ class Scoreboard:
     def _body(self, claim: Claim) -> str:
         verdicts = [edition.verdict(claim.id) for edition in self.editions]
         marks = [f"{number} {word}" for number, word in enumerate(verdicts)]
-        if len(set(verdicts) - {NOT_RUN}) > 1:
+        if DIFFERS in verdicts or len(set(verdicts) - {NOT_RUN}) > 1:
             marks.append("differ")
-        badges = "".join(
-            _cell(edition, f'<span class="verdict-{word.replace(" ", "-")}">{word}</span>')
-            for edition, word in zip(self.editions, verdicts, strict=True)
-        )
+        badges = "".join(_cell(edition, _badges(edition.verdicts(claim.id))) for edition in self.editions)
         paper = self.papers.get(claim.paper, claim.paper)
         head = (
             f'<tr class="claim"><th scope="rowgroup"><a href="{escape(self.places[claim.id])}">{escape(claim.id)}</a> '
@@ -111,10 +115,9 @@ class Scoreboard:
         return f'<tbody id="claim-{escape(claim.id.lower())}" {about}>\n{head}\n{rows}\n</tbody>'
 
     def _row(self, claim: Claim, statistic: str, criterion: Criterion) -> str:
-        parts = [edition.part(claim.id, statistic) for edition in self.editions]
-        scale = _scale([part for part in parts if part], criterion)
-        shown = [f'{picture(p, criterion, scale)} <span class="numbers">{numbers(p, criterion)}</span>' if p else NOT_RUN for p in parts]
-        cells = "".join(map(_cell, self.editions, shown))
+        parts = [edition.parts(claim.id, statistic) for edition in self.editions]
+        scale = _scale([part for seeds in parts for part in seeds], criterion)
+        cells = "".join(_cell(edition, _measured(seeds, criterion, scale)) for edition, seeds in zip(self.editions, parts, strict=True))
         paper = claim.published.get(statistic)
         aside = f"criterion: {escape(str(criterion))}" + (f"; the paper has {escape(paper)}" if paper else "")
         return f'<tr><th scope="row">{escape(statistic)} <span class="aside">{aside}</span></th>{cells}</tr>'
@@ -130,30 +133,60 @@ def numbers(part: Mapping[str, Any], criterion: Criterion) -> str:
     return f"{_number(part['estimate'])} [{_number(low)}, {_number(high)}]"
 
 
-def picture(part: Mapping[str, Any], criterion: Criterion, scale: tuple[float, float]) -> str:
+def estimate(part: Mapping[str, Any]) -> str:
+    """An estimate in text."""
+    return "none" if part["estimate"] is None else _number(part["estimate"])
+
+
+def picture(parts: Sequence[Mapping[str, Any]], criterion: Criterion, scale: tuple[float, float]) -> str:
     """A small SVG: the estimate as a dot, its interval as a bar, the criterion as an upright line with the side that it asks for tinted.
 
     Args:
+        parts: of the first seed, which is drawn large, and of further ones, drawn small below it.
         scale: the values at the left and at the right edge, the same for what is to be compared.
     """
-    if part["estimate"] is None:
+    drawn = [part for part in parts if part["estimate"] is not None]
+    if not drawn:
         return ""
 
     def x(value: float) -> float:
         at = (value - scale[0]) / (scale[1] - scale[0]) * (WIDTH - 2 * EDGE) + EDGE
         return round(min(max(at, 0.0), float(WIDTH)), 1)
 
-    bound, middle = x(criterion.bound), HEIGHT / 2
+    bound, height = x(criterion.bound), HEIGHT + REPEAT_HEIGHT * (len(drawn) - 1)
     left, right = {"above": (bound, WIDTH), "below": (0, bound), "none": (bound, bound)}[criterion.kind]
-    low, high = map(x, _ends(part))
-    words = f"{numbers(part, criterion)}, against the criterion {criterion}: {part['verdict']}"
+    marks = ""
+    for number, part in enumerate(drawn):
+        low, high = map(x, _ends(part))
+        size, y = ("first", HEIGHT // 2) if number == 0 else ("further", HEIGHT - 2 + REPEAT_HEIGHT * (number - 1) + REPEAT_HEIGHT // 2)
+        marks += (
+            f'<g class="{size} {part["verdict"].replace(" ", "-")}"><path class="bar" d="M{low} {y}H{high}"/>'
+            f'<circle cx="{x(part["estimate"])}" cy="{y}" r="{3.5 if number == 0 else 2.2}"/></g>'
+        )
+    words = "; ".join(f"{numbers(part, criterion)}: {part['verdict']}" for part in drawn)
     return (
-        f'<svg class="interval {part["verdict"].replace(" ", "-")}" role="img" aria-label="{escape(words)}" '
-        f'width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}">'
-        f'<rect class="asked" x="{left}" y="0" width="{round(right - left, 1)}" height="{HEIGHT}"/>'
-        f'<path class="axis" d="M0 {middle}H{WIDTH}"/><path class="criterion" d="M{bound} 0V{HEIGHT}"/>'
-        f'<path class="bar" d="M{low} {middle}H{high}"/><circle cx="{x(part["estimate"])}" cy="{middle}" r="3.5"/></svg>'
+        f'<svg class="interval" role="img" aria-label="{escape(f"against the criterion {criterion}, {words}")}" '
+        f'width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}">'
+        f'<rect class="asked" x="{left}" y="0" width="{round(right - left, 1)}" height="{height}"/>'
+        f'<path class="axis" d="M0 {HEIGHT // 2}H{WIDTH}"/><path class="criterion" d="M{bound} 0V{height}"/>{marks}</svg>'
     )
+
+
+def _measured(parts: Sequence[Mapping[str, Any]], criterion: Criterion, scale: tuple[float, float]) -> str:
+    """What a cell shows of a statistic: the picture of all seeds, the numbers of the first, the estimates of the others."""
+    if not parts:
+        return NOT_RUN
+    others = f' <span class="aside">{_with_other_seeds(list(map(estimate, parts[1:])))}</span>' if parts[1:] else ""
+    return f'{picture(parts, criterion, scale)} <span class="numbers">{numbers(parts[0], criterion)}</span>{others}'
+
+
+def _badges(verdicts: Sequence[str]) -> str:
+    """The verdict of all seeds; where they disagree, each with the number of seeds that have it."""
+    count = Counter(verdicts or [NOT_RUN])
+    total = sum(count.values())
+    how_many = {word: f" {number} of {total}" if len(count) > 1 else "" for word, number in count.items()}
+    badges = " ".join(f'<span class="verdict-{word.replace(" ", "-")}">{word}{how_many[word]}</span>' for word in count)
+    return badges + (f' <span class="aside">{total} seeds</span>' if total > 1 else "")
 
 
 def _scale(parts: Sequence[Mapping[str, Any]], criterion: Criterion) -> tuple[float, float]:
@@ -171,8 +204,17 @@ def _ends(part: Mapping[str, Any]) -> tuple[float, float]:
     return (-math.inf if low is None else low, math.inf if high is None else high)
 
 
-def _phrase(by_title: Mapping[str, str | None]) -> str:
-    return "; ".join(f"**{words}** ({title})" if words else f"{NOT_RUN} ({title})" for title, words in by_title.items())
+def _phrase(by_title: Mapping[str, Sequence[str]]) -> str:
+    """What each edition says, that of its first seed in bold."""
+    out = []
+    for title, (first, *others) in ((title, said or [NOT_RUN]) for title, said in by_title.items()):
+        words = first if first == NOT_RUN else f"**{first}**"
+        out.append(f"{words}{', ' + _with_other_seeds(others) if others else ''} ({title})")
+    return "; ".join(out)
+
+
+def _with_other_seeds(said: Sequence[str]) -> str:
+    return f"{' and '.join(said)} with {'another seed' if len(said) == 1 else 'other seeds'}"
 
 
 def _cell(edition: Edition, content: str) -> str:
