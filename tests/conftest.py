@@ -36,6 +36,14 @@ settings.load_profile("prefdyn")
 torch.set_num_threads(1)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run in several processes, those that need the executed chapters share one: the chapters take minutes."""
+    for item in items:
+        if "executed_chapters" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("chapters"))
+
+
 @pytest.fixture(scope="session")
 def smoke() -> LanguageModel:
     """The tiny random Llama; a test that changes its weights takes `fresh_smoke`."""

@@ -239,6 +239,12 @@ def test_exercise_without_a_solution_or_a_kind_is_named(tmp_path: Path) -> None:
         course.exercises(page)
 
 
+def labels(chapter: str, *kinds: str) -> set[str]:
+    """The labels of some kinds in a chapter's source: fig, thm, def, ex, eq."""
+    source = (ROOT / "book" / f"{chapter}.md").read_text(encoding="utf-8")
+    return set(re.findall(rf"^(?: *name: |:label: |\$\$ \()((?:{'|'.join(kinds)})-[\w-]+)", source, re.M))
+
+
 @pytest.mark.site
 @each_chapter
 def test_numbers_are_those_of_the_site(html: Path, chapter: str) -> None:
@@ -249,7 +255,7 @@ def test_numbers_are_those_of_the_site(html: Path, chapter: str) -> None:
     captions = ((box["id"], box.select_one(".caption-number")) for box in page.select("figure[id], div.proof[id], div.exercise[id]"))
     shown = {label: number.text.strip() for label, number in captions if number}
     shown |= {box["id"].removeprefix("equation-"): box.select_one(".eqno").text.rstrip("#") for box in page.select("div.math[id]")}
-    assert len(shown) > (10 if chapter == "across" else 15)  # a chapter without theorems
+    assert set(shown) == labels(chapter, "fig", "thm", "def", "ex", "eq")
     assert {label: words[label] for label in shown} == shown
 
 
@@ -286,7 +292,7 @@ def test_deck_opens_alone_and_nothing_overflows(browser: Any, decks: dict[str, P
     page.goto(decks[chapter].as_uri())
     page.evaluate("window.ready")
     assert requests == [decks[chapter].as_uri()] and errors == []
-    assert page.evaluate("Reveal.getTotalSlides()") == page.locator(".frame").count() > (7 if chapter == "across" else 10)
+    assert page.evaluate("Reveal.getTotalSlides()") == page.locator(".frame").count() > len(labels(chapter, "fig", "thm", "def"))
     assert page.evaluate(OVERFLOWING) == []
     assert page.locator("mjx-merror, [data-mjx-error]").count() == 0 and page.locator("mjx-container").count() > 5
     assert page.locator("section section").count() == 0
@@ -303,10 +309,7 @@ def test_deck_has_what_the_chapter_numbers_and_its_ledger(decks: dict[str, Path]
     shown = BeautifulSoup(decks[chapter].read_text(encoding="utf-8"), "html.parser").select_one(".slides")
     text = shown.get_text()
     words = References(ROOT).words
-    source = (ROOT / "book" / f"{chapter}.md").read_text(encoding="utf-8")
-    labels = re.findall(r"^    name: (fig-[\w-]+)$", source, re.M) + re.findall(r"^:label: ((?:thm|def)-[\w-]+)$", source, re.M)
-    assert len(labels) > (2 if chapter == "across" else 5)
-    for label in labels:
+    for label in labels(chapter, "fig", "thm", "def"):
         assert re.search(rf"{re.escape(words[label])}(?!\d)", text), label
     claims = json.loads((executed_chapters[chapter].folder / "claims.json").read_text(encoding="utf-8"))
     for claim in claims:

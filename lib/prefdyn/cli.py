@@ -83,18 +83,18 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from prefdyn import runs
+    from prefdyn import runs, schedule
     from prefdyn.project import find_root
 
     chosen = {name: value for name in ("data", "model") if (value := getattr(options, name)) is not None}
     given = {name: _value(name, text) for name, text in options.parameters}
-    for run in runs.prepare(find_root(), options.chapters, options.profile, chosen, given, options.output):
-        if options.dry_run:
+    chapters = runs.prepare(find_root(), options.chapters, options.profile, chosen, given, options.output)
+    if options.dry_run:
+        for run in chapters:
             print(runs.describe(run))
-        elif runs.execute(run, progress=not options.quiet):
-            print(f"prefdyn: {run.chapter} is in {run.folder}")
-        else:
-            print(f"prefdyn: {run.chapter} is up to date in {run.folder}")
+        return
+    for run, ran in schedule.execute(chapters, progress=not options.quiet):
+        print(f"prefdyn: {run.chapter} is {'' if ran else 'up to date '}in {run.folder}")
 
 
 def _value(name: str, text: str) -> Any:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 import tempfile
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,9 @@ from prefdyn.cache import code_version
 from prefdyn.errors import PrefdynError
 from prefdyn.files import atomic_file, sha256
 from prefdyn.project import chapters
+
+_FETCHING = threading.Lock()
+"""Chapters that start together fetch their model once."""
 
 
 @dataclass(frozen=True)
@@ -148,9 +151,10 @@ def execute(run: Run, progress: bool = True) -> bool:
         return False
     name = models.resolve(run.values["model"])
     known = models.KNOWN.get(name)
-    if known and known.terms:
-        print(f"prefdyn: {known.terms}", flush=True)
-    models.fingerprint(name)  # fetches the model, if need be, where the user sees it
+    with _FETCHING:
+        if known and known.terms:
+            print(f"prefdyn: {known.terms}", flush=True)
+        models.fingerprint(name)  # fetches the model, if need be, where the user sees it
     plan.check_memory(run.work(), name, plan.model_size(name), models.choose_device(run.values["device"]))
     key = run.key()
     with tempfile.TemporaryDirectory() as folder:
@@ -170,8 +174,6 @@ def _papermill(run: Run, folder: Path, progress: bool) -> nbformat.NotebookNode:
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     source, executed = folder / "source.ipynb", folder / "executed.ipynb"
     nbformat.write(notebook, source)
-    if progress:
-        print(f"prefdyn: running {run.chapter}", file=sys.stderr, flush=True)
     try:
         made = papermill.execute_notebook(
             source,
@@ -179,7 +181,7 @@ def _papermill(run: Run, folder: Path, progress: bool) -> nbformat.NotebookNode:
             parameters=run.values,
             cwd=run.root,
             kernel_name="python3",
-            progress_bar=progress,
+            progress_bar={"desc": run.chapter} if progress else False,
             log_output=False,
             extra_arguments=["--log-level=ERROR"],  # of the kernel, which else warns of each start over TCP
         )
