@@ -16,7 +16,7 @@ from prefdyn.editions import DIFFERS, NOT_RUN, Edition, editions, places
 from prefdyn.project import find_root
 
 VERDICTS = ("supported", "not supported", "inconclusive", DIFFERS, NOT_RUN)
-WIDTH, HEIGHT, EDGE = 150, 18, 5
+WIDTH, HEIGHT, EDGE = 130, 18, 5
 REPEAT_HEIGHT = 7
 """What each further seed adds to a picture."""
 
