@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock, Timeout
 from hypothesis import settings
 
 from prefdyn import models, runs, site
@@ -34,14 +36,6 @@ settings.load_profile("prefdyn")
 
 # Tiny models lose more to threads that wait for each other than they gain.
 torch.set_num_threads(1)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run in several processes, those that need the executed chapters share one: the chapters take minutes."""
-    for item in items:
-        if "executed_chapters" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("chapters"))
 
 
 @pytest.fixture(scope="session")
@@ -79,16 +73,26 @@ def cuda() -> torch.device:
     return torch.device("cuda")
 
 
+def shared_folder(factory: pytest.TempPathFactory) -> Path:
+    """What all processes of a test run have in common: the chapters take minutes, and are executed once."""
+    return factory.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else factory.getbasetemp()
+
+
 @pytest.fixture(scope="session")
 def executed_chapters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
     """Every chapter of the book by name, executed under the smoke profile with a cache of its own, which stays set while others use it."""
-    folder = tmp_path_factory.mktemp("chapters")
+    folder = shared_folder(tmp_path_factory) / "chapters"
+    folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFDYN_CACHE", str(folder / "cache"))
         patch.setenv("OMP_NUM_THREADS", "1")
         prepared = runs.prepare(ROOT, [], "smoke", {}, {}, folder / "runs")
-        for run in prepared:
-            assert runs.execute(run, progress=False)
+        locks = {run.chapter: FileLock(folder / f"{run.chapter}.lock") for run in prepared}
+        for timeout in (0, -1):  # first what no other process is at, then what is left
+            for run in prepared:
+                with contextlib.suppress(Timeout), locks[run.chapter].acquire(timeout=timeout):
+                    runs.execute(run, progress=False)
+        assert all(run.is_done() for run in prepared)
         yield {run.chapter: run for run in prepared}
 
 
@@ -96,7 +100,9 @@ def executed_chapters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict
 def html(tmp_path_factory: pytest.TempPathFactory, executed_chapters: dict[str, Run]) -> Path:
     """The folder of the built site, at a path with a space."""
     notebooks = {name: run.notebook for name, run in executed_chapters.items()}
-    return site.build(ROOT, notebooks, tmp_path_factory.mktemp("the site") / "_build").parent
+    folder = shared_folder(tmp_path_factory) / "the site"
+    with FileLock(f"{folder}.lock"):
+        return site.build(ROOT, notebooks, folder / "_build").parent
 
 
 @pytest.fixture(scope="session")

@@ -191,7 +191,7 @@ def test_ledger_says_what_it_was_measured_on(executed_chapters: dict[str, Run], 
 @each_chapter
 def test_ledger_on_the_page_is_that_of_the_file(executed_chapters: dict[str, Run], chapter: str) -> None:
     run = executed_chapters[chapter]
-    (table,) = [html for cell in code_cells(run) for html in shown(cell, "text/html") if 'class="dataframe ledger"' in html]
+    (table,) = [html for cell in code_cells(run) for html in shown(cell, "text/html") if 'class="scoreboard ledger"' in html]
     assert re.findall(r'<span class="verdict-([a-z-]+)">', table) == [entry["verdict"].replace(" ", "-") for entry in ledger(run)]
 
 

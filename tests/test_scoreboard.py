@@ -18,7 +18,7 @@ from prefdyn.editions import editions, places
 from prefdyn.errors import PrefdynError
 from prefdyn.project import chapters
 from prefdyn.provenance import Provenance
-from prefdyn.scoreboard import WIDTH, Scoreboard, numbers, picture
+from prefdyn.scoreboard import WIDTH, Scoreboard, ledger, numbers, picture
 
 ROOT = Path(__file__).parents[1]
 
@@ -135,10 +135,10 @@ def test_run_and_references_stand_side_by_side(root: Path) -> None:
     seen = rows(root)
     assert [row[1:] for row in seen["claim-a-1"]] == [
         ["supported", "not run", "inconclusive"],
-        ["2 [1, 3]", "not run", "2 [0, 3]"],
+        ["2 [1, 3] n = 9", "not run", "2 [0, 3] n = 9"],
         ["0 of 640", "not run", "not run"],
     ]
-    assert [row[1:] for row in seen["claim-b-1"]] == [["not run", "inconclusive", "not run"], ["not run", "0.5 [−1, 2]", "not run"]]
+    assert [row[1:] for row in seen["claim-b-1"]] == [["not run", "inconclusive", "not run"], ["not run", "0.5 [−1, 2] n = 9", "not run"]]
     marks = {body.get("id"): body.get("data-verdicts", "").split("|") for body in parsed(root).iter("tbody")}
     assert marks == {
         "claim-a-1": ["0 supported", "1 not run", "2 inconclusive", "differ"],
@@ -154,6 +154,18 @@ def test_verdicts_are_counted_for_each_edition(root: Path) -> None:
     assert tally.loc["this run"].to_dict() == none | {"supported": 1}
     assert tally.loc["reference"].to_dict() == none | {"inconclusive": 1}
     assert board(root).sources()["chapter"].tolist() == ["first", "second"]
+
+
+def test_ledger_of_a_chapter_says_what_its_file_has(root: Path) -> None:
+    write_ledger(root / "_build" / "runs" / "first", "A-1", "first", SLOPE, NO_EXCEPTION)
+    declared = claims.load_claims(root / "book" / "claims.yml")
+    tree = ElementTree.fromstring(ledger({"A-1": declared["A-1"]}, claims.collect(root / "_build" / "runs")))
+    assert [words(cell) for cell in tree.iter("td")] == ["supported", "2 [1, 3] n = 9", "0 of 640"]
+    assert [words(head) for head in tree.iter("th")][2:] == [
+        "A-1 One thing < another. Section 3",
+        "slope criterion: interval above 0.5; the paper has 0.72 (Table 1)",
+        "exceptions criterion: no violation",
+    ]
 
 
 def test_every_picture_has_words(root: Path) -> None:
@@ -178,6 +190,9 @@ ABOVE = Criterion("above", 0.5)
         (2.0, 1.0, None, ABOVE, "2 [1, ∞]"),
         (None, None, None, ABOVE, "could not be measured"),
         (3.0, 0.0, 9.0, Criterion("none"), "3 of 9"),
+        (2.0, 0.5, 3.0, ABOVE, "2 [0.5, 3]"),
+        (2.0, 0.50004, 3.0, ABOVE, "2 [0.50004, 3]"),
+        (0.2, 0.1, 0.49999, ABOVE, "0.2 [0.1, 0.49999]"),
     ],
 )
 def test_numbers_in_text(estimate: float | None, low: float | None, high: float | None, criterion: Criterion, text: str) -> None:
@@ -245,7 +260,7 @@ def test_seeds_of_a_reference_share_its_column(seeds: Path) -> None:
     assert [edition.title for edition in editions(seeds)] == ["this run", "reference", "reference large"]
     claim, slope, exceptions = rows(seeds)["claim-a-1"]
     assert claim[1:] == ["not run", "supported 2 of 3 inconclusive 1 of 3 3 seeds", "supported 2 seeds"]
-    assert slope[1:] == ["not run", "2 [1, 3] 1.5 and 2 with other seeds", "2 [1, 3] 2 with another seed"]
+    assert slope[1:] == ["not run", "2 [1, 3] n = 9; 1.5 and 2 with other seeds", "2 [1, 3] n = 9; 2 with another seed"]
     assert exceptions[1:] == ["not run", "0 of 640 0 and 0 with other seeds", "0 of 640 0 with another seed"]
     tally = board(seeds).tally().set_index("")
     assert tally.loc["reference", "differs by seed"] == 1 and tally.loc["reference large", "supported"] == 1

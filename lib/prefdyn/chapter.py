@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from IPython.display import HTML, display
 
-from prefdyn import claims
+from prefdyn import claims, scoreboard
 from prefdyn.provenance import save_table
 from prefdyn.workbench import Workbench
 
@@ -40,6 +40,4 @@ def show_ledger(ledger: claims.Ledger, output: str, lab: Workbench) -> None:
     provenance = lab.provenance()
     if output:
         ledger.save(Path(output), provenance)
-    table = claims.table(ledger.entries(provenance))
-    table["verdict"] = [word and f'<span class="verdict-{word.replace(" ", "-")}">{word}</span>' for word in table["verdict"]]
-    display(HTML(table.to_html(index=False, escape=False, border=0, classes="ledger")))
+    display(HTML(scoreboard.ledger(ledger.claims, ledger.entries(provenance))))

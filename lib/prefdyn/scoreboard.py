@@ -104,23 +104,45 @@ class Scoreboard:
         marks = [f"{number} {word}" for number, word in enumerate(verdicts)]
         if DIFFERS in verdicts or len(set(verdicts) - {NOT_RUN}) > 1:
             marks.append("differ")
-        badges = "".join(_cell(edition, _badges(edition.verdicts(claim.id))) for edition in self.editions)
-        paper = self.papers.get(claim.paper, claim.paper)
-        head = (
-            f'<tr class="claim"><th scope="rowgroup"><a href="{escape(self.places[claim.id])}">{escape(claim.id)}</a> '
-            f'{escape(claim.sentence)} <span class="aside">{escape(paper)}, {escape(claim.place)}</span></th>{badges}</tr>'
-        )
-        rows = "\n".join(self._row(claim, name, criterion) for name, criterion in claim.statistics.items())
-        about = f'data-paper="{escape(claim.paper)}" data-verdicts="{escape("|".join(marks))}"'
-        return f'<tbody id="claim-{escape(claim.id.lower())}" {about}>\n{head}\n{rows}\n</tbody>'
+        about = f'id="claim-{escape(claim.id.lower())}" data-paper="{escape(claim.paper)}" data-verdicts="{escape("|".join(marks))}"'
+        name = f'<a href="{escape(self.places[claim.id])}">{escape(claim.id)}</a>'
+        return _body(claim, self.editions, name, f"{self.papers.get(claim.paper, claim.paper)}, {claim.place}", about)
 
-    def _row(self, claim: Claim, statistic: str, criterion: Criterion) -> str:
-        parts = [edition.parts(claim.id, statistic) for edition in self.editions]
-        scale = _scale([part for seeds in parts for part in seeds], criterion)
-        cells = "".join(_cell(edition, _measured(seeds, criterion, scale)) for edition, seeds in zip(self.editions, parts, strict=True))
-        paper = claim.published.get(statistic)
-        aside = f"criterion: {escape(str(criterion))}" + (f"; the paper has {escape(paper)}" if paper else "")
-        return f'<tr><th scope="row">{escape(statistic)} <span class="aside">{aside}</span></th>{cells}</tr>'
+
+def ledger(claims: Mapping[str, Claim], entries: Sequence[dict[str, Any]]) -> str:
+    """A chapter's ledger in HTML: like the scoreboard, with one column for what was measured.
+
+    Args:
+        claims: those of the chapter, by id.
+        entries: see `claims.Ledger.entries`.
+    """
+    measured = Edition("measured", {entry["id"]: entry for entry in entries}, {})
+    bodies = "\n".join(_body(claim, [measured], f"<b>{escape(claim.id)}</b>", claim.place) for claim in claims.values())
+    heads = '<th scope="col">Claim, and how it is measured</th><th scope="col">Measured</th>'
+    return f'<table class="scoreboard ledger">\n<thead><tr>{heads}</tr></thead>\n{bodies}\n</table>'
+
+
+def _body(claim: Claim, shown: Sequence[Edition], name: str, source: str, about: str = "") -> str:
+    """The rows of a claim: what it says and its verdicts, then its statistics.
+
+    Args:
+        name: the claim's id in HTML.
+        source: where the claim is made.
+        about: attributes of the rows' group.
+    """
+    badges = "".join(_cell(edition, _badges(edition.verdicts(claim.id))) for edition in shown)
+    said = f'{name} {escape(claim.sentence)} <span class="aside">{escape(source)}</span>'
+    rows = "\n".join(_row(claim, shown, statistic, criterion) for statistic, criterion in claim.statistics.items())
+    return f'<tbody {about}>\n<tr class="claim"><th scope="rowgroup">{said}</th>{badges}</tr>\n{rows}\n</tbody>'
+
+
+def _row(claim: Claim, shown: Sequence[Edition], statistic: str, criterion: Criterion) -> str:
+    parts = [edition.parts(claim.id, statistic) for edition in shown]
+    scale = _scale([part for seeds in parts for part in seeds], criterion)
+    cells = "".join(_cell(edition, _measured(seeds, criterion, scale)) for edition, seeds in zip(shown, parts, strict=True))
+    paper = claim.published.get(statistic)
+    aside = f"criterion: {escape(str(criterion))}" + (f"; the paper has {escape(paper)}" if paper else "")
+    return f'<tr><th scope="row">{escape(statistic)} <span class="aside">{aside}</span></th>{cells}</tr>'
 
 
 def numbers(part: Mapping[str, Any], criterion: Criterion) -> str:
@@ -129,8 +151,8 @@ def numbers(part: Mapping[str, Any], criterion: Criterion) -> str:
         return "could not be measured"
     if criterion.kind == "none":
         return f"{_number(part['estimate'])} of {part['n']}"
-    low, high = _ends(part)
-    return f"{_number(part['estimate'])} [{_number(low)}, {_number(high)}]"
+    low, high = (_end(value, criterion.bound) for value in _ends(part))
+    return f"{_number(part['estimate'])} [{low}, {high}]"
 
 
 def estimate(part: Mapping[str, Any]) -> str:
@@ -176,8 +198,10 @@ def _measured(parts: Sequence[Mapping[str, Any]], criterion: Criterion, scale: t
     """What a cell shows of a statistic: the picture of all seeds, the numbers of the first, the estimates of the others."""
     if not parts:
         return NOT_RUN
-    others = f' <span class="aside">{_with_other_seeds(list(map(estimate, parts[1:])))}</span>' if parts[1:] else ""
-    return f'{picture(parts, criterion, scale)} <span class="numbers">{numbers(parts[0], criterion)}</span>{others}'
+    asides = [] if criterion.kind == "none" else [f"n = {parts[0]['n']:,}"]
+    asides += [_with_other_seeds(list(map(estimate, parts[1:])))] if parts[1:] else []
+    aside = f' <span class="aside">{"; ".join(asides)}</span>' if asides else ""
+    return f'{picture(parts, criterion, scale)} <span class="numbers">{numbers(parts[0], criterion)}</span>{aside}'
 
 
 def _badges(verdicts: Sequence[str]) -> str:
@@ -221,10 +245,16 @@ def _cell(edition: Edition, content: str) -> str:
     return f'<td data-edition="{escape(_upper(edition.title))}">{content}</td>'
 
 
-def _number(value: float) -> str:
+def _end(value: float, bound: float) -> str:
+    """An end of an interval with as many digits as it takes to see on which side of the bound it lies."""
+    digits = next((digits for digits in range(3, 9) if value == bound or float(f"{value:.{digits}g}") != bound), 9)
+    return _number(value, digits)
+
+
+def _number(value: float, digits: int = 3) -> str:
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    return f"{value:.3g}".replace("-", "−")
+    return f"{value:.{digits}g}".replace("-", "−")
 
 
 def _upper(text: str) -> str:

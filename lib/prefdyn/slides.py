@@ -161,26 +161,26 @@ def _bodies(element: Any) -> Iterator[str]:
 
 def _ledger(table: Any) -> Iterator[str]:
     """The ledger, a few claims a slide."""
-    rows = [[cell.decode_contents().strip() for cell in row.find_all("td")] for row in table.tbody.find_all("tr")]
-    claims: list[list[list[str]]] = []
-    for row in rows:
-        if row[0]:
-            claims.append([])
-        claims[-1].append(row)
+    head = "<tr><th>claim</th><th>verdict</th><th>measured</th><th>estimate, 95% interval</th></tr>"
+    claims = [_claim(body) for body in table.find_all("tbody")]
     page: list[str] = []
-    for number, claim in enumerate(claims):
-        page += [_row(row, len(claim) if first else 0) for first, row in ((row is claim[0], row) for row in claim)]
+    for number, rows in enumerate(claims):
+        page += rows
         if number + 1 == len(claims) or len(page) + len(claims[number + 1]) > LEDGER_ROWS:
-            head = "<tr><th>claim</th><th>verdict</th><th>measured</th><th>estimate</th><th>95% interval</th></tr>"
             yield f'<div class="text"><table class="ledger"><thead>{head}</thead><tbody>{"".join(page)}</tbody></table></div>'
             page = []
 
 
-def _row(row: list[str], span: int) -> str:
-    """A row of the ledger; the first of a claim also says the claim, over `span` rows."""
-    claim, sentence, verdict, statistic, estimate, interval = row[:6]
-    claim_cells = f'<td rowspan="{span}"><b>{claim}</b> {sentence}</td><td rowspan="{span}">{verdict}</td>' if span else ""
-    return f"<tr>{claim_cells}<td>{statistic}</td><td>{estimate}</td><td>{interval}</td></tr>"
+def _claim(body: Any) -> list[str]:
+    """The rows of a claim; the first also says the claim and its verdict, beside all of them."""
+    body = copy.copy(body)
+    for aside in body.select(".aside"):
+        aside.decompose()
+    said, *rows = body.find_all("tr")
+    span = f'rowspan="{len(rows)}"'
+    first = f"<td {span}>{said.th.decode_contents()}</td><td {span}>{said.td.decode_contents()}</td>"
+    cells = [f"<td>{row.th.get_text().strip()}</td><td>{row.select_one('.numbers').get_text()}</td>" for row in rows]
+    return [f"<tr>{first if number == 0 else ''}{cell}</tr>" for number, cell in enumerate(cells)]
 
 
 def write_slides(pages: dict[str, Path], frame: Path, output: Path) -> list[Path]:
