@@ -19,6 +19,44 @@ def covers(got: Estimate, truth: float) -> bool:
     return got.low <= truth <= got.high
 
 
+# Pairs of units -----------------------------------------------------------------------------------------------------------------
+
+
+def pairs_of(units: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Two quantities of every pair, each a difference of what its units have, and the pairs."""
+    i, j = np.triu_indices(len(units), 1)
+    x, y = units.T
+    return x[i] - x[j], y[i] - y[j], np.array([i, j]).T
+
+
+def test_correlation_over_pairs_covers_the_truth_where_a_bootstrap_of_pairs_does_not() -> None:
+    """Differences of a normal pair of correlation 0.5 are again such a pair, and Spearman's is known for it."""
+    rng, truth = np.random.default_rng(3), 6 / np.pi * np.arcsin(0.25)
+    covered = []
+    for number in range(40):
+        units = rng.multivariate_normal([0, 0], [[1, 0.5], [0.5, 1]], size=16)
+        x, y, ends = pairs_of(units, rng)
+        covered.append((covers(intervals.spearman_over_pairs(x, y, ends, number), truth), covers(intervals.spearman(x, y, number), truth)))
+    ours, plain = np.mean(covered, axis=0)
+    assert ours >= 0.85 > 0.6 > plain
+
+
+@given(st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3), st.integers(0, 3)), min_size=5, max_size=12))
+@settings(max_examples=40)
+def test_correlation_with_counts_is_that_of_repeated_points(points: list[tuple[int, int, int]]) -> None:
+    x, y, counts = np.array(points).T
+    repeated = [np.repeat(values, counts) for values in (x, y)]
+    if min(len(set(values.tolist())) for values in repeated) > 1:
+        got = intervals._weighted_spearman(x.astype(float), y.astype(float), counts[None])
+        assert got == pytest.approx([spearmanr(*repeated).statistic])
+
+
+def test_correlation_over_pairs_is_scipys_and_counts_the_units() -> None:
+    x, y, ends = pairs_of(np.random.default_rng(4).normal(size=(6, 2)), np.random.default_rng(5))
+    got = intervals.spearman_over_pairs(x, y, np.array(list("abcdef"))[ends])
+    assert got.value == pytest.approx(spearmanr(x, y).statistic) and got.n == 6 and got.low <= got.value <= got.high
+
+
 # Mean and median ----------------------------------------------------------------------------------------------------------------
 
 

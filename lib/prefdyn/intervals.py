@@ -70,6 +70,26 @@ def spearman(x: ArrayLike, y: ArrayLike, seed: int = 0) -> Estimate:
     return out
 
 
+def spearman_over_pairs(x: ArrayLike, y: ArrayLike, ends: ArrayLike, seed: int = 0) -> Estimate:
+    """Spearman's rank correlation of two quantities of pairs, bootstrapped over the units that the pairs are made of.
+
+    A pair counts in a resample as often as its two units do: a bootstrap over pairs would take those that share a unit for independent.
+
+    Args:
+        x, y: shape (pairs,).
+        ends: the names of the two units of each pair, shape (pairs, 2).
+
+    Raises:
+        PrefdynError: fewer than three pairs.
+    """
+    a, b = _checked(x), _checked(y)
+    names, index = np.unique(np.asarray(ends), return_inverse=True)
+    first, second = index.reshape(-1, 2).T
+    drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=RESAMPLES)
+    low, high = np.nanpercentile(_weighted_spearman(a, b, drawn[:, first] * drawn[:, second]), [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    return Estimate(float(_spearman(a, b, -1)), float(low), float(high), len(names))
+
+
 def proportion(hits: ArrayLike) -> Estimate:
     """The share of hits in a sample of zeros and ones (a half counts as one half), shape (n,), with Wilson's interval.
 
@@ -139,3 +159,19 @@ def _spearman(x: NDArray[np.float64], y: NDArray[np.float64], axis: int) -> NDAr
     a, b = (rank - rank.mean(axis=axis, keepdims=True) for rank in ranks)
     with np.errstate(invalid="ignore"):
         return (a * b).sum(axis) / np.sqrt((a**2).sum(axis) * (b**2).sum(axis))
+
+
+def _weighted_spearman(a: NDArray[np.float64], b: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """For each row of counts, shape (resamples, n), the rank correlation of a sample that has each of the n points so many times."""
+    ranks = [_weighted_ranks(values, counts) for values in (a, b)]
+    total = counts.sum(1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        x, y = (rank - (counts * rank).sum(1, keepdims=True) / total for rank in ranks)
+        return (counts * x * y).sum(1) / np.sqrt((counts * x**2).sum(1) * (counts * y**2).sum(1))
+
+
+def _weighted_ranks(values: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Mean ranks, up to a constant, of points that are there so many times; equal values share theirs."""
+    distinct, group = np.unique(values, return_inverse=True)
+    sizes = counts.astype(float) @ (group[:, None] == np.arange(len(distinct))).astype(float)  # integers have no fast product
+    return (np.cumsum(sizes, axis=1) - sizes / 2)[:, group]
