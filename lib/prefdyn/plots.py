@@ -137,7 +137,7 @@ def forest(ax: Axes, rows: Sequence[tuple[str, Estimate]], colours: Sequence[str
     for gap in gaps:
         places[gap:] -= 0.6
     for place, (name, estimate), colour in zip(places, rows, colours, strict=True):
-        ax.text(-1, place + 0.2, name, fontsize=10, color="#333333")
+        ax.text(-1, place + 0.2, name, fontsize=10, color="#333333", zorder=3, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
         ax.plot([estimate.low, estimate.high], [place, place], color=colour, linewidth=2)
         ax.plot(estimate.value, place, "o", color=colour, markersize=6)
     ax.axvline(0, color=NEUTRAL, linewidth=1)
