@@ -26,7 +26,7 @@ class Estimate:
     n: int
 
     def __str__(self) -> str:
-        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
+        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]".replace("-", "−")
 
 
 def mean(sample: ArrayLike) -> Estimate:

@@ -150,7 +150,7 @@ def numbers(part: Mapping[str, Any], criterion: Criterion) -> str:
     if part["estimate"] is None:
         return "could not be measured"
     if criterion.kind == "none":
-        return f"{_number(part['estimate'])} of {part['n']}"
+        return f"{_number(part['estimate'])} of {part['n']:,}"
     low, high = (_end(value, criterion.bound) for value in _ends(part))
     return f"{_number(part['estimate'])} [{low}, {high}]"
 
