@@ -20,7 +20,7 @@ book: .venv/for-book
 	@$(BIN)/prefdyn book --profile "$(PROFILE)" $(CHOSEN)
 
 test: .venv/for-tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/for-tests
 	@$(BIN)/ruff check .
