@@ -118,7 +118,8 @@ from prefdyn import cli, plan, project
 from prefdyn.plan import Work
 plan.CHAPTERS = {name: lambda values: [Work("work", "forward", 1, 1.0)] for name in ("first", "second")}
 torch.get_num_threads = lambda: 4
-sys.exit(cli.main(["run", "first", "second", "--profile", "smoke", "--quiet"]))
+sys.argv = ["prefdyn", "run", "first", "second", "--profile", "smoke", "--quiet"]
+cli.script()
 """
 
 

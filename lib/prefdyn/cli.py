@@ -5,19 +5,33 @@ from __future__ import annotations
 import argparse
 import errno
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
 from prefdyn import __version__
 from prefdyn.errors import PrefdynError
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+
+def script() -> NoReturn:
+    """Entry point of the console script: `main`, after which an interrupted process does not wait for its threads."""
+    status = main()
+    if status == INTERRUPTED:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point of the console script; returns the exit status (1 after a PrefdynError, 130 after an interrupt)."""
+    """Do what the arguments say; returns the exit status (1 after a PrefdynError, 130 after an interrupt)."""
     options = _parser().parse_args(arguments)
     try:
         options.command(options)
@@ -31,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         print("prefdyn: stopped; what was finished is kept, the same command goes on from there", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     return 0
 
 
@@ -198,4 +212,4 @@ def _models(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 
 import psutil
 import torch
@@ -39,16 +39,21 @@ def execute(chapters: Sequence[Run], progress: bool = True) -> Iterator[tuple[Ru
         for run in ordered:
             yield run, runs.execute(run, progress)
         return
-    with _threads(torch.get_num_threads() // count), ThreadPoolExecutor(count) as pool:
+    pool = ThreadPoolExecutor(count)
+    with _threads(torch.get_num_threads() // count):
         waiting = {pool.submit(runs.execute, run, progress): run for run in ordered}
         try:
             for done in as_completed(waiting):
                 yield waiting[done], done.result()
-        except BaseException as error:
-            pool.shutdown(wait=False, cancel_futures=True)
-            if not isinstance(error, Exception):  # an interrupt reaches this process, not the kernels
-                _stop_kernels()
+        except Exception:
+            pool.shutdown(cancel_futures=True)
             raise
+        except BaseException:  # an interrupt reaches this process, not the kernels, which have sessions of their own
+            pool.shutdown(wait=False, cancel_futures=True)
+            _stop_kernels()
+            wait([begun for begun in waiting if not begun.cancelled()], timeout=10)  # the client of a killed kernel may never end
+            raise
+        pool.shutdown()
 
 
 @contextlib.contextmanager
