@@ -127,7 +127,13 @@ def test_interrupt_ends_the_kernels_at_once(book: list[Run], tmp_path: Path) -> 
     """A kernel does not hear the interrupt itself: it has a session of its own."""
     for name in NAMES:
         write_chapter(tmp_path, name, "import os, time\nos.makedirs(output)\ntime.sleep(600)")
-    process = subprocess.Popen([sys.executable, "-c", INTERRUPTED], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # where the tests run in the background it is ignored
+    )
     deadline = time.monotonic() + 300
     while not all(run.folder.exists() for run in book[:2]):
         assert time.monotonic() < deadline and process.poll() is None, process.communicate()[1]
