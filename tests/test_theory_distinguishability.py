@@ -46,6 +46,8 @@ def test_weight_change_stays_under_the_bound_where_the_conditions_hold(seed: int
     run = train(g, s, settings_of(beta, rate, 60), np.zeros(30))
     bound = theory.weight_change_bound(run.record["step"], m, beta, rate)
     assert (run.record["distance"] <= bound + 1e-12).all()
+    # With labels in balance the first step is the longest, as chapter 1 says.
+    assert (run.record["distance"] <= bound * np.sqrt(2) / 24 + 1e-12).all()
 
 
 def test_bound_by_hand() -> None:
