@@ -92,6 +92,11 @@ FACTS = r"""() => {
   };
 }"""
 
+# Buttons fade from the light theme's colours to the dark theme's while the page loads; a colour on the way is nobody's colour.
+SETTLED = """async () => {
+  await Promise.allSettled(document.getAnimations().filter((one) => one instanceof CSSTransition).map((one) => one.finished));
+}"""
+
 # What axe-core finds of serious or critical impact; `rules` null is all of them.
 BARRIERS = r"""async (rules) => {
   const options = rules ? { runOnly: { type: "rule", values: rules } } : {};
@@ -132,7 +137,7 @@ CONTRAST = r"""() => {
 
 
 def visit(context: Any, url: str, address: str, rules: list[str] | None = None) -> tuple[Any, Visit]:
-    """Open a page, wait for its formulas and run axe-core's rules; requests to elsewhere are noted and go nowhere."""
+    """Open a page, wait for its formulas and colours and run axe-core's rules; requests to elsewhere are noted and go nowhere."""
     seen = Visit(url)
     page = context.new_page()
 
@@ -148,6 +153,7 @@ def visit(context: Any, url: str, address: str, rules: list[str] | None = None) 
     page.on("response", lambda response: seen.errors.append(f"{response.status} {response.url}") if response.status >= 400 else None)
     page.goto(url, wait_until="load", timeout=120_000)
     page.evaluate("async () => { if (window.MathJax?.startup) await MathJax.startup.promise; await document.fonts.ready; }")
+    page.evaluate(SETTLED)
     seen.facts = page.evaluate(FACTS) | {"poor": page.evaluate(CONTRAST)}
     page.evaluate(AXE)
     seen.facts["barriers"] = page.evaluate(BARRIERS, rules)
