@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -208,8 +209,9 @@ def test_default_is_kept_in_the_declared_type(known: dict[str, Parameter]) -> No
 # Profiles -----------------------------------------------------------------------------------------------------------------------------
 
 
-def test_the_three_profiles_are_there() -> None:
-    assert {"smoke", "laptop", "paper"} <= set(NAMES)
+def test_the_profiles_are_those_of_the_page_on_reading() -> None:
+    text = (ROOT / "book" / "read.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^\| `(\w+)` \|", text.split("## Profiles")[1], re.MULTILINE)) == sorted(NAMES)
 
 
 def test_unknown_profile_lists_the_known() -> None:

@@ -119,7 +119,7 @@ def test_one_unknown_chapter_among_known_ones_stops_all() -> None:
 
 
 def test_unknown_profile_lists_the_known() -> None:
-    check_refused("there is no profile 'big': choose one of laptop, paper, smoke", profile="big")
+    check_refused("there is no profile 'big': choose one of laptop, paper, reference, smoke", profile="big")
 
 
 @pytest.mark.parametrize(

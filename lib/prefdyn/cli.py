@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
 
     running = argparse.ArgumentParser(add_help=False)
     running.add_argument("chapters", nargs="*", metavar="CHAPTER", help="names of pages in book/ (default: every chapter)")
-    running.add_argument("--profile", default="laptop", help="a file of book/profiles: smoke, laptop (the default) or paper")
+    running.add_argument("--profile", default="laptop", help="a file of book/profiles: smoke, laptop (the default), reference or paper")
     running.add_argument("--data", metavar="sample|hub|PATH", help="the embedded sample (the default), the hub, or a folder")
     running.add_argument("--model", metavar="NAME", help="a name of `prefdyn models`, a hub id, a folder or a .gguf file")
     running.add_argument(
