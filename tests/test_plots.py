@@ -158,6 +158,17 @@ def test_named_points_are_named_inside_the_axes() -> None:
     np.testing.assert_array_equal(ax.collections[0].get_offsets(), [[0, 1], [1, 5], [2, 3]])
 
 
+def test_logarithmic_axis_has_plain_numbers_between_the_powers_of_ten() -> None:
+    figure, (ax,) = plots.panels(1, 1)
+    ax.plot([0, 1], [1.5, 60])
+    plots.logarithmic(ax)
+    figure.draw_without_rendering()
+    low, high = ax.get_ylim()
+    assert [label.get_text() for label in ax.get_yticklabels() if low <= label.get_position()[1] <= high] == ["2", "5", "10", "20", "50"]
+    assert len(ax.yaxis.get_minorticklocs()) == 0
+    plt.close(figure)
+
+
 def test_panels_are_a_flat_array_of_axes() -> None:
     for rows, columns in ((1, 1), (1, 3), (2, 2)):
         figure, axes = plots.panels(rows, columns)

@@ -67,6 +67,14 @@ def ordered_colours(names: Sequence[str]) -> dict[str, tuple[float, ...]]:
     return {name: tuple(shade) for name, shade in zip(names, shades, strict=True)}
 
 
+def logarithmic(ax: Axes) -> None:
+    """A logarithmic vertical axis over few decades: ticks at 1, 2 and 5 times the powers of ten, with plain numbers."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_locator(mpl.ticker.NullLocator())
+
+
 def curves(ax: Axes, record: pd.DataFrame, column: str, colours: Mapping[str, Any], by: str = "group", **style: Any) -> None:
     """One line for each value of `by`: a record's column over steps."""
     for name, colour in colours.items():
