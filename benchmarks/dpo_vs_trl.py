@@ -1,7 +1,9 @@
-"""Full fine-tuning with DPO: prefdyn's fast path beside TRL's DPOTrainer, on the same 160 persona examples in the same order.
+"""Full fine-tuning with DPO: prefdyn's fast path beside TRL's DPOTrainer, on the same 160 persona examples in
+the same order.
 
-Batch 32, one epoch, the default model. Both train on the same token ids (TRL's end-of-sequence token is left out of both) and neither
-shuffles further. TRL runs without gradient checkpointing, which is faster than its default. The rows:
+Batch 32, one epoch, the default model. Both train on the same token ids (TRL's end-of-sequence token is left
+out of both) and neither shuffles further. TRL runs without gradient checkpointing, which is faster than its
+default. The rows:
 
 - float32: both in float32; `max_difference` is the largest difference of the two losses at any step, in nats.
 - bfloat16: ours under bfloat16 autocast, TRL in float32.
@@ -28,11 +30,17 @@ from typing import Any
 
 import pandas as pd
 
-from prefdyn import data, models, training, trl_engine
-from prefdyn.likelihood import TokenPair, tokenize_persona
+from prefdyn import data
+from prefdyn.engine import training, trl_engine
+from prefdyn.engine.likelihood import TokenPair, tokenize_persona
+from prefdyn.models import devices, loading
 
 SETTINGS = training.Settings(learning_rate=1e-5, steps=5, batch_size=32, beta=0.1)
-ROWS = {"float32": ("float32", "float32"), "bfloat16": ("bfloat16", "float32"), "bfloat16 both": ("bfloat16", "bfloat16")}
+ROWS = {
+    "float32": ("float32", "float32"),
+    "bfloat16": ("bfloat16", "float32"),
+    "bfloat16 both": ("bfloat16", "bfloat16"),
+}
 
 
 def main() -> None:
@@ -45,15 +53,23 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
 
-    lm = models.load(options.model, options.device)
+    lm = loading.load(options.model, options.device)
     name = "full fine-tuning with DPO, 160 persona examples, TRL"
     rows = compare(name, lm, examples(lm, options.data), SETTINGS, options.repeats)
-    print(json.dumps(rows, indent=1) if options.json else pd.DataFrame(rows).drop(columns=["name", "unit"]).to_string(index=False))
+    print(
+        json.dumps(rows, indent=1)
+        if options.json
+        else pd.DataFrame(rows).drop(columns=["name", "unit"]).to_string(index=False)
+    )
 
 
-def compare(name: str, lm: models.LanguageModel, pairs: list[TokenPair], settings: training.Settings, repeats: int) -> list[dict[str, Any]]:
+def compare(
+    name: str, lm: loading.LanguageModel, pairs: list[TokenPair], settings: training.Settings, repeats: int
+) -> list[dict[str, Any]]:
     """Both engines in both precisions, alternating; a row for each of `ROWS`."""
-    precisions = ("float32", "bfloat16") if models.choose_precision(lm.device) == "bfloat16" else ("float32",)
+    precisions = (
+        ("float32", "bfloat16") if devices.choose_precision(lm.device) == "bfloat16" else ("float32",)
+    )
     ours: dict[str, list[float]] = {precision: [] for precision in precisions}
     peer: dict[str, list[float]] = {precision: [] for precision in precisions}
     losses: dict[tuple[str, str], pd.Series] = {}
@@ -63,37 +79,56 @@ def compare(name: str, lm: models.LanguageModel, pairs: list[TokenPair], setting
             ours[precision].append(seconds)
             seconds, losses["peer", precision] = timed_peer(replace(lm, precision=precision), pairs, settings)
             peer[precision].append(seconds)
-            print(f"repeat {repeat + 1}, {precision}: ours {ours[precision][-1]:.1f} s, TRL {seconds:.1f} s", file=sys.stderr, flush=True)
+            print(
+                f"repeat {repeat + 1}, {precision}: ours {ours[precision][-1]:.1f} s, TRL {seconds:.1f} s",
+                file=sys.stderr,
+                flush=True,
+            )
     rows = []
     for label, (our_precision, peer_precision) in ROWS.items():
         if our_precision not in precisions:
             continue
-        seconds_peer, seconds_ours = statistics.median(peer[peer_precision]), statistics.median(ours[our_precision])
+        seconds_peer, seconds_ours = (
+            statistics.median(peer[peer_precision]),
+            statistics.median(ours[our_precision]),
+        )
         difference = float((losses["ours", our_precision] - losses["peer", peer_precision]).abs().max())
         row = {"name": name, "precision": label, "device": str(lm.device)}
-        times = {"seconds_peer": seconds_peer, "seconds_ours": seconds_ours, "ratio": seconds_peer / seconds_ours}
-        rows.append({**row, **times, "max_difference": difference, "unit": "nats, largest loss difference at a step"})
+        times = {
+            "seconds_peer": seconds_peer,
+            "seconds_ours": seconds_ours,
+            "ratio": seconds_peer / seconds_ours,
+        }
+        rows.append(
+            {**row, **times, "max_difference": difference, "unit": "nats, largest loss difference at a step"}
+        )
     return rows
 
 
-def examples(lm: models.LanguageModel, source: str) -> list[TokenPair]:
+def examples(lm: loading.LanguageModel, source: str) -> list[TokenPair]:
     """160 examples of the source's first personas."""
     pairs: list[TokenPair] = []
     for name in data.persona_names(source):
-        pairs.extend(replace(pair, group="all") for pair in tokenize_persona(lm, data.load_persona(name, source)))
+        pairs.extend(
+            replace(pair, group="all") for pair in tokenize_persona(lm, data.load_persona(name, source))
+        )
         if len(pairs) >= 160:
             return pairs[:160]
     raise SystemExit("the data holds fewer than 160 statements")
 
 
-def timed_ours(lm: models.LanguageModel, pairs: list[TokenPair], settings: training.Settings) -> tuple[float, pd.Series]:
+def timed_ours(
+    lm: loading.LanguageModel, pairs: list[TokenPair], settings: training.Settings
+) -> tuple[float, pd.Series]:
     with training.restoring(lm):
         start = time.perf_counter()
         record = training.fine_tune(lm, pairs, settings)
         return time.perf_counter() - start, record["loss"]
 
 
-def timed_peer(lm: models.LanguageModel, pairs: list[TokenPair], settings: training.Settings) -> tuple[float, pd.Series]:
+def timed_peer(
+    lm: loading.LanguageModel, pairs: list[TokenPair], settings: training.Settings
+) -> tuple[float, pd.Series]:
     with training.restoring(lm), contextlib.redirect_stdout(io.StringIO()):
         trainer = trl_engine.trainer(lm, pairs, settings, gradient_checkpointing=False)
         start = time.perf_counter()

@@ -1,15 +1,17 @@
-"""Log-likelihoods of responses: prefdyn's token trees beside lm-evaluation-harness, on the same 120 responses of HH-RLHF.
+"""Log-likelihoods of responses: prefdyn's token trees beside lm-evaluation-harness, on the same 120 responses
+of HH-RLHF.
 
-60 pairs drawn at random, 8 responses a batch for both, the default model, prompts and responses as they are (none is cut). The harness
-is called as its users call it, `HFLM.loglikelihood` on (prompt, response) requests; its text is tokenised within the timing, and so is
-ours. The rows:
+60 pairs drawn at random, 8 responses a batch for both, the default model, prompts and responses as they are
+(none is cut). The harness is called as its users call it, `HFLM.loglikelihood` on (prompt, response)
+requests; its text is tokenised within the timing, and so is ours. The rows:
 
-- float32: both in float32; `max_difference` is the largest difference of a response's summed log-likelihood, in nats.
+- float32: both in float32; `max_difference` is the largest difference of a response's summed log-likelihood,
+  in nats.
 - bfloat16: ours under bfloat16 autocast, the harness in float32.
 - bfloat16 both: both under bfloat16 autocast.
 
-`seconds_*` are medians of `--repeats` alternating runs; loading is not counted. Bfloat16 is worth a look only where the device
-multiplies it natively.
+`seconds_*` are medians of `--repeats` alternating runs; loading is not counted. Bfloat16 is worth a look only
+where the device multiplies it natively.
 """
 
 from __future__ import annotations
@@ -26,9 +28,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from prefdyn import data, models, scoring
+from prefdyn import data
 from prefdyn.data import Pair
-from prefdyn.models import LanguageModel, Precision
+from prefdyn.engine import scoring
+from prefdyn.models import LanguageModel, Precision, loading
 
 PAIRS, RESPONSES_A_BATCH, MAX_LENGTH = 60, 8, 2048
 ROWS: tuple[tuple[str, Precision, Precision], ...] = (
@@ -50,20 +53,29 @@ def main() -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
 
-    lm = models.load(options.model, options.device)
+    lm = loading.load(options.model, options.device)
     pairs = examples(options.data)
     harness = peer(lm)
     precisions: tuple[Precision, ...] = ("float32",) if options.float32_only else ("float32", "bfloat16")
-    seconds: dict[tuple[str, Precision], list[float]] = {(who, p): [] for who in ("ours", "peer") for p in precisions}
+    seconds: dict[tuple[str, Precision], list[float]] = {
+        (who, p): [] for who in ("ours", "peer") for p in precisions
+    }
     values: dict[tuple[str, Precision], NDArray[np.float64]] = {}
     for repeat in range(options.repeats):
         for precision in precisions:
-            for who, run in (("ours", lambda p: ours(lm, pairs, p)), ("peer", lambda p: theirs(lm, harness, pairs, p))):
+            for who, run in (
+                ("ours", lambda p: ours(lm, pairs, p)),
+                ("peer", lambda p: theirs(lm, harness, pairs, p)),
+            ):
                 start = time.perf_counter()
                 values[who, precision] = run(precision)
                 seconds[who, precision].append(time.perf_counter() - start)
             took = {who: seconds[who, precision][-1] for who in ("ours", "peer")}
-            print(f"repeat {repeat + 1}, {precision}: ours {took['ours']:.1f} s, lm-eval {took['peer']:.1f} s", file=sys.stderr, flush=True)
+            print(
+                f"repeat {repeat + 1}, {precision}: ours {took['ours']:.1f} s, lm-eval {took['peer']:.1f} s",
+                file=sys.stderr,
+                flush=True,
+            )
     rows = []
     for name, our_precision, peer_precision in ROWS:
         if our_precision not in precisions:
@@ -71,10 +83,24 @@ def main() -> None:
         seconds_peer = statistics.median(seconds["peer", peer_precision])
         seconds_ours = statistics.median(seconds["ours", our_precision])
         difference = float(np.abs(values["ours", our_precision] - values["peer", peer_precision]).max())
-        row = {"name": "log-likelihoods of 120 responses of HH-RLHF, lm-evaluation-harness", "precision": name, "device": str(lm.device)}
-        times = {"seconds_peer": seconds_peer, "seconds_ours": seconds_ours, "ratio": seconds_peer / seconds_ours}
-        rows.append({**row, **times, "max_difference": difference, "unit": "nats, largest difference of a response"})
-    print(json.dumps(rows, indent=1) if options.json else pd.DataFrame(rows).drop(columns=["name", "unit"]).to_string(index=False))
+        row = {
+            "name": "log-likelihoods of 120 responses of HH-RLHF, lm-evaluation-harness",
+            "precision": name,
+            "device": str(lm.device),
+        }
+        times = {
+            "seconds_peer": seconds_peer,
+            "seconds_ours": seconds_ours,
+            "ratio": seconds_peer / seconds_ours,
+        }
+        rows.append(
+            {**row, **times, "max_difference": difference, "unit": "nats, largest difference of a response"}
+        )
+    print(
+        json.dumps(rows, indent=1)
+        if options.json
+        else pd.DataFrame(rows).drop(columns=["name", "unit"]).to_string(index=False)
+    )
 
 
 def examples(source: str) -> list[Pair]:
@@ -106,7 +132,9 @@ def ours(lm: LanguageModel, pairs: list[Pair], precision: Precision) -> NDArray[
 def peer(lm: LanguageModel):  # type: ignore[no-untyped-def]
     from lm_eval.models.huggingface import HFLM
 
-    return HFLM(pretrained=lm.model, tokenizer=lm.tokenizer, batch_size=RESPONSES_A_BATCH, max_length=MAX_LENGTH)
+    return HFLM(
+        pretrained=lm.model, tokenizer=lm.tokenizer, batch_size=RESPONSES_A_BATCH, max_length=MAX_LENGTH
+    )
 
 
 def theirs(lm: LanguageModel, harness, pairs: list[Pair], precision: Precision) -> NDArray[np.float64]:  # type: ignore[no-untyped-def]

@@ -1,11 +1,14 @@
-"""The controlled experiment of the chapter on noise: all noise rates as matrix products beside one model and optimizer a run.
+"""The controlled experiment of the chapter on noise: all noise rates as matrix products beside one model and
+optimizer a run.
 
-One setting of Figure 1: d = 512, gamma = 1/8, angle pi/3, 1,000 + 1,000 training points and as many test points, 41 noise rates, 20 trials,
-10 epochs of full-batch descent on the DPO loss. Ours is `prefdyn.noisy.controlled`, all of it. The plain way draws the points of every
-trial and noise rate with scipy's `vonmises_fisher`, makes a `torch.nn.Linear` with two outputs and a `torch.optim.SGD`, and trains it by
-autograd. It is timed on `--sample` of its 820 runs, spread evenly over trials and rates, and its time is scaled up: `seconds_peer` is an
-estimate, as the field `scaled_from` says. `max_difference` is the largest difference of the two test accuracies, each a mean over the runs
-with noise rates below, at, or above one half, in units of its standard error.
+One setting of Figure 1: d = 512, gamma = 1/8, angle pi/3, 1,000 + 1,000 training points and as many test
+points, 41 noise rates, 20 trials, 10 epochs of full-batch descent on the DPO loss. Ours is
+`prefdyn.noisy.controlled`, all of it. The plain way draws the points of every trial and noise rate with
+scipy's `vonmises_fisher`, makes a `torch.nn.Linear` with two outputs and a `torch.optim.SGD`, and trains it
+by autograd. It is timed on `--sample` of its 820 runs, spread evenly over trials and rates, and its time is
+scaled up: `seconds_peer` is an estimate, as the field `scaled_from` says. `max_difference` is the largest
+difference of the two test accuracies, each a mean over the runs with noise rates below, at, or above one
+half, in units of its standard error.
 """
 
 from __future__ import annotations
@@ -23,7 +26,8 @@ import torch
 import torch.nn.functional as F
 from scipy.stats import vonmises_fisher
 
-from prefdyn import losses, noisy
+from prefdyn.engine import losses
+from prefdyn.experiments import noisy
 
 CLOUD = noisy.Cloud(gamma=1 / 8, angle=math.pi / 3, dimension=512)
 DESCENT = noisy.Descent(beta=0.1, learning_rate=0.05, steps=10)
@@ -35,7 +39,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="a list of objects instead of a table")
     parser.add_argument("--device", default="cpu", help="of ours: cpu, cuda; the plain way runs on the CPU")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--sample", type=int, default=15, help="runs of the plain way that are timed in each repeat")
+    parser.add_argument(
+        "--sample", type=int, default=15, help="runs of the plain way that are timed in each repeat"
+    )
     options = parser.parse_args()
 
     runs = [(trial, rate) for trial in range(TRIALS) for rate in RATES]
@@ -43,12 +49,25 @@ def main() -> None:
     ours, peer, plain = [], [], []
     for repeat in range(options.repeats):
         start = time.perf_counter()
-        table = noisy.controlled({"": CLOUD}, {"dpo": losses.dpo()}, {"": DESCENT}, RATES, PER_LABEL, TRIALS, repeat, options.device)
+        table = noisy.controlled(
+            {"": CLOUD},
+            {"dpo": losses.dpo()},
+            {"": DESCENT},
+            RATES,
+            PER_LABEL,
+            TRIALS,
+            repeat,
+            options.device,
+        )
         ours.append(time.perf_counter() - start)
         start = time.perf_counter()
         plain.extend((rate, plain_run(1000 * repeat + trial, rate)) for trial, rate in sampled)
         peer.append((time.perf_counter() - start) * len(runs) / len(sampled))
-        print(f"repeat {repeat + 1}: ours {ours[-1]:.2f} s, the plain way {peer[-1]:.0f} s (scaled)", file=sys.stderr, flush=True)
+        print(
+            f"repeat {repeat + 1}: ours {ours[-1]:.2f} s, the plain way {peer[-1]:.0f} s (scaled)",
+            file=sys.stderr,
+            flush=True,
+        )
     seconds_peer, seconds_ours = statistics.median(peer), statistics.median(ours)
     row = {
         "name": "noise rates of one controlled setting, plain loop",
@@ -61,7 +80,11 @@ def main() -> None:
         "unit": "standard errors, largest difference in test accuracy",
         "scaled_from": f"{len(sampled)} of {len(runs)} runs",
     }
-    print(json.dumps([row], indent=1) if options.json else pd.DataFrame([row]).drop(columns=["name", "unit"]).to_string(index=False))
+    print(
+        json.dumps([row], indent=1)
+        if options.json
+        else pd.DataFrame([row]).drop(columns=["name", "unit"]).to_string(index=False)
+    )
 
 
 def plain_run(seed: int, rate: float) -> float:
@@ -72,7 +95,9 @@ def plain_run(seed: int, rate: float) -> float:
     means[:, 1] = math.sin(CLOUD.angle / 2), -math.sin(CLOUD.angle / 2)
 
     def draw() -> tuple[torch.Tensor, torch.Tensor]:
-        points = np.concatenate([vonmises_fisher(mean, CLOUD.kappa, seed=rng).rvs(PER_LABEL) for mean in means])
+        points = np.concatenate(
+            [vonmises_fisher(mean, CLOUD.kappa, seed=rng).rvs(PER_LABEL) for mean in means]
+        )
         return torch.tensor(points, dtype=torch.float32), torch.tensor([1.0] * PER_LABEL + [-1.0] * PER_LABEL)
 
     def margin(model: torch.nn.Linear, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -102,7 +127,9 @@ def difference(ours: pd.DataFrame, theirs: pd.DataFrame) -> float:
     expected, spread = (np.interp(theirs["rate"], curve.index, curve[name]) for name in ("mean", "std"))
     gap = theirs["accuracy"] - expected
     side = np.sign(theirs["rate"] - 0.5)
-    return float(max(abs(gap[side == s].sum()) / math.sqrt((spread[side == s] ** 2).sum()) for s in side.unique()))
+    return float(
+        max(abs(gap[side == s].sum()) / math.sqrt((spread[side == s] ** 2).sum()) for s in side.unique())
+    )
 
 
 if __name__ == "__main__":

@@ -1,15 +1,17 @@
-"""Training on response pairs: prefdyn's fast path beside TRL's DPOTrainer, on the same 16 HH-RLHF pairs in the same order.
+"""Training on response pairs: prefdyn's fast path beside TRL's DPOTrainer, on the same 16 HH-RLHF pairs in
+the same order.
 
-Batch 4, one epoch, the default model, full fine-tuning. Both train on the same token ids, at most 512 of them (TRL's end-of-sequence
-token is left out of both), and neither shuffles further. TRL runs without gradient checkpointing, which is faster than its default.
-`--data sample` takes the embedded pairs, which are shorter. The rows:
+Batch 4, one epoch, the default model, full fine-tuning. Both train on the same token ids, at most 512 of them
+(TRL's end-of-sequence token is left out of both), and neither shuffles further. TRL runs without gradient
+checkpointing, which is faster than its default. `--data sample` takes the embedded pairs, which are shorter.
+The rows:
 
 - float32: both in float32; `max_difference` is the largest difference of the two losses at any step, in nats.
 - bfloat16: ours under bfloat16 autocast, TRL in float32.
 - bfloat16 both: both under bfloat16 autocast.
 
-`seconds_*` are medians of `--repeats` alternating runs of the training itself, with the reference's log-probabilities; loading is not
-counted.
+`seconds_*` are medians of `--repeats` alternating runs of the training itself, with the reference's
+log-probabilities; loading is not counted.
 """
 
 from __future__ import annotations
@@ -22,8 +24,10 @@ import numpy as np
 import pandas as pd
 from dpo_vs_trl import compare
 
-from prefdyn import data, models, training
-from prefdyn.likelihood import tokenize_pairs
+from prefdyn import data
+from prefdyn.engine import training
+from prefdyn.engine.likelihood import tokenize_pairs
+from prefdyn.models import loading
 
 PAIRS, BATCH = 16, 4
 
@@ -38,13 +42,17 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
 
-    lm = models.load(options.model, options.device)
+    lm = loading.load(options.model, options.device)
     every = data.load_pairs(options.data)
     pairs = tokenize_pairs(lm, [every[i] for i in np.random.default_rng(0).permutation(len(every))[:PAIRS]])
     settings = training.Settings(learning_rate=1e-6, steps=PAIRS // BATCH, batch_size=BATCH, beta=0.1)
     name = f"full fine-tuning with DPO, {PAIRS} response pairs, TRL"
     rows = compare(name, lm, pairs, settings, options.repeats)
-    print(json.dumps(rows, indent=1) if options.json else pd.DataFrame(rows).drop(columns=["name", "unit"]).to_string(index=False))
+    print(
+        json.dumps(rows, indent=1)
+        if options.json
+        else pd.DataFrame(rows).drop(columns=["name", "unit"]).to_string(index=False)
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""Reward dynamics of Gaussian clusters: prefdyn's blocks beside the dense system of Eq. 8, both by scipy's solve_ivp (RK45).
+"""Reward dynamics of Gaussian clusters: prefdyn's blocks beside the dense system of Eq. 8, both by scipy's
+solve_ivp (RK45).
 
-The peer makes the N x N matrix of Eq. 10 with NumPy and multiplies by it, as the equation reads; making the matrix counts. Samples, times
-and relative tolerance are the same; `max_difference` is the largest difference of any margin at tau_1.
+The peer makes the N x N matrix of Eq. 10 with NumPy and multiplies by it, as the equation reads; making the
+matrix counts. Samples, times and relative tolerance are the same; `max_difference` is the largest difference
+of any margin at tau_1.
 
 `seconds_*` are medians of `--repeats` alternating runs.
 """
@@ -47,14 +49,35 @@ def main() -> None:
             ours.append(seconds)
             seconds, dense = timed(as_it_reads, train, times)
             peer.append(seconds)
-            print(f"repeat {repeat + 1}, N = {len(train)}: ours {ours[-1]:.2f} s, dense {seconds:.2f} s", file=sys.stderr, flush=True)
+            print(
+                f"repeat {repeat + 1}, N = {len(train)}: ours {ours[-1]:.2f} s, dense {seconds:.2f} s",
+                file=sys.stderr,
+                flush=True,
+            )
         seconds_peer, seconds_ours = statistics.median(peer), statistics.median(ours)
-        name = f"reward dynamics of {len(train)} samples, {of.pairs} concepts, d = {of.dimension}; dense system"
+        name = (
+            f"reward dynamics of {len(train)} samples, {of.pairs} concepts, d = {of.dimension}; dense system"
+        )
         row = {"name": name, "precision": "float64", "device": "cpu"}
-        medians = {"seconds_peer": seconds_peer, "seconds_ours": seconds_ours, "ratio": seconds_peer / seconds_ours}
+        medians = {
+            "seconds_peer": seconds_peer,
+            "seconds_ours": seconds_ours,
+            "ratio": seconds_peer / seconds_ours,
+        }
         difference = float(np.abs(margins[-1] - dense[-1]).max())
-        rows.append({**row, **medians, "max_difference": difference, "unit": "largest difference of a margin at tau_1"})
-    print(json.dumps(rows, indent=1) if options.json else pd.DataFrame(rows).drop(columns="unit").to_string(index=False))
+        rows.append(
+            {
+                **row,
+                **medians,
+                "max_difference": difference,
+                "unit": "largest difference of a margin at tau_1",
+            }
+        )
+    print(
+        json.dumps(rows, indent=1)
+        if options.json
+        else pd.DataFrame(rows).drop(columns="unit").to_string(index=False)
+    )
 
 
 Solver = Callable[[dynamics.OneTokenPreferences, np.ndarray], np.ndarray]
@@ -73,7 +96,9 @@ def by_blocks(train: dynamics.OneTokenPreferences, times: np.ndarray) -> np.ndar
 def as_it_reads(train: dynamics.OneTokenPreferences, times: np.ndarray) -> np.ndarray:
     c = dynamics.interactions(train, train) * (BETA**2 / len(train))
     start = np.zeros(len(train))
-    return solve_ivp(lambda _, r: c @ expit(-r), (0, times[-1]), start, t_eval=times, rtol=TOLERANCE, atol=TOLERANCE).y.T
+    return solve_ivp(
+        lambda _, r: c @ expit(-r), (0, times[-1]), start, t_eval=times, rtol=TOLERANCE, atol=TOLERANCE
+    ).y.T
 
 
 if __name__ == "__main__":

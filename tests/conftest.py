@@ -14,9 +14,10 @@ import torch
 from filelock import FileLock, Timeout
 from hypothesis import settings
 
-from prefdyn import models, runs, site
-from prefdyn.models import LanguageModel
-from prefdyn.runs import Run
+from prefbook.publishing import site
+from prefbook.running import runs
+from prefbook.running.runs import Run
+from prefdyn.models import LanguageModel, loading
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,7 +31,8 @@ FLAGS = [
     "--disable-sync",
 ]
 
-# A shared machine may stall, and a failure must come back on the next run: no deadline, the same examples every time.
+# A shared machine may stall, and a failure must come back on the next run: no deadline, the same examples
+# every time.
 settings.register_profile("prefdyn", deadline=None, derandomize=True)
 settings.load_profile("prefdyn")
 
@@ -41,12 +43,12 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="session")
 def smoke() -> LanguageModel:
     """The tiny random Llama; a test that changes its weights takes `fresh_smoke`."""
-    return models.load("smoke", device="cpu", precision="float32")
+    return loading.load("smoke", device="cpu", precision="float32")
 
 
 @pytest.fixture
 def fresh_smoke() -> LanguageModel:
-    return models.load("smoke", device="cpu", precision="float32")
+    return loading.load("smoke", device="cpu", precision="float32")
 
 
 @pytest.fixture
@@ -80,7 +82,9 @@ def shared_folder(factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def executed_chapters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
-    """Every chapter of the book by name, executed under the smoke profile with a cache of its own, which stays set while others use it."""
+    """Every chapter of the book by name, executed under the smoke profile with a cache of its own, which
+    stays set while others use it.
+    """
     folder = shared_folder(tmp_path_factory) / "chapters"
     folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
@@ -91,7 +95,7 @@ def executed_chapters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict
         for timeout in (0, -1):  # first what no other process is at, then what is left
             for run in prepared:
                 with contextlib.suppress(Timeout), locks[run.chapter].acquire(timeout=timeout):
-                    runs.execute(run, progress=False)
+                    runs.run_chapter(run, progress=False)
         assert all(run.is_done() for run in prepared)
         yield {run.chapter: run for run in prepared}
 
@@ -107,9 +111,13 @@ def html(tmp_path_factory: pytest.TempPathFactory, executed_chapters: dict[str, 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    found = os.environ.get("CHROMIUM") or next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
     if not found:
-        pytest.skip("no Chromium on this machine: install it, or name it in the environment variable CHROMIUM")
+        pytest.skip(
+            "no Chromium on this machine: install it, or name it in the environment variable CHROMIUM"
+        )
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

@@ -1,15 +1,19 @@
 """Results of expensive work, kept on disk by content: what they were made from decides where they lie.
 
-joblib writes and hashes them; its zlib compression carries the checksum by which a damaged entry is noticed.
+The key of a result covers the science that made it: the code of the function that computes it and of whatever
+this package has that the function's module imports, but neither comments and docstrings nor the rest of the
+package. joblib writes and hashes the results; its zlib compression carries the checksum by which a damaged
+one is noticed.
 """
 
 from __future__ import annotations
 
+import ast
 import errno
 import functools
 import hashlib
 import importlib.metadata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,47 +24,127 @@ from prefdyn.files import atomic_file, cache_folder
 
 Result = TypeVar("Result")
 
-MEASURING_CODE = (
-    *("data", "models", "packing", "features", "likelihood", "losses", "objectives", "training", "lora", "unembedding", "workbench"),
-    *("schemas", "scoring", "sampling", "judges"),
-)
-"""Modules whose change makes kept results stale."""
+LIBRARY = Path(__file__).parent
+"""The folder of this package; a module's name begins with the folder's."""
 
 
-@functools.cache
-def code_version() -> str:
-    """A short hash of the modules that measure, and of the packages that compute for them."""
-    digest = hashlib.sha256()
-    for package in ("torch", "transformers"):
-        digest.update(importlib.metadata.version(package).encode())
-    for name in MEASURING_CODE:
-        digest.update((Path(__file__).parent / f"{name}.py").read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def cached(kind: str, key: Mapping[str, Any], compute: Callable[[], Result]) -> Result:
+def cached(
+    kind: str, key: Mapping[str, Any], by: Callable[..., Any], compute: Callable[[], Result]
+) -> Result:
     """The result of `compute`, from the cache if the same work was done before.
 
     Args:
         kind: a word for the folder.
-        key: everything that the result depends on, but for the code, which is added here.
+        key: everything that the result depends on, but for the code.
+        by: the function that does the work; see `science_version`.
 
     Raises:
         PrefdynError: the disk is full; what was finished before stays.
     """
-    name = joblib.hash({"code": code_version(), **key})
+    name = joblib.hash({"code": science_version(by.__module__), **key})
     path = cache_folder() / "results" / kind / f"{name}.joblib"
     if path.is_file():
         try:
             return joblib.load(path)
-        except Exception as error:  # what a flipped byte raises depends on where it lies: zlib, struct, pickle, memory
-            print(f"prefdyn: the kept result {path} is damaged ({error or type(error).__name__}); making it again", flush=True)
+        except (
+            Exception
+        ) as error:  # what a flipped byte raises depends on where it lies: zlib, struct, pickle, memory
+            print(
+                f"prefdyn: the kept result {path} is damaged ({error or type(error).__name__}); making it again",
+                flush=True,
+            )
     result = compute()
     try:
         with atomic_file(path) as made:
             joblib.dump(result, made, compress=("zlib", 1))
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise PrefdynError(f"the disk of {path.parent} is full: make room, or set PREFDYN_CACHE to another disk") from error
+            raise PrefdynError(
+                f"the disk of {path.parent} is full: make room, or set PREFDYN_CACHE to another disk"
+            ) from error
         raise
     return result
+
+
+@functools.cache
+def science_version(module: str) -> str:
+    """A short hash of what a module of this package does, with all modules of the package that it imports,
+    and of what computes for them.
+    """
+    digest = hashlib.sha256()
+    for package in ("torch", "transformers"):
+        digest.update(importlib.metadata.version(package).encode())
+    for name in sorted(modules_behind(module)):
+        digest.update(_meaning(name).encode())
+    return digest.hexdigest()[:16]
+
+
+def modules_behind(module: str) -> set[str]:
+    """Names of a module of this package and of all the package's modules that it imports, directly or not."""
+    found: set[str] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting.extend(_imports(name))
+    return found
+
+
+def _path(module: str) -> Path | None:
+    """The file of a module of this package, None if it is none."""
+    top, *inside = module.split(".")
+    if top != LIBRARY.name:
+        return None
+    place = LIBRARY.joinpath(*inside)
+    found = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+    return found if found.is_file() else None
+
+
+def _tree(module: str) -> ast.Module:
+    path = _path(module)
+    assert path is not None
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _imports(module: str) -> Iterator[str]:
+    """Modules of this package that a module names; what a package's `__init__` passes on is looked up where
+    it is defined.
+    """
+    for node in ast.walk(_tree(module)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if _path(alias.name))
+        elif isinstance(node, ast.ImportFrom) and node.module and _path(node.module):
+            yield from (_home(node.module, alias.name) for alias in node.names)
+
+
+def _home(module: str, name: str) -> str:
+    """The module that defines what `from module import name` brings."""
+    inner = f"{module}.{name}"
+    if _path(inner):
+        return inner
+    if _path(module) == LIBRARY.joinpath(*module.split(".")[1:], "__init__.py"):
+        for node in _tree(module).body:
+            if isinstance(node, ast.ImportFrom) and any(
+                name == (alias.asname or alias.name) for alias in node.names
+            ):
+                return _home(str(node.module), name)
+    return module
+
+
+def _meaning(module: str) -> str:
+    """A module's syntax tree without its docstrings; comments are not in it anyway."""
+    tree = _tree(module)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [part for part in body if not _is_text(part)]  # type: ignore[attr-defined]
+    return ast.dump(tree)
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )

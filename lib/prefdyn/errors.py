@@ -2,4 +2,6 @@
 
 
 class PrefdynError(Exception):
-    """Something the user can mend: its message is one sentence that says what was wrong, where, and what would be right."""
+    """Something the user can mend: its message is one sentence that says what was wrong, where, and what
+    would be right.
+    """

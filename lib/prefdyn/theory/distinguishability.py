@@ -1,4 +1,6 @@
-"""Theorems 4.1 to 4.3 and the priorities of LD (Im & Li 2024, Understanding the Learning Dynamics of Alignment)."""
+"""Theorems 4.1 to 4.3 and the priorities of LD (Im & Li 2024, Understanding the Learning Dynamics of
+Alignment).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from prefdyn.metrics import Moments, cosine
+from prefdyn.measures.geometry import Moments, cosine
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,9 @@ def conditions(moments: Moments, beta: float, learning_rate: float) -> Condition
     return Conditions(c_n, moments.concentration / np.sqrt(d), beta**2 * d * learning_rate * c_n**2)
 
 
-def weight_change_bound(steps: ArrayLike, moments: Moments, beta: float, learning_rate: float) -> NDArray[np.float64]:
+def weight_change_bound(
+    steps: ArrayLike, moments: Moments, beta: float, learning_rate: float
+) -> NDArray[np.float64]:
     """Theorem 4.1: ||W_t - W_0|| <= 6 beta eta t delta, for each t in `steps`."""
     return 6 * beta * learning_rate * np.asarray(steps) * moments.distinguishability
 
@@ -74,7 +78,8 @@ def movement(path: ArrayLike, moments: Moments, beta: float, learning_rate: floa
 
 
 def first_step(moments: Moments, beta: float, learning_rate: float) -> NDArray[np.float64]:
-    """u(1) of full-batch descent on DPO, shape (d,): exactly (eta beta / 4)(mean_+ - mean_-) for equally many of each label.
+    """u(1) of full-batch descent on DPO, shape (d,): exactly (eta beta / 4)(mean_+ - mean_-) for equally many
+    of each label.
 
     For n_+ and n_- statements it is (eta beta / 2)(n_+ mean_+ - n_- mean_-) / n.
     """
@@ -86,8 +91,8 @@ def first_step(moments: Moments, beta: float, learning_rate: float) -> NDArray[n
 def boundary_bound(path: ArrayLike, weights: ArrayLike, mean_difference: ArrayLike) -> NDArray[np.float64]:
     """Theorem 4.2 in checkable form: a lower bound on cos(W_B(t), mu_+ - mu_-), shape (steps + 1,).
 
-    phi + (S - phi) ||2u|| / (||W_B(0)|| + ||2u||) with phi = cos(W_B(0), mu_+ - mu_-) and S = cos(u(t), mu_+ - mu_-). It holds
-    where phi and S are not negative; where phi < 0 the entries are NaN.
+    phi + (S - phi) ||2u|| / (||W_B(0)|| + ||2u||) with phi = cos(W_B(0), mu_+ - mu_-) and S = cos(u(t), mu_+
+    - mu_-). It holds where phi and S are not negative; where phi < 0 the entries are NaN.
 
     Args:
         path: u(t), shape (steps + 1, d).
@@ -105,11 +110,14 @@ def boundary_bound(path: ArrayLike, weights: ArrayLike, mean_difference: ArrayLi
     return out
 
 
-def guaranteed_accuracy(features: ArrayLike, labels: ArrayLike, boundary: ArrayLike, mean_difference: ArrayLike) -> float:
-    """Theorem 4.3 in checkable form: the share of samples that the angle of the boundary alone proves to be classified correctly.
+def guaranteed_accuracy(
+    features: ArrayLike, labels: ArrayLike, boundary: ArrayLike, mean_difference: ArrayLike
+) -> float:
+    """Theorem 4.3 in checkable form: the share of samples that the angle of the boundary alone proves to be
+    classified correctly.
 
-    With C = cos(W_B, mu_+ - mu_-) > 0, a sample is safe if its projection on the unit mean difference, with the sign of its label,
-    is at least sqrt(1 - C^2) / C * ||g||. The share is 0 where C <= 0.
+    With C = cos(W_B, mu_+ - mu_-) > 0, a sample is safe if its projection on the unit mean difference, with
+    the sign of its label, is at least sqrt(1 - C^2) / C * ||g||. The share is 0 where C <= 0.
     """
     g, s = np.asarray(features, dtype=np.float64), np.asarray(labels)
     direction = np.asarray(mean_difference, dtype=np.float64)
@@ -133,7 +141,9 @@ def priorities(mean_differences: ArrayLike) -> NDArray[np.float64]:
 
 
 def priority_gaps(mean_differences: ArrayLike) -> NDArray[np.float64]:
-    """P_i - P_j of training behaviours i and j jointly, for every pair, shape (behaviours, behaviours); antisymmetric."""
+    """P_i - P_j of training behaviours i and j jointly, for every pair, shape (behaviours, behaviours);
+    antisymmetric.
+    """
     b = np.asarray(mean_differences, dtype=np.float64)
     gaps = np.zeros((len(b), len(b)))
     for i in range(len(b)):
@@ -144,10 +154,11 @@ def priority_gaps(mean_differences: ArrayLike) -> NDArray[np.float64]:
 
 
 def first_step_gains(mean_differences: ArrayLike, beta: float, learning_rate: float) -> NDArray[np.float64]:
-    """Average logit gain of each behaviour in the first joint step: (eta beta / 4) b.b_i, exactly, shape (behaviours,).
+    """Average logit gain of each behaviour in the first joint step: (eta beta / 4) b.b_i, exactly, shape
+    (behaviours,).
 
-    The gain of a statement is the rise of its signed logit, s (W_B(1) - W_B(0)).g; the mean is over equally many of each label, and all
-    behaviours have as many.
+    The gain of a statement is the rise of its signed logit, s (W_B(1) - W_B(0)).g; the mean is over equally
+    many of each label, and all behaviours have as many.
     """
     b_i = np.asarray(mean_differences, dtype=np.float64)
     return learning_rate * beta / 4 * (b_i @ b_i.mean(axis=0))

@@ -1,4 +1,6 @@
-"""Theorems 3.1 and 3.2 of NZ (Understanding Generalization of Preference Optimization under Noisy Feedback), and the curve itself."""
+"""Theorems 3.1 and 3.2 of NZ (Understanding Generalization of Preference Optimization under Noisy Feedback),
+and the curve itself.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.special import ndtr
 
-from prefdyn import losses
+from prefdyn.engine import losses
 from prefdyn.errors import PrefdynError
-from prefdyn.intervals import Estimate
+from prefdyn.measures.estimates import Estimate
 from prefdyn.theory import vmf
 
 CURVATURE = {"dpo": 1 / 4, "ipo": 2.0, "cdpo": 1 / 4, "rdpo": 1 / 4}
@@ -50,18 +52,22 @@ Deviation = Literal["printed", "hoeffding"]
 
 
 def share_deviation(n: int, deviation: Deviation) -> float:
-    """How far the share of flipped labels may be from epsilon: 2 sqrt(log N) / N as printed (Lemmas B.5 and B.6).
+    """How far the share of flipped labels may be from epsilon: 2 sqrt(log N) / N as printed (Lemmas B.5 and
+    B.6).
 
-    Hoeffding's inequality, which the lemma quotes, gives sqrt(log(2 N^2) / N) for N / 2 labels at the probability that is stated.
+    Hoeffding's inequality, which the lemma quotes, gives sqrt(log(2 N^2) / N) for N / 2 labels at the
+    probability that is stated.
     """
     return float(2 * np.sqrt(np.log(n)) / n if deviation == "printed" else np.sqrt(np.log(2 * n**2) / n))
 
 
-def bound(rate: float, gamma: float, angle: float, n: int, constant: float = 8.0, deviation: Deviation = "printed") -> Bound:
+def bound(
+    rate: float, gamma: float, angle: float, n: int, constant: float = 8.0, deviation: Deviation = "printed"
+) -> Bound:
     """Theorem 3.1: risk <= R_0 / (1 - sqrt(R_0 gamma) (epsilon + deviation))^2 with R_0 = c / (gamma room^2).
 
-    Here room = 1 - 1/gamma - cos(theta / 3) must be positive, gamma >= 4 (Lemma B.1) and epsilon <= room / 2 - deviation. For c > 4 the
-    bracket vanishes before that, at room / sqrt(c), and the bound ends there.
+    Here room = 1 - 1/gamma - cos(theta / 3) must be positive, gamma >= 4 (Lemma B.1) and epsilon <= room / 2
+    - deviation. For c > 4 the bracket vanishes before that, at room / sqrt(c), and the bound ends there.
 
     Args:
         rate: epsilon, in [0, 1/2].
@@ -81,12 +87,19 @@ def bound(rate: float, gamma: float, angle: float, n: int, constant: float = 8.0
     return Bound(float(risk), float(clean), float(probability), float(highest))
 
 
-def smallest_gamma(rate: float, angle: float, n: int, constant: float = 8.0, deviation: Deviation = "printed") -> float:
+def smallest_gamma(
+    rate: float, angle: float, n: int, constant: float = 8.0, deviation: Deviation = "printed"
+) -> float:
     """The gamma above which `bound` is below 1; infinite where no gamma is enough."""
 
     def slack(log_gamma: float) -> float:
         gamma = np.exp(log_gamma)
-        return float(1 - 1 / gamma - np.cos(angle / 6) - np.sqrt(constant) * (rate + share_deviation(n, deviation) + gamma**-0.5))
+        return float(
+            1
+            - 1 / gamma
+            - np.cos(angle / 6)
+            - np.sqrt(constant) * (rate + share_deviation(n, deviation) + gamma**-0.5)
+        )
 
     low, high = np.log(4.0), np.log(1e15)
     if slack(high) <= 0:
@@ -94,15 +107,18 @@ def smallest_gamma(rate: float, angle: float, n: int, constant: float = 8.0, dev
     return float(np.exp(brentq(slack, low, high))) if slack(low) < 0 else 4.0
 
 
-# The curve ----------------------------------------------------------------------------------------------------------------------
+# The curve ----------------------------------------------------------------------------------------
 
 
-def first_step_accuracy(rates: ArrayLike, dimension: int, kappa: float, angle: float, n: int) -> NDArray[np.float64]:
+def first_step_accuracy(
+    rates: ArrayLike, dimension: int, kappa: float, angle: float, n: int
+) -> NDArray[np.float64]:
     """Expected test accuracy of the first step of descent, over noise rates; no constant is fitted.
 
-    The step is along u = mean(s g) over n points with noisy labels. In the plane of the two means u is Gaussian with mean
-    (1 - 2 epsilon) A sin(theta) along mu_+ - mu_-; outside it u has the length that chance gives. A test point projected on u is Gaussian.
-    Both are the central limit theorem's, so this is for large d and n.
+    The step is along u = mean(s g) over n points with noisy labels. In the plane of the two means u is
+    Gaussian with mean (1 - 2 epsilon) A sin(theta) along mu_+ - mu_-; outside it u has the length that chance
+    gives. A test point projected on u is Gaussian. Both are the central limit theorem's, so this is for large
+    d and n.
 
     Args:
         angle: between the two means, in radians: 2 theta.
@@ -124,13 +140,17 @@ def first_step_accuracy(rates: ArrayLike, dimension: int, kappa: float, angle: f
     return np.einsum("i,j,eij->e", weights, weights, right)
 
 
-# Equation 18 and its rivals -----------------------------------------------------------------------------------------------------
+# Equation 18 and its rivals -----------------------------------------------------------------------
 
 
-def fit_equation_18(rates: ArrayLike, risks: ArrayLike, slack: float = 0.01) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Least squares of R / (1 - c epsilon)^2 with R within `slack` of the risk observed at epsilon = 0 (NZ Section 4.1).
+def fit_equation_18(
+    rates: ArrayLike, risks: ArrayLike, slack: float = 0.01
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Least squares of R / (1 - c epsilon)^2 with R within `slack` of the risk observed at epsilon = 0 (NZ
+    Section 4.1).
 
-    For a given c the best R is in closed form, so c alone is searched, on a grid that is refined until it no longer matters.
+    For a given c the best R is in closed form, so c alone is searched, on a grid that is refined until it no
+    longer matters.
 
     Args:
         rates: increasing from 0, shape (E,).
@@ -144,7 +164,9 @@ def fit_equation_18(rates: ArrayLike, risks: ArrayLike, slack: float = 0.01) -> 
     """
     x, y = np.asarray(rates, dtype=np.float64), np.asarray(risks, dtype=np.float64)
     if x[0] != 0:
-        raise PrefdynError(f"the noise rates start at {x[0]:g}: Equation 18 is fitted from 0, where the clean risk is observed")
+        raise PrefdynError(
+            f"the noise rates start at {x[0]:g}: Equation 18 is fitted from 0, where the clean risk is observed"
+        )
     low, high = np.maximum(y[..., :1] - slack, 0), y[..., :1] + slack
     largest = 0.999 / x[-1]
     centre, width = np.zeros((*y.shape[:-1], 1)), largest
@@ -175,7 +197,9 @@ def predict(model: str, rates: ArrayLike, risks: ArrayLike, at: ArrayLike) -> ND
     return np.asarray(risks) @ np.linalg.pinv(known).T @ wanted.T
 
 
-def held_out_errors(model: str, rates: ArrayLike, risks: ArrayLike, at: ArrayLike, held_out: ArrayLike) -> NDArray[np.float64]:
+def held_out_errors(
+    model: str, rates: ArrayLike, risks: ArrayLike, at: ArrayLike, held_out: ArrayLike
+) -> NDArray[np.float64]:
     """Root mean square error on each trial of a model fitted to the mean of the others, shape (trials,).
 
     Args:
@@ -206,11 +230,13 @@ class Fit:
 def bootstrap_fit(rates: ArrayLike, risks: ArrayLike, seed: int = 0, resamples: int = 1000) -> Fit:
     """Fit Equation 18 to the mean of risks, shape (trials, E), and to the means of resampled trials.
 
-    The mean of resampled trials is noisier than the mean, so that all of its fits may be worse; an interval is widened to hold its
-    estimate.
+    The mean of resampled trials is noisier than the mean, so that all of its fits may be worse; an interval
+    is widened to hold its estimate.
     """
     x, y = np.asarray(rates, dtype=np.float64), np.asarray(risks, dtype=np.float64)
-    weights = np.random.default_rng(seed).multinomial(len(y), np.full(len(y), 1 / len(y)), size=resamples) / len(y)
+    weights = np.random.default_rng(seed).multinomial(
+        len(y), np.full(len(y), 1 / len(y)), size=resamples
+    ) / len(y)
     means = np.vstack([y.mean(axis=0), weights @ y])
     clean, c = fit_equation_18(x, means)
     residuals = means - equation_18(x, clean, c)

@@ -1,6 +1,7 @@
 """Ranking accuracy, its idealized optimum, and what a loss says of a ranking (RA: Chen et al. 2024).
 
-Everything is in log space: a likelihood of a long response underflows, and (alpha / (1 - alpha))^(1 / beta) overflows at beta 0.01.
+Everything is in log space: a likelihood of a long response underflows, and (alpha / (1 - alpha))^(1 / beta)
+overflows at beta 0.01.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from prefdyn import intervals
-from prefdyn.intervals import Estimate
+from prefdyn.measures import estimates
+from prefdyn.measures.estimates import Estimate
 
 BETAS = (0.01, 0.1, 1.0, 5.0, 10.0)
 """The strengths over which RA takes the minimum, median and maximum (Appendix C.4)."""
@@ -22,14 +23,15 @@ TIE_TOLERANCE = 0.01
 """How near two likelihoods must be where raters are tied (RA Appendix C.1)."""
 
 
-# Ranking accuracy ---------------------------------------------------------------------------------------------------------------
+# Ranking accuracy ---------------------------------------------------------------------------------
 
 
 def ranked_right(log_likelihoods: ArrayLike, ranks: Sequence[int], tolerance: float = TIE_TOLERANCE) -> bool:
     """Whether a model has the raters' whole order of n responses (RA Definitions 2.3, A.8 and C.1).
 
-    A better response must have at least the likelihood of a worse one for n = 2 (Definition 2.3), and a larger one for n > 2
-    (Definition A.8). Tied ones must have likelihoods that differ by less than the tolerance (Definition C.1, here for every tied pair).
+    A better response must have at least the likelihood of a worse one for n = 2 (Definition 2.3), and a
+    larger one for n > 2 (Definition A.8). Tied ones must have likelihoods that differ by less than the
+    tolerance (Definition C.1, here for every tied pair).
 
     Args:
         log_likelihoods: sums over tokens, or means for the length-normalised accuracy, in nats, shape (n,).
@@ -53,7 +55,7 @@ def chance(ranks: Sequence[int]) -> float:
     return 0.0 if len(set(ranks)) < len(ranks) else 1 / float(np.prod(np.arange(1, len(ranks) + 1)))
 
 
-# The idealized optimum ----------------------------------------------------------------------------------------------------------
+# The idealized optimum ----------------------------------------------------------------------------
 
 
 def idealized_log_ratio(reference_log_ratio: ArrayLike, alpha: ArrayLike, beta: float) -> NDArray[np.float64]:
@@ -87,9 +89,14 @@ class Idealized:
 
 
 def idealized(
-    reference_log_ratios: ArrayLike, actual_log_ratios: ArrayLike, alphas: ArrayLike, betas: Sequence[float] = BETAS, seed: int = 0
+    reference_log_ratios: ArrayLike,
+    actual_log_ratios: ArrayLike,
+    alphas: ArrayLike,
+    betas: Sequence[float] = BETAS,
+    seed: int = 0,
 ) -> Idealized:
-    """Idealized ranking accuracy of pairs without ties (RA Corollary 3.3), and the alignment gap (RA Section 3.3).
+    """Idealized ranking accuracy of pairs without ties (RA Corollary 3.3), and the alignment gap (RA Section
+    3.3).
 
     Args:
         reference_log_ratios: log pi_ref(y_w|x)/pi_ref(y_l|x), shape (n,).
@@ -99,27 +106,35 @@ def idealized(
     Raises:
         PrefdynError: fewer than three pairs.
     """
-    hits = [(idealized_log_ratio(reference_log_ratios, alphas, beta) > 0).astype(np.float64) for beta in betas]
+    hits = [
+        (idealized_log_ratio(reference_log_ratios, alphas, beta) > 0).astype(np.float64) for beta in betas
+    ]
     actual = (np.asarray(actual_log_ratios) >= 0).astype(np.float64)
 
     def over_betas(summary: str, *columns: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
         return getattr(np, summary)([column.mean(axis) for column in columns], axis=0)
 
     def estimate(summary: str) -> Estimate:
-        return intervals.bootstrap(lambda *columns, axis: over_betas(summary, *columns, axis=axis), *hits, seed=seed)
+        return estimates.bootstrap(
+            lambda *columns, axis: over_betas(summary, *columns, axis=axis), *hits, seed=seed
+        )
 
-    gap = intervals.bootstrap(
-        lambda *columns, axis: over_betas("median", *columns[:-1], axis=axis) - columns[-1].mean(axis), *hits, actual, seed=seed
+    gap = estimates.bootstrap(
+        lambda *columns, axis: over_betas("median", *columns[:-1], axis=axis) - columns[-1].mean(axis),
+        *hits,
+        actual,
+        seed=seed,
     )
-    by_beta = {beta: intervals.proportion(column) for beta, column in zip(betas, hits, strict=True)}
+    by_beta = {beta: estimates.proportion(column) for beta, column in zip(betas, hits, strict=True)}
     return Idealized(by_beta, estimate("min"), estimate("median"), estimate("max"), gap)
 
 
-# What a loss says of a ranking --------------------------------------------------------------------------------------------------
+# What a loss says of a ranking --------------------------------------------------------------------
 
 
 def dpo_threshold(c: ArrayLike, beta: float, gamma: float = 1.0) -> NDArray[np.float64]:
-    """-log sigmoid(beta gamma c): a pair is ranked right exactly where its loss is at most this (RA Theorem 4.1; gamma of RA Eq. 4).
+    """-log sigmoid(beta gamma c): a pair is ranked right exactly where its loss is at most this (RA Theorem
+    4.1; gamma of RA Eq. 4).
 
     Args:
         c: log pi_ref(y_l|x) / pi_ref(y_w|x), positive where the reference ranks wrong.
@@ -127,10 +142,14 @@ def dpo_threshold(c: ArrayLike, beta: float, gamma: float = 1.0) -> NDArray[np.f
     return np.logaddexp(0.0, -beta * gamma * np.asarray(c, dtype=np.float64))
 
 
-def violations(right: ArrayLike, loss: ArrayLike, c: ArrayLike, log_ratio: ArrayLike, beta: float, gamma: float = 1.0) -> NDArray[np.bool_]:
-    """Where Theorem 4.1 fails: ranked right, yet with a loss above the threshold, or ranked wrong with one at most it.
+def violations(
+    right: ArrayLike, loss: ArrayLike, c: ArrayLike, log_ratio: ArrayLike, beta: float, gamma: float = 1.0
+) -> NDArray[np.bool_]:
+    """Where Theorem 4.1 fails: ranked right, yet with a loss above the threshold, or ranked wrong with one at
+    most it.
 
-    A pair whose likelihoods agree to rounding, or whose loss is too small for float32, is left out: rounding decides it.
+    A pair whose likelihoods agree to rounding, or whose loss is too small for float32, is left out: rounding
+    decides it.
 
     Args:
         right, loss: as training measured them, in float32, each in its own way.
@@ -147,7 +166,9 @@ SANITY_LOSS = 0.6
 
 
 def sanity_violations(right: ArrayLike, loss: ArrayLike, c: ArrayLike) -> NDArray[np.bool_]:
-    """Where Proposition 2.6 fails: the reference ranks right (c <= 0), the loss is at most 0.6, and yet the pair is ranked wrong."""
+    """Where Proposition 2.6 fails: the reference ranks right (c <= 0), the loss is at most 0.6, and yet the
+    pair is ranked wrong.
+    """
     return (np.asarray(c) <= 0) & (np.asarray(loss) <= SANITY_LOSS) & ~np.asarray(right, dtype=bool)
 
 
@@ -162,8 +183,9 @@ def ipo_loss(log_ratio: ArrayLike, c: ArrayLike, tau: float) -> NDArray[np.float
 def ipo_violations(log_ratio: ArrayLike, c: ArrayLike, tau: float) -> NDArray[np.bool_]:
     """Where Proposition A.7 fails. It uses the letter c for what is -c here, and says two things.
 
-    If the reference's log-ratio is at least -1/(2 tau), a loss of at most (1/(2 tau) - c)^2 means ranked right. If it is less, a loss of
-    zero means ranked wrong: so does every loss below (c - 1/(2 tau))^2, which is what is checked here.
+    If the reference's log-ratio is at least -1/(2 tau), a loss of at most (1/(2 tau) - c)^2 means ranked
+    right. If it is less, a loss of zero means ranked wrong: so does every loss below (c - 1/(2 tau))^2, which
+    is what is checked here.
     """
     ratio, against = np.asarray(log_ratio, dtype=np.float64), np.asarray(c, dtype=np.float64)
     target = 1 / (2 * tau) - against

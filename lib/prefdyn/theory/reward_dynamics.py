@@ -1,8 +1,10 @@
-"""Reward dynamics of one-token preferences under gradient flow on the unembedding (GN Section 3.2), for any loss of the GPO family.
+"""Reward dynamics of one-token preferences under gradient flow on the unembedding (GN Section 3.2), for any
+loss of the GPO family.
 
-Gradient flow on W moves it only along differences of answer rows: W(t) - W(0) = sum_k (y_a - y_b)_k u_k(t)^T, one vector u_k for each
-distinct pair of answers {a, b}. All margins, of training samples (Eq. 8) and of new ones (Eq. 9), are linear in these few vectors. So
-the N coupled equations of Eq. 8 are solved as K equations in R^d, and the N x N matrix of Eq. 10 is never made.
+Gradient flow on W moves it only along differences of answer rows: W(t) - W(0) = sum_k (y_a - y_b)_k u_k(t)^T,
+one vector u_k for each distinct pair of answers {a, b}. All margins, of training samples (Eq. 8) and of new
+ones (Eq. 9), are linear in these few vectors. So the N coupled equations of Eq. 8 are solved as K equations
+in R^d, and the N x N matrix of Eq. 10 is never made.
 """
 
 from __future__ import annotations
@@ -15,12 +17,14 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.integrate import solve_ivp
 
-from prefdyn import losses
+from prefdyn.engine import losses
 from prefdyn.errors import PrefdynError
 
 Array = NDArray[np.float64]
 EVALUATIONS = 50_000
-"""Of the right-hand side, after which a solution is given up: smooth losses need hundreds where no step is implicit."""
+"""Of the right-hand side, after which a solution is given up: smooth losses need hundreds where no step is
+implicit.
+"""
 JACOBIANS = 100
 """Allowed beyond that; one costs an evaluation a dimension, and stiff systems need some dozens."""
 
@@ -44,20 +48,26 @@ class OneTokenPreferences:
                 f"{len(self.features)} features, {len(self.chosen)} chosen and {len(self.rejected)} rejected tokens: give as many of each"
             )
         if (self.chosen == self.rejected).any():
-            raise PrefdynError("a preference has the same token as its chosen and its rejected response: drop it")
+            raise PrefdynError(
+                "a preference has the same token as its chosen and its rejected response: drop it"
+            )
 
     def __len__(self) -> int:
         return len(self.chosen)
 
 
 def yes_or_no(features: ArrayLike, labels: ArrayLike) -> OneTokenPreferences:
-    """The persona task: tokens 0 and 1, of which 0 is chosen where the label, shape (n,), is +1 and 1 where it is -1."""
+    """The persona task: tokens 0 and 1, of which 0 is chosen where the label, shape (n,), is +1 and 1 where
+    it is -1.
+    """
     negative = (np.asarray(labels) < 0).astype(np.int64)
     return OneTokenPreferences(np.asarray(features, dtype=np.float64), negative, 1 - negative)
 
 
 def token_overlap(a: ArrayLike, b: ArrayLike) -> Array:
-    """(y_w - y_l).(y_w' - y_l') for token pairs (chosen, rejected), shapes (m, 2) and (n, 2); shape (m, n), entries from -2 to 2."""
+    """(y_w - y_l).(y_w' - y_l') for token pairs (chosen, rejected), shapes (m, 2) and (n, 2); shape (m, n),
+    entries from -2 to 2.
+    """
     x, y = np.asarray(a)[:, None, :], np.asarray(b)[None, :, :]
     same = (x == y).sum(-1)
     crossed = (x == y[..., ::-1]).sum(-1)
@@ -65,7 +75,11 @@ def token_overlap(a: ArrayLike, b: ArrayLike) -> Array:
 
 
 def interactions(of: OneTokenPreferences, on: OneTokenPreferences) -> Array:
-    """C(x_j, x_i) of Eq. 10, shape (n, m): preference sharing times the inner product of features, n samples against m training samples."""
+    """C(x_j, x_i) of Eq.
+
+    10, shape (n, m): preference sharing times the inner product of features, n samples against m training
+    samples.
+    """
     pairs = [np.stack([part.chosen, part.rejected], axis=1) for part in (of, on)]
     return token_overlap(*pairs) * (of.features @ on.features.T)
 
@@ -74,17 +88,26 @@ class _Blocks:
     """Training samples sorted by their pair of answers, so that each block is one slice."""
 
     def __init__(self, preferences: OneTokenPreferences) -> None:
-        low, high = np.minimum(preferences.chosen, preferences.rejected), np.maximum(preferences.chosen, preferences.rejected)
+        low, high = (
+            np.minimum(preferences.chosen, preferences.rejected),
+            np.maximum(preferences.chosen, preferences.rejected),
+        )
         self.answers, block = np.unique(np.stack([low, high], axis=1), axis=0, return_inverse=True)
         self.order = np.argsort(block.reshape(-1), kind="stable")
         self.signs = np.where(preferences.chosen == low, 1.0, -1.0)[self.order]
         self.features = np.ascontiguousarray(preferences.features[self.order], dtype=np.float64)
         ends = np.cumsum(np.bincount(block.reshape(-1), minlength=len(self.answers)))
-        self.slices = [slice(end - count, end) for end, count in zip(ends, np.diff(ends, prepend=0), strict=True)]
+        self.slices = [
+            slice(end - count, end) for end, count in zip(ends, np.diff(ends, prepend=0), strict=True)
+        ]
 
     def margins(self, directions: Array) -> Array:
-        """s_i g_i.direction, each sample with its block's direction, shape (blocks, d); in sorted order, shape (n,)."""
-        parts = [self.features[part] @ direction for part, direction in zip(self.slices, directions, strict=True)]
+        """s_i g_i.direction, each sample with its block's direction, shape (blocks, d); in sorted order,
+        shape (n,).
+        """
+        parts = [
+            self.features[part] @ direction for part, direction in zip(self.slices, directions, strict=True)
+        ]
         return self.signs * np.concatenate(parts)
 
     def pull(self, weights: Array) -> Array:
@@ -110,7 +133,8 @@ class RewardPath:
     beta: float
 
     def margins(self, preferences: OneTokenPreferences, start: ArrayLike = 0.0) -> Array:
-        """Margins of any samples along the path, shape (T, n): Eq. 8 for training samples, Eq. 9 for new ones.
+        """Margins of any samples along the path, shape (T, n): Eq. 8 for training samples, Eq. 9 for new
+        ones.
 
         Args:
             start: their margins at t = 0, shape (n,): 0 where the model at t = 0 is the reference.
@@ -124,7 +148,10 @@ class RewardPath:
 
 
 def _velocity(blocks: _Blocks, beta: float, loss: losses.Loss, start: Array) -> Callable[[Array], Array]:
-    """tau du/dt as a function of u, both of shape (K, d): minus the gradient of the mean loss (Eq. 6 with -f' for sigmoid(-r))."""
+    """tau du/dt as a function of u, both of shape (K, d): minus the gradient of the mean loss (Eq.
+
+    6 with -f' for sigmoid(-r)).
+    """
     overlap = token_overlap(blocks.answers, blocks.answers)
     before = start[blocks.order]
 
@@ -149,16 +176,19 @@ def flow(
     Args:
         times: t / tau at which the path is wanted, shape (T,), rising, from 0 on.
         loss: of the GPO family; DPO where none is given.
-        start: margins at t = 0, shape (n,). 0 where the reference is the model at t = 0; beta times the log-ratio minus the target
-            for SimPO, which has no reference and whose loss is that of DPO (GN Section 6).
+        start: margins at t = 0, shape (n,). 0 where the reference is the model at t = 0; beta times the
+            log-ratio minus the target for SimPO, which has no reference and whose loss is that of DPO (GN
+            Section 6).
         tolerance: relative, of a step.
 
     Raises:
-        PrefdynError: the solver fails, or does not come on: where -f' jumps, as SLiC's does at r = 1, samples can come to rest on the
-            jump, and no step across it is small enough. `descend` walks along it.
+        PrefdynError: the solver fails, or does not come on: where -f' jumps, as SLiC's does at r = 1, samples
+            can come to rest on the jump, and no step across it is small enough. `descend` walks along it.
     """
     blocks = _Blocks(train)
-    velocity = _velocity(blocks, beta, loss or losses.dpo(), np.broadcast_to(np.asarray(start, dtype=np.float64), len(train)))
+    velocity = _velocity(
+        blocks, beta, loss or losses.dpo(), np.broadcast_to(np.asarray(start, dtype=np.float64), len(train))
+    )
     at = np.asarray(times, dtype=np.float64)
     shape = (len(blocks.answers), train.features.shape[1])
     zero = np.zeros(shape)
@@ -186,7 +216,9 @@ def flow(
         atol=tolerance / reach,
     )
     if not solution.success:
-        raise PrefdynError(f"the reward dynamics could not be solved up to t = {at[-1]:g}: {solution.message}")
+        raise PrefdynError(
+            f"the reward dynamics could not be solved up to t = {at[-1]:g}: {solution.message}"
+        )
     return RewardPath(at, blocks.answers, solution.y.T.reshape(-1, *shape), beta)
 
 
@@ -198,16 +230,22 @@ def descend(
     loss: losses.Loss | None = None,
     start: ArrayLike = 0.0,
 ) -> RewardPath:
-    """Full-batch gradient descent on the unembedding: what the flow becomes with steps of size learning_rate in t / tau."""
+    """Full-batch gradient descent on the unembedding: what the flow becomes with steps of size learning_rate
+    in t / tau.
+    """
     blocks = _Blocks(train)
-    velocity = _velocity(blocks, beta, loss or losses.dpo(), np.broadcast_to(np.asarray(start, dtype=np.float64), len(train)))
+    velocity = _velocity(
+        blocks, beta, loss or losses.dpo(), np.broadcast_to(np.asarray(start, dtype=np.float64), len(train))
+    )
     movement = np.zeros((steps + 1, len(blocks.answers), train.features.shape[1]))
     for step in range(steps):
         movement[step + 1] = movement[step] + learning_rate * velocity(movement[step])
     return RewardPath(learning_rate * np.arange(steps + 1, dtype=np.float64), blocks.answers, movement, beta)
 
 
-def initial_rates(train: OneTokenPreferences, of: OneTokenPreferences, beta: float, loss: losses.Loss | None = None) -> Array:
+def initial_rates(
+    train: OneTokenPreferences, of: OneTokenPreferences, beta: float, loss: losses.Loss | None = None
+) -> Array:
     """tau dr/dt at t = 0 of any samples, shape (n,), exactly: Eq. 9 where all training margins are 0."""
     one_step = descend(train, 1, 1.0, beta, loss)
     return one_step.margins(of)[1]

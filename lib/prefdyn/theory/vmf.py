@@ -1,7 +1,7 @@
 """The von Mises-Fisher distribution on the unit sphere of R^d, with density proportional to exp(kappa mu.x).
 
-Only the cosine t = mu.x has a shape: its density is proportional to (1 - t^2)^((d - 3) / 2) exp(kappa t). Given t, the rest of x is
-uniform on a sphere around mu. Mardia & Jupp 2000, Section 9.3.
+Only the cosine t = mu.x has a shape: its density is proportional to (1 - t^2)^((d - 3) / 2) exp(kappa t).
+Given t, the rest of x is uniform on a sphere around mu. Mardia & Jupp 2000, Section 9.3.
 """
 
 from __future__ import annotations
@@ -40,9 +40,12 @@ def sample(
     """
     mu = torch.as_tensor(np.asarray(mean, dtype=np.float64))
     if len(mu) < 2 or not kappa >= 0:
-        raise PrefdynError(f"no von Mises-Fisher distribution has d = {len(mu)} and kappa = {kappa}: it needs d >= 2 and kappa >= 0")
+        raise PrefdynError(
+            f"no von Mises-Fisher distribution has d = {len(mu)} and kappa = {kappa}: it needs d >= 2 and kappa >= 0"
+        )
     short = torch.from_numpy(sample_shortfall(len(mu), kappa, count, rng))  # 1 - t
-    # Around the first axis, then reflected to mu; torch's normals are filled several times faster than numpy's.
+    # Around the first axis, then reflected to mu; torch's normals are filled several times faster than
+    # numpy's.
     normals = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
     x = torch.empty(count, len(mu), dtype=dtype, device=device).normal_(generator=normals)
     x[:, 0] = 0
@@ -84,7 +87,8 @@ def mean_cosine(d: int, kappa: float) -> float:
     above, below = ive(d / 2, kappa), ive(d / 2 - 1, kappa)
     if above > 1e-290:
         return float(above / below)
-    # Both underflow where the order is large for kappa: there the recurrence downwards from a good guess converges fast.
+    # Both underflow where the order is large for kappa: there the recurrence downwards from a good guess
+    # converges fast.
     order = d / 2 + 200
     ratio = kappa / (order + np.hypot(order, kappa))
     while order > d / 2:
@@ -105,12 +109,19 @@ def concentration(d: int, cosine: float) -> float:
     """The kappa at which `mean_cosine` is `cosine`, in [0, 1)."""
     if cosine <= 0:
         return 0.0
-    return float(np.exp(brentq(lambda log: mean_cosine(d, np.exp(log)) - cosine, np.log(1e-12), np.log(LARGEST), xtol=1e-12)))
+    return float(
+        np.exp(
+            brentq(
+                lambda log: mean_cosine(d, np.exp(log)) - cosine, np.log(1e-12), np.log(LARGEST), xtol=1e-12
+            )
+        )
+    )
 
 
 @dataclass(frozen=True)
 class Shape:
-    """How a cloud of hidden states looks beside a von Mises-Fisher distribution of the same mean cosine (NZ Appendix C).
+    """How a cloud of hidden states looks beside a von Mises-Fisher distribution of the same mean cosine (NZ
+    Appendix C).
 
     Attributes:
         cosine: mean of the cosine of a state with the direction of their mean: the mean resultant length.

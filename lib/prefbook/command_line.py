@@ -1,0 +1,278 @@
+"""The command line: run chapters, build the site, make a course of it, print the ledger of claims, rank with
+any model, list models.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from prefdyn import __version__
+from prefdyn.errors import PrefdynError
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+
+def script() -> NoReturn:
+    """Entry point of the console script: `main`, after which an interrupted process does not wait for its
+    threads.
+    """
+    status = main()
+    if status == INTERRUPTED:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the arguments say; returns the exit status (1 after a PrefdynError, 130 after an interrupt)."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except PrefdynError as error:
+        print(f"prefdyn: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print(
+            "prefdyn: the disk is full: make room, or set PREFDYN_CACHE to another disk; what was finished is kept",
+            file=sys.stderr,
+        )
+        return 1
+    except KeyboardInterrupt:
+        print(
+            "prefdyn: stopped; what was finished is kept, the same command goes on from there",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="prefdyn", description="Run and publish the chapters of What Preference Learning Learns."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    running = argparse.ArgumentParser(add_help=False)
+    running.add_argument(
+        "chapters", nargs="*", metavar="CHAPTER", help="names of pages in book/ (default: every chapter)"
+    )
+    running.add_argument(
+        "--profile",
+        default="laptop",
+        help="a file of book/profiles: smoke, laptop (the default), reference or paper",
+    )
+    running.add_argument(
+        "--data", metavar="sample|hub|PATH", help="the embedded sample (the default), the hub, or a folder"
+    )
+    running.add_argument(
+        "--model", metavar="NAME", help="a name of `prefdyn models`, a hub id, a folder or a .gguf file"
+    )
+    running.add_argument(
+        "-p",
+        dest="parameters",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="a parameter of the chapter",
+    )
+    running.add_argument("--output", type=Path, metavar="DIR", help="where results go (default: _build/runs)")
+    running.add_argument("--quiet", action="store_true", help="no progress bars")
+
+    command = commands.add_parser("run", parents=[running], help="run chapters")
+    command.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the plan (models, data, steps, memory, time) and run nothing",
+    )
+    command.set_defaults(command=_run)
+    command = commands.add_parser("build", help="build the site from what was run")
+    command.set_defaults(command=_build)
+    command = commands.add_parser("pdf", help="print what was run as one PDF file (needs Chromium)")
+    command.set_defaults(command=_pdf)
+    command = commands.add_parser("book", parents=[running], help="run chapters, then build the site")
+    command.set_defaults(command=_book, dry_run=False)
+    command = commands.add_parser(
+        "course", help="notebooks for students and instructors, checks of the exercises, and slides"
+    )
+    command.add_argument("--output", type=Path, metavar="DIR", help="where they go (default: _build/course)")
+    command.set_defaults(command=_course)
+    command = commands.add_parser("claims", help="the ledger of claims, as measured by the last runs")
+    command.add_argument("--json", action="store_true", help="as a list of objects")
+    command.set_defaults(command=_claims)
+    command = commands.add_parser("rank", help="ranking accuracy of models on preference data sets")
+    command.add_argument(
+        "models",
+        nargs="+",
+        metavar="MODEL",
+        help="a name of `prefdyn models`, a hub id, a folder or a .gguf file",
+    )
+    command.add_argument(
+        "--data",
+        nargs="+",
+        required=True,
+        metavar="NAME[:SPLIT]",
+        help="data sets; an unknown name lists them all",
+    )
+    command.add_argument(
+        "--source",
+        default="hub",
+        metavar="hub|PATH",
+        help="the hub (the default), or a folder in the publishers' layout",
+    )
+    command.add_argument(
+        "--limit",
+        type=int,
+        default=1000,
+        help="examples of each data set, drawn by the seed; 0 is all (default: 1000)",
+    )
+    command.add_argument(
+        "--max-length", type=int, default=512, help="tokens of a prompt with its response (default: 512)"
+    )
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--csv", type=Path, metavar="FILE", help="write the table there as well")
+    command.add_argument("--quiet", action="store_true", help="no progress bars")
+    command.set_defaults(command=_rank)
+    command = commands.add_parser("models", help="models that can be loaded by name")
+    command.set_defaults(command=_models)
+    return parser
+
+
+def _run(options: argparse.Namespace) -> None:
+    from prefbook.project import find_root
+    from prefbook.running import runs, schedule
+
+    chosen = {name: value for name in ("data", "model") if (value := getattr(options, name)) is not None}
+    given = {name: _value(name, text) for name, text in options.parameters}
+    chapters = runs.prepare(find_root(), options.chapters, options.profile, chosen, given, options.output)
+    if options.dry_run:
+        for run in chapters:
+            print(runs.describe(run))
+        return
+    for run, ran in schedule.run_all(chapters, progress=not options.quiet):
+        print(f"prefdyn: {run.chapter} is {'' if ran else 'up to date '}in {run.folder}")
+
+
+def _value(name: str, text: str) -> Any:
+    """A parameter's value as YAML reads it."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise PrefdynError(
+            f"the parameter {name} is given as {text!r}, not a value: quote text, and write a list as [1, 2]"
+        ) from error
+
+
+def _build(options: argparse.Namespace) -> None:
+    from prefbook.publishing import site
+
+    print(f"prefdyn: the site is at {site.build(*_executed())}")
+
+
+def _pdf(options: argparse.Namespace) -> None:
+    from prefbook.publishing import pdf, site
+
+    pdf.find_browser()
+    root, notebooks = _executed()
+    print(f"prefdyn: the book is at {pdf.build(root, site.build(root, notebooks))}")
+
+
+def _executed() -> tuple[Path, dict[str, Path]]:
+    """The book's folder, and the notebook of each chapter that was run."""
+    from prefbook.project import chapters, find_root
+
+    root = find_root()
+    notebooks = {name: root / "_build" / "runs" / name / f"{name}.ipynb" for name in chapters(root)}
+    return root, {name: path for name, path in notebooks.items() if path.is_file()}
+
+
+def _book(options: argparse.Namespace) -> None:
+    _run(options)
+    _build(options)
+
+
+def _course(options: argparse.Namespace) -> None:
+    from prefbook.project import chapters, find_root
+    from prefbook.publishing import course, slides
+
+    root = find_root()
+    output = options.output or root / "_build" / "course"
+    for edition, folder in course.write_notebooks(root, output).items():
+        print(f"prefdyn: the {edition}s' notebooks and the checks are in {folder}")
+    pages = {name: root / "_build" / "html" / "book" / f"{name}.html" for name in chapters(root)}
+    built = {name: page for name, page in pages.items() if page.is_file()}
+    if built:
+        slides.write_slides(built, root / "book" / "slides.html", output / "slides")
+        print(f"prefdyn: the slides are in {output / 'slides'}")
+    if missing := ", ".join(name for name in pages if name not in built):
+        print(
+            f"prefdyn: no slides of {missing}: their figures are those of the built site, so call `prefdyn book` first"
+        )
+
+
+def _claims(options: argparse.Namespace) -> None:
+    from prefbook.ledger import claims
+    from prefbook.project import find_root
+
+    entries = claims.collect(find_root() / "_build" / "runs")
+    if options.json:
+        print(json.dumps(entries, indent=1, ensure_ascii=False))
+    elif entries:
+        print(claims.table(entries).drop(columns="sentence").to_string(index=False))
+    else:
+        raise PrefdynError("no claim has been measured yet: run `prefdyn run` first")
+
+
+def _rank(options: argparse.Namespace) -> None:
+    from prefdyn.experiments import rank
+
+    for name, smallest in (("limit", 0), ("max_length", 8), ("seed", 0)):
+        if getattr(options, name) < smallest:
+            raise PrefdynError(
+                f"--{name.replace('_', '-')} is {getattr(options, name)}: it must be at least {smallest}"
+            )
+    table = rank.rank(
+        options.models,
+        options.data,
+        options.source,
+        options.limit,
+        options.seed,
+        options.device,
+        options.max_length,
+        progress=not options.quiet,
+    )
+    if options.csv:
+        table.to_csv(options.csv, index=False, float_format="%.6g")
+    print(table.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
+
+
+def _models(options: argparse.Namespace) -> None:
+    from prefdyn.models import loading
+
+    print(f"{'name':14} {'model':42} {'parameters':>10} {'fetch':>8}  {'cached':6} licence")
+    for name, known in loading.KNOWN.items():
+        size = f"{known.parameters / 1e6:.2f}M"
+        fetch = f"{known.download:.0f} MiB" if known.download else "none"
+        cached = "yes" if loading.is_cached(name) else "no"
+        default = " (default)" if name == loading.DEFAULT else ""
+        print(f"{name:14} {known.title + default:42} {size:>10} {fetch:>8}  {cached:6} {known.licence}")
+    print("or any other causal model: a hub id such as gpt2, a folder in transformers' layout, a .gguf file")
+
+
+if __name__ == "__main__":
+    script()

@@ -1,0 +1,25 @@
+"""Statistics of the claims: for each chapter, functions of its tables that return an estimate, by the names in book/claims.yml."""
+
+from collections.abc import Callable, Mapping
+
+from prefbook.ledger.statistics import across, distinguishability, generalization, noise, ranking
+from prefbook.ledger.tables import Tables
+from prefdyn.measures.estimates import Estimate
+
+STATISTICS: Mapping[str, Mapping[str, Callable[[Tables], Estimate]]] = {
+    "distinguishability": distinguishability.STATISTICS,
+    "generalization": generalization.STATISTICS,
+    "noise": noise.STATISTICS,
+    "ranking": ranking.STATISTICS,
+    "across": across.STATISTICS,
+}
+"""By chapter and name."""
+
+QUOTED: Mapping[str, Mapping[str, Callable[[Tables], str]]] = {
+    "distinguishability": distinguishability.QUOTED,
+    "generalization": generalization.QUOTED,
+    "noise": noise.QUOTED,
+    "ranking": ranking.QUOTED,
+    "across": across.QUOTED,
+}
+"""Numbers that a chapter's text quotes beside its claims', as text, by chapter and the key under which they are glued."""

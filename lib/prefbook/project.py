@@ -1,0 +1,63 @@
+"""Where the book is: the folder that holds _config.yml and book/; and how its YAML files are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from prefdyn.errors import PrefdynError
+
+
+def find_root(start: Path | None = None) -> Path:
+    """The nearest folder at or above `start` (by default the working folder) that holds the book.
+
+    Raises:
+        PrefdynError: there is none.
+    """
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / "_config.yml").is_file() and (folder / "book").is_dir():
+            return folder
+    raise PrefdynError(f"{here} is not inside the book: go to the folder that holds _config.yml and book/")
+
+
+def home() -> Path:
+    """The book worked in, else the one whose checkout this library is installed from: a notebook can be run
+    from anywhere.
+
+    Raises:
+        PrefdynError: there is neither.
+    """
+    try:
+        return find_root()
+    except PrefdynError:
+        return find_root(Path(__file__))
+
+
+def chapters(root: Path) -> list[str]:
+    """Names of the executable chapters in book/: the pages that are notebooks with parameters."""
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in (root / "book").glob("*.md")}
+    return sorted(
+        name for name, text in texts.items() if "kernelspec:" in text[:600] and "tags: [parameters]" in text
+    )
+
+
+def read_sections(path: Path) -> dict[str, Any]:
+    """The named sections of a YAML file; an empty file has none.
+
+    Raises:
+        PrefdynError: no such file, not YAML, or no mapping of names.
+    """
+    try:
+        sections = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise PrefdynError(f"{path}: no such file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise PrefdynError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(sections or {}, dict):
+        raise PrefdynError(
+            f"{path}: expected named sections (`NAME:` and what belongs to it), found a {type(sections).__name__}"
+        )
+    return sections or {}

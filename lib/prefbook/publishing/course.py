@@ -1,0 +1,200 @@
+"""The teaching kit: from the chapters' sources, notebooks for students and for instructors, with automatic
+checks, and slides.
+
+A student's notebook has the exercises and a cell to write in after each; an instructor's has the solutions,
+their code ready to run. After a **Code** exercise stands a check by otter-grader. The check of the exercise
+LABEL is book/checks/LABEL.py, in Otter's own format.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import jupytext
+import nbformat
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell
+
+from prefbook.project import chapters
+from prefbook.publishing.myst import Directive, References, figure_caption, parts
+from prefdyn.errors import PrefdynError
+from prefdyn.files import atomic_folder
+
+Audience = Literal["student", "instructor"]
+KINDS = {"Prove": "markdown", "By hand": "markdown", "Code": "code", "Explore": "code"}
+"""The kinds of exercise, by the bold words that begin them, and the kind of cell that an answer is written
+in.
+"""
+
+CODE = re.compile(r"^```python\n(.*?)^```$\n?", re.M | re.S)
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """An exercise of a chapter with its solution.
+
+    Attributes:
+        kind: one of `KINDS`.
+        text: MyST Markdown.
+        solution: MyST Markdown; the code in it is fenced as `python`.
+    """
+
+    label: str
+    kind: str
+    text: str
+    solution: str
+
+    def code(self) -> list[str]:
+        """The code of the solution, in its order."""
+        return [found.strip() for found in CODE.findall(self.solution)]
+
+
+def exercises(page: Path) -> list[Exercise]:
+    """The exercises of a chapter's source, in its order.
+
+    Raises:
+        PrefdynError: one of no known kind, or without a solution.
+    """
+    found = [
+        part
+        for cell in jupytext.read(page).cells
+        if cell.cell_type == "markdown"
+        for part in parts(cell.source)
+    ]
+    directives = [part for part in found if isinstance(part, Directive)]
+    solutions = {part.title: part.body for part in directives if part.kind == "solution"}
+    out = []
+    for part in directives:
+        if part.kind != "exercise":
+            continue
+        label = part.options.get("label", "")
+        kind = re.match(r"\*\*(.+?)\.\*\*", part.body)
+        if kind is None or kind[1] not in KINDS:
+            raise PrefdynError(
+                f"{page}: the exercise {label!r} begins with none of {', '.join(f'**{name}.**' for name in KINDS)}"
+            )
+        if label not in solutions:
+            raise PrefdynError(
+                f"{page}: the exercise {label!r} has no solution: write one under ```{{solution}} {label}"
+            )
+        out.append(Exercise(label, kind[1], part.body, solutions[label]))
+    return out
+
+
+def notebook(root: Path, chapter: str, audience: Audience, references: References) -> NotebookNode:
+    """A chapter as a notebook for a class, in plain Markdown.
+
+    Raises:
+        PrefdynError: an exercise is malformed (see `exercises`), or a **Code** exercise has no check.
+    """
+    page = root / "book" / f"{chapter}.md"
+    known = {exercise.label: exercise for exercise in exercises(page)}
+    source = jupytext.read(page)
+    cells: list[NotebookNode] = []
+    for cell in source.cells:
+        if cell.cell_type == "code":
+            cells += _code(cell, references)
+            continue
+        for part in parts(cell.source):
+            if isinstance(part, Directive) and part.kind == "exercise":
+                exercise = known[part.options["label"]]
+                cells += [_markdown(references.block(part)), *_answer(exercise, audience, references)]
+                if exercise.kind == "Code":
+                    cells += _check(root, exercise, first=not any("grader" in cell.source for cell in cells))
+            elif not (isinstance(part, Directive) and part.kind == "solution"):
+                cells.append(_markdown(references.block(part)))
+    for number, cell in enumerate(cells):
+        cell.id = f"cell-{number}"  # the same at every call
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    made = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    made.metadata["prefdyn"] = {"sources": _sources(made)}
+    return made
+
+
+def _sources(made: NotebookNode) -> str:
+    """A digest of what is written in the cells, which running them leaves as it is."""
+    return hashlib.sha256(json.dumps([cell.source for cell in made.cells]).encode()).hexdigest()
+
+
+def _markdown(text: str) -> NotebookNode:
+    return new_markdown_cell(text.strip())
+
+
+def _code(cell: NotebookNode, references: References) -> list[NotebookNode]:
+    """A code cell, folded where the site folds it, with the caption of its figure."""
+    tags = [tag for tag in cell.metadata.get("tags", []) if tag == "parameters"]
+    metadata: dict[str, Any] = {"tags": tags} if tags else {}
+    if "hide-input" in cell.metadata.get("tags", []):
+        metadata["jupyter"] = {"source_hidden": True}
+    made = [new_code_cell(cell.source, metadata=metadata)]
+    if caption := figure_caption(cell, references.words):
+        made.append(_markdown(references.plain(caption)))
+    return made
+
+
+def _answer(exercise: Exercise, audience: Audience, references: References) -> list[NotebookNode]:
+    """A cell to write in, or the solution."""
+    if audience == "student":
+        return [
+            new_code_cell("# Your code.") if KINDS[exercise.kind] == "code" else _markdown("*Your answer.*")
+        ]
+    pieces = CODE.split(exercise.solution)  # text, code, text, ...
+    made = [_markdown("**Solution.**\n\n" + references.plain(pieces[0]))]
+    for code, text in zip(pieces[1::2], pieces[2::2], strict=True):
+        made += [new_code_cell(code.strip())] + ([_markdown(references.plain(text))] if text.strip() else [])
+    return made
+
+
+def _check(root: Path, exercise: Exercise, first: bool) -> list[NotebookNode]:
+    path = root / "book" / "checks" / f"{exercise.label}.py"
+    if not path.is_file():
+        raise PrefdynError(
+            f"{path}: no such file, and the exercise {exercise.label} needs it: write a test file of otter-grader there"
+        )
+    start = 'import otter\n\ngrader = otter.Notebook(tests_dir="tests")\n' if first else ""
+    return [new_code_cell(f'{start}grader.check("{exercise.label}")')]
+
+
+def write_notebooks(root: Path, output: Path) -> dict[Audience, Path]:
+    """Write the notebooks of every chapter, each audience in a folder of its own with the checks beside it.
+
+    Returns:
+        The folder of each audience.
+
+    Raises:
+        PrefdynError: somebody has written in a notebook that stands there, or a chapter's exercises are
+            malformed.
+    """
+    references = References(root)
+    folders: dict[Audience, Path] = {"student": output / "student", "instructor": output / "instructor"}
+    for folder in folders.values():
+        _keep_answers(folder)
+    for audience, folder in folders.items():
+        made = {chapter: notebook(root, chapter, audience, references) for chapter in chapters(root)}
+        with atomic_folder(folder) as new:
+            shutil.copytree(
+                root / "book" / "checks", new / "tests", ignore=shutil.ignore_patterns("__pycache__")
+            )
+            for chapter, cells in made.items():
+                nbformat.write(cells, new / f"{chapter}.ipynb")
+    return folders
+
+
+def _keep_answers(folder: Path) -> None:
+    """Refuse to write over a notebook in which somebody has written."""
+    for path in sorted(folder.glob("*.ipynb")):
+        try:
+            found = nbformat.read(path, as_version=4)
+            untouched = found.metadata.get("prefdyn", {}).get("sources") == _sources(found)
+        except (ValueError, AttributeError, nbformat.ValidationError):
+            untouched = False
+        if not untouched:
+            raise PrefdynError(
+                f"{path} was written in since it was made: move it, or choose another folder with --output"
+            )

@@ -1,0 +1,56 @@
+"""What is done to notebooks and pages before they leave the machine: nothing private in them, nothing heavier
+than need be.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from pathlib import Path
+
+import nbformat
+
+ICON_SCRIPT = "_static/scripts/fontawesome.js"
+"""1.5 MB that draw every icon a second time: the theme's style sheet has them as a web font."""
+
+
+def notebook(source: Path, target: Path) -> None:
+    """Copy an executed notebook as readers get it, on the page and by the download button.
+
+    Its figures become lighter, the marks of the run (times, temporary files) go, and the run's output folder
+    becomes "": on another machine it would not exist.
+    """
+    content = nbformat.read(source, as_version=4)
+    content.metadata.pop("papermill", None)
+    for cell in content.cells:
+        for mark in ("papermill", "execution"):
+            cell.metadata.pop(mark, None)
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.source = re.sub(r"(?m)^output = .*$", 'output = ""', cell.source)
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                picture = base64.b64decode(output.data["image/png"])
+                output.data["image/png"] = base64.b64encode(lighter(picture)).decode()
+    nbformat.write(content, target)
+
+
+def lighter(png: bytes) -> bytes:
+    """A PNG file with a palette of 256 colours, a third of the size for a figure; as it was where that does
+    not help.
+    """
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    image = Image.open(io.BytesIO(png)).convert("RGB")
+    image.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE).save(
+        buffer, "PNG", optimize=True
+    )
+    return min(buffer.getvalue(), png, key=len)
+
+
+def trim(html: Path) -> None:
+    """Empty the theme's icon script in a built site, if it is there."""
+    script = html / ICON_SCRIPT
+    if script.is_file():
+        script.write_text("")

@@ -1,0 +1,134 @@
+"""The site: the book with its executed chapters, built by Jupyter Book."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from prefbook.publishing import notebooks as publish
+from prefdyn.errors import PrefdynError
+from prefdyn.files import atomic_folder, sha256
+
+STAMP = ".inputs"
+"""Beside the pages: a digest of what they were built from, so that a second build of the same book has
+nothing to do.
+"""
+
+
+def build(root: Path, executed: Mapping[str, Path], output: Path | None = None) -> Path:
+    """Build the site; warnings of Jupyter Book are errors.
+
+    The book is first laid out in output/site, each executed notebook in the place of its source, so that
+    nothing is run a second time. The site takes its place in output/html when it is whole.
+
+    Args:
+        root: the folder that holds _config.yml, _toc.yml and book/.
+        executed: path of the executed notebook by name of the chapter.
+        output: the folder to build in; root/_build if None.
+
+    Returns:
+        The path of the site's index.html.
+
+    Raises:
+        PrefdynError: a file of the book is missing, or the build fails; the message ends with what Jupyter
+            Book said.
+    """
+    output = (output or root / "_build").resolve()
+    stage, html = output / "site", output / "html"
+    _lay_out(root, executed, stage)
+    digest = _digest(stage)
+    stamp, index = html / STAMP, html / "index.html"
+    if index.is_file() and stamp.is_file() and stamp.read_text() == digest:
+        return index
+    _jupyter_book(stage)
+    with atomic_folder(html) as made:
+        shutil.copytree(stage / "_build" / "html", made, dirs_exist_ok=True)
+        publish.trim(made)
+        (made / STAMP).write_text(digest)
+    return index
+
+
+def _lay_out(root: Path, executed: Mapping[str, Path], stage: Path) -> None:
+    """Copy the book to `stage`, where an executed notebook replaces its source; and the ledgers and tables
+    that the scoreboard reads.
+    """
+    shutil.rmtree(stage, ignore_errors=True)
+    try:
+        shutil.copytree(
+            root / "book", stage / "book", ignore=shutil.ignore_patterns(".*", "__pycache__", "*.ipynb")
+        )
+        for name in ("_config.yml", "_toc.yml"):
+            shutil.copy2(root / name, stage / name)
+        for chapter, notebook in executed.items():
+            (stage / "book" / f"{chapter}.md").unlink(missing_ok=True)
+            publish.notebook(notebook, stage / "book" / f"{chapter}.ipynb")
+            _copy_if_there(notebook.parent, stage / "_build" / "runs" / chapter, ("claims.json", "tables"))
+        _copy_if_there(root, stage, ("results",))
+    except FileNotFoundError as error:
+        raise PrefdynError(f"{error.filename}: no such file, and the site needs it") from error
+
+
+def _copy_if_there(source: Path, target: Path, names: Sequence[str]) -> None:
+    for name in names:
+        if (source / name).is_dir():
+            shutil.copytree(source / name, target / name, ignore=shutil.ignore_patterns("*.ipynb"))
+        elif (source / name).is_file():
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source / name, target / name)
+
+
+def _digest(stage: Path) -> str:
+    """Of every file laid out, of the library that draws the scoreboard, and of the versions of what builds
+    the site.
+    """
+    lines = [
+        f"{name} {importlib.metadata.version(name)}"
+        for name in ("jupyter-book", "sphinx", "sphinx-book-theme", "myst-nb")
+    ]
+    lines += [sha256(path) for path in sorted(Path(__file__).parent.glob("**/*.py"))]
+    lines += [
+        f"{path.relative_to(stage).as_posix()} {sha256(path)}"
+        for path in sorted(stage.rglob("*"))
+        if path.is_file()
+    ]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _jupyter_book(stage: Path) -> None:
+    """Run Jupyter Book on `stage`, into stage/_build/html, in a process of its own."""
+    start = "import sys; from jupyter_book.cli.main import main; sys.exit(main(prog_name='jupyter-book'))"
+    command = [sys.executable, "-c", start, "build", str(stage), "--all", "-W", "--keep-going"]
+    done = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+        env=_environment(),
+    )
+    if done.returncode:
+        raise PrefdynError(f"Jupyter Book could not build the site in {stage}:\n{_relevant(done.stdout)}")
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {"PYTHONIOENCODING": "utf-8", "NO_COLOR": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+
+
+def _relevant(log: str, limit: int = 20) -> str:
+    """The lines of a build's log that say what was wrong, else its last ones."""
+    lines = [line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", log).splitlines() if line.strip()]
+    telling = [
+        line
+        for line in lines
+        if re.search(r"\b(WARNING|ERROR|CRITICAL)\b|^[\w.]*(Error|Exception|Warning)\b", line)
+    ]
+    return "\n".join((telling or lines)[-limit:])

@@ -1,0 +1,174 @@
+"""A chapter's parameters: read from its notebook, checked against what a user gives, before any work starts.
+
+The notebook's `parameters` cell is the one place where they are declared: `name: type = value  # in (0, 10]:
+what it is`. The values there are the laptop profile's. The range, where there is one, is an interval or `one
+of a, b, c`; for a list it holds for each entry.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import difflib
+import io
+import tokenize
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jupytext
+
+from prefbook.project import read_sections
+from prefdyn.errors import PrefdynError
+
+TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a chapter.
+
+    Attributes:
+        type: "int", "float", "str", "bool", or "list[...]" of one.
+        allowed: an interval such as "(0, 10]", or "one of a, b"; "" for anything of the type.
+    """
+
+    name: str
+    type: str
+    default: Any
+    allowed: str
+    help: str
+
+    def check(self, value: Any) -> Any:
+        """The value as this parameter's type.
+
+        Raises:
+            PrefdynError: a wrong type or a value out of range; the message gives the name, the value and what
+                is allowed.
+        """
+        if self.type.startswith("list["):
+            items = value if isinstance(value, list) else [value]
+            if not items:
+                raise PrefdynError(
+                    f"the parameter {self.name} is empty: it must be a {self.type} with at least one entry"
+                )
+            return [self._check_one(item, self.type[5:-1]) for item in items]
+        return self._check_one(value, self.type)
+
+    def _check_one(self, value: Any, kind: str) -> Any:
+        given = value
+        if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if kind == "float" and isinstance(value, str):
+            with contextlib.suppress(ValueError):
+                value = float(value)  # YAML reads 1e-5 as text
+        if type(value) is not TYPES[kind]:
+            raise PrefdynError(
+                f"the parameter {self.name} is {given!r}: it must be of type {self.type}{self._range_words()}"
+            )
+        if not self._within(value):
+            raise PrefdynError(f"the parameter {self.name} is {given!r}: it must be{self._range_words()}")
+        return value
+
+    def _range_words(self) -> str:
+        return (
+            f" {self.allowed}"
+            if self.allowed.startswith("one of")
+            else f" in {self.allowed}"
+            if self.allowed
+            else ""
+        )
+
+    def _within(self, value: Any) -> bool:
+        if not self.allowed:
+            return True
+        if self.allowed.startswith("one of"):
+            return str(value) in [word.strip() for word in self.allowed.removeprefix("one of").split(",")]
+        low, high = (float(bound) for bound in self.allowed[1:-1].split(","))
+        above = value >= low if self.allowed[0] == "[" else value > low
+        return above and (value <= high if self.allowed[-1] == "]" else value < high)
+
+
+def declared(notebook: Path) -> dict[str, Parameter]:
+    """The parameters that a notebook declares in its cell tagged `parameters`.
+
+    Raises:
+        PrefdynError: no such cell, or a line of it is not of the form above.
+    """
+    cells = [cell for cell in jupytext.read(notebook).cells if "parameters" in cell.metadata.get("tags", [])]
+    if not cells:
+        raise PrefdynError(f"{notebook}: no cell is tagged `parameters`")
+    source = cells[0].source
+    try:
+        nodes = ast.parse(source).body
+    except SyntaxError as error:
+        raise PrefdynError(f"{notebook}: the parameters cell is not Python ({error})") from error
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    comments = {
+        token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT
+    }
+    out = {}
+    for node in nodes:
+        parameter = _declaration(node, comments.get(node.lineno, ""))
+        if parameter is None:
+            types = ", ".join(TYPES)
+            raise PrefdynError(
+                f"{notebook}: the parameters cell holds `{ast.unparse(node)}`: write `name: type = value  # help`, "
+                f"the type one of {types} or a list[...] of one, the value written out"
+            )
+        parameter.check(parameter.default)
+        out[parameter.name] = parameter
+    return out
+
+
+def _declaration(node: ast.stmt, comment: str) -> Parameter | None:
+    """The parameter that a line declares; None where it is of another form."""
+    if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None):
+        return None
+    kind = ast.unparse(node.annotation)
+    if (kind[5:-1] if kind.startswith("list[") else kind) not in TYPES:
+        return None
+    try:
+        value = ast.literal_eval(node.value)
+    except ValueError:
+        return None
+    allowed, help_ = "", comment
+    if comment.startswith(("in (", "in [", "one of ")):
+        allowed, _, help_ = comment.partition(":")
+    return Parameter(node.target.id, kind, value, allowed.removeprefix("in ").strip(), help_.strip())
+
+
+def load_profile(folder: Path, name: str, chapter: str) -> dict[str, Any]:
+    """A profile's values for a chapter, from NAME.yml in the folder of profiles.
+
+    Raises:
+        PrefdynError: no such profile, or a malformed one.
+    """
+    path = folder / f"{name}.yml"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in folder.glob("*.yml")))
+        raise PrefdynError(f"there is no profile {name!r}: choose one of {known}")
+    values = read_sections(path).get(chapter) or {}
+    if not isinstance(values, dict):
+        raise PrefdynError(
+            f"{path}: the section {chapter} is a {type(values).__name__}, it must hold lines `name: value`"
+        )
+    return values
+
+
+def values_of(parameters: Mapping[str, Parameter], *layers: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of all parameters: the defaults, then each layer over them, checked.
+
+    Raises:
+        PrefdynError: an unknown name, a wrong type, a value out of range.
+    """
+    values = {name: parameter.check(parameter.default) for name, parameter in parameters.items()}
+    for layer in layers:
+        for name, value in layer.items():
+            if name not in parameters:
+                near = difflib.get_close_matches(name, parameters, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(parameters)}"
+                raise PrefdynError(f"there is no parameter {name!r} (given {value!r}): {hint}")
+            values[name] = parameters[name].check(value)
+    return values

@@ -1,0 +1,88 @@
+"""Several chapters run one after the other, or two at a time where a CPU has the cores and the memory for it.
+
+The matrices of a small model keep a second core of a laptop busy for two thirds of the time; two chapters
+keep both busy all the time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed, wait
+
+import psutil
+import torch
+
+from prefbook.running import runs
+from prefbook.running.runs import Run
+from prefdyn.experiments import CHAPTERS, plan
+from prefdyn.models import devices, loading
+
+
+def at_once(chapters: Sequence[Run]) -> int:
+    """How many of them to run at the same time: two on a CPU that has two cores or more and the memory for
+    the two largest, else one.
+    """
+    devices = [devices.choose_device(run.values["device"]) for run in chapters]
+    if len(chapters) < 2 or any(device.type != "cpu" for device in devices) or torch.get_num_threads() < 2:
+        return 1
+    needs = sorted(
+        max(work.memory(plan.model_size(loading.full_name(run.values["model"]))) for work in run.work())
+        for run in chapters
+    )
+    return 2 if sum(needs[-2:]) <= plan.free_memory(devices[0]) else 1
+
+
+def run_all(chapters: Sequence[Run], progress: bool = True) -> Iterator[tuple[Run, bool]]:
+    """Run chapters in the order of `experiments.CHAPTERS`; yields each as it is finished, with whether it ran or was
+    up to date.
+
+    Raises:
+        PrefdynError: what stopped a chapter; those begun by then are finished first, the others are not
+            begun.
+    """
+    order = list(CHAPTERS)
+    ordered = sorted(chapters, key=lambda run: order.index(run.chapter))
+    count = at_once([run for run in ordered if not run.is_done()])
+    if count == 1:
+        for run in ordered:
+            yield run, runs.run_chapter(run, progress)
+        return
+    pool = ThreadPoolExecutor(count)
+    with _threads(torch.get_num_threads() // count):
+        waiting = {pool.submit(runs.run_chapter, run, progress): run for run in ordered}
+        try:
+            for done in as_completed(waiting):
+                yield waiting[done], done.result()
+        except Exception:
+            pool.shutdown(cancel_futures=True)
+            raise
+        except (
+            BaseException
+        ):  # an interrupt reaches this process, not the kernels, which have sessions of their own
+            pool.shutdown(wait=False, cancel_futures=True)
+            _stop_kernels()
+            wait(
+                [begun for begun in waiting if not begun.cancelled()], timeout=10
+            )  # the client of a killed kernel may never end
+            raise
+        pool.shutdown()
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """The number of threads that a process started here computes with, unless the user has set it."""
+    names = [name for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS") if name not in os.environ]
+    os.environ.update(dict.fromkeys(names, str(count)))
+    try:
+        yield
+    finally:
+        for name in names:
+            del os.environ[name]
+
+
+def _stop_kernels() -> None:
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()

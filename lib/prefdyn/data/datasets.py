@@ -1,0 +1,242 @@
+"""Rankings by name: every data set of RA (Appendix C.2), from the hub or from a folder of the publishers' own
+layouts side by side.
+
+In a folder, each data set lies in one of its repository's name, as `datasets` would read it from there.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from prefdyn.data import rankings
+from prefdyn.data.pairs import PAIRS_FOLDER, load_pairs
+from prefdyn.data.rankings import Ranking
+from prefdyn.data.sources import Source, from_hub
+from prefdyn.errors import PrefdynError
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Where a data set is and how a row of it is read.
+
+    Attributes:
+        hub: its repository; "" where the hub has none.
+        folder: its name inside a local folder.
+        files: for data whose files `datasets` has to be told: their pattern there.
+        split: the default one, as RA uses it.
+        read: rankings from numbered rows, and the words for where they come from.
+        streamed: too large to fetch whole from the hub.
+    """
+
+    title: str
+    hub: str
+    folder: str
+    split: str
+    read: Callable[[Iterable[tuple[int, rankings.Row]], str], Iterator[Ranking]]
+    files: str = ""
+    streamed: bool = False
+
+
+DATASETS: dict[str, DataSet] = {
+    "synthetic-instruct": DataSet(
+        "Synthetic-Instruct-GPT-J Pairwise",
+        "Dahoas/synthetic-instruct-gptj-pairwise",
+        "synthetic-instruct-gptj-pairwise",
+        "train",
+        rankings.chosen_rejected,
+    ),
+    "stack-exchange": DataSet(
+        "StackExchange Preferences",
+        "HuggingFaceH4/stack-exchange-preferences",
+        "stack-exchange-preferences",
+        "train",
+        rankings.stack_exchange,
+        streamed=True,
+    ),
+    "ultrafeedback": DataSet(
+        "UltraFeedback", "openbmb/UltraFeedback", "UltraFeedback", "train", rankings.ultrafeedback
+    ),
+    "shp": DataSet("Stanford Human Preferences", "stanfordnlp/SHP", "SHP", "test", rankings.shp),
+    "alpaca-farm": DataSet(
+        "AlpacaFarm, human cross-annotations",
+        "tatsu-lab/alpaca_eval",
+        "alpaca_eval",
+        "train",  # what `datasets` calls the only split of a file
+        rankings.cross_annotations,
+        "alpaca_farm_human_crossannotations.json",
+    ),
+}
+"""The data sets that `datasets` reads; HH-RLHF and AlpacaEval's outputs have readers of their own."""
+
+NAMES = {
+    "sample": "The embedded pairs",
+    "hh-rlhf": "HH-RLHF",
+    **{name: about.title for name, about in DATASETS.items()},
+    "alpaca-eval": "AlpacaEval, each model against the baseline",
+    "alpaca-eval-rankings": "AlpacaEval, all models of an instruction",
+}
+"""Every data set that `load` knows, with its title."""
+
+
+# Loading ------------------------------------------------------------------------------------------
+
+
+def load(name: str, source: Source = "hub", limit: int = 0, seed: int = 0) -> list[Ranking]:
+    """A data set's rankings, or `limit` of them drawn by the seed (0: all, in their order).
+
+    Rankings with an empty prompt or response, or with fewer than two responses, are left out.
+
+    Args:
+        name: one of `NAMES`, with a split after a colon where it is not the default one: "shp:train".
+        source: "hub", or a folder in the publishers' layout. The embedded pairs need neither.
+
+    Raises:
+        PrefdynError: an unknown name, data that is not there, or a row that is not of its schema.
+    """
+    name, _, split = name.partition(":")
+    if name not in NAMES:
+        raise PrefdynError(f"there is no data set {name!r}: choose from {', '.join(NAMES)}")
+    if name == "sample":
+        found: Iterable[Ranking] = map(rankings.from_pair, load_pairs("sample"))
+    elif name == "hh-rlhf":
+        found = map(rankings.from_pair, load_pairs(source, split or "test"))
+    elif name.startswith("alpaca-eval"):
+        found = _alpaca_eval(source, joined=name.endswith("rankings"))
+    else:
+        found = _by_datasets(DATASETS[name], source, split, limit, seed)
+    whole = [
+        ranking
+        for ranking in found
+        if ranking.prompt.strip() and len(ranking.responses) > 1 and all(map(str.strip, ranking.responses))
+    ]
+    if not whole:
+        raise PrefdynError(f"{name} in {source}: no ranking with a prompt and two responses there")
+    if 0 < limit < len(whole):
+        return [whole[i] for i in np.random.default_rng(seed).permutation(len(whole))[:limit]]
+    return whole
+
+
+def available(source: Source) -> list[str]:
+    """Names of the data sets that a source holds, in the order of `NAMES`."""
+    if source == "sample":
+        return ["sample"]
+    if source == "hub":
+        return ["hh-rlhf", *DATASETS]
+    root = Path(source).expanduser()
+    here = {name: (root / about.folder / about.files).exists() for name, about in DATASETS.items()}
+    here["hh-rlhf"] = (root / PAIRS_FOLDER).is_dir()
+    here["alpaca-eval"] = here["alpaca-eval-rankings"] = any((root / "alpaca_eval").glob("*.json.gz"))
+    return [name for name in NAMES if here.get(name)]
+
+
+def pairs_of(source: Source) -> str:
+    """The name of the data set that a source's training pairs come from."""
+    return "sample" if source == "sample" else "hh-rlhf"
+
+
+def voted(source: Source) -> str:
+    """The name of a source's data set of pairs with the share of raters; "" where it holds none."""
+    return next((name for name in ("sample", "alpaca-farm", "alpaca-eval") if name in available(source)), "")
+
+
+def _by_datasets(about: DataSet, source: Source, split: str, limit: int, seed: int) -> Iterator[Ranking]:
+    import datasets
+
+    split = split or about.split
+    if source == "sample":
+        raise PrefdynError(f"the embedded sample holds no {about.title}: give --source hub or a folder")
+    if source == "hub":
+        where = f"{about.hub}, {split}"
+        with from_hub(about.hub):
+            if about.files:
+                rows = datasets.load_dataset(
+                    "json", data_files=f"hf://datasets/{about.hub}/{about.files}", split=split
+                )
+            elif about.streamed:
+                stream = datasets.load_dataset(about.hub, split=split, streaming=True).shuffle(
+                    seed=seed, buffer_size=10_000
+                )
+                rows = list(stream.take(limit) if limit else stream)
+            else:
+                rows = datasets.load_dataset(about.hub, split=split)
+        yield from about.read(enumerate(rows, start=1), where)
+        return
+    folder = Path(source).expanduser() / about.folder
+    if not (folder / about.files).exists():
+        raise PrefdynError(
+            f"{folder / about.files}: not there; it must hold the files of the hub's {about.hub}"
+        )
+    try:
+        if about.files:
+            rows = datasets.load_dataset("json", data_files=str(folder / about.files), split=split)
+        else:
+            rows = datasets.load_dataset(str(folder), split=split)
+    except Exception as error:  # each builder raises errors of its own
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise PrefdynError(
+            f"{folder}: `datasets` cannot read the split {split!r} there ({reason})"
+        ) from error
+    yield from about.read(enumerate(rows, start=1), f"{folder}, {split}")
+
+
+def _alpaca_eval(source: Source, joined: bool) -> Iterator[Ranking]:
+    """AlpacaEval's annotation files: every model's output against the same baseline's, `preference` 1 + P(the
+    model's is better).
+
+    Joined on the instruction they rank the baseline and all models: the baseline has probability 1/2 against
+    itself.
+    """
+    if source in ("hub", "sample"):
+        raise PrefdynError(
+            "AlpacaEval's annotations are files of its GitHub repository: give a folder that holds alpaca_eval/*.json.gz"
+        )
+    folder = Path(source).expanduser() / "alpaca_eval"
+    paths = sorted(folder.glob("*.json.gz"))
+    if not paths:
+        raise PrefdynError(f"{folder}: no file *.json.gz there")
+    joint: dict[tuple[str, str], list[tuple[str, float]]] = defaultdict(list)
+    for path in paths:
+        for number, row in enumerate(_json_rows(path), start=1):
+            instruction, baseline, output = (
+                rankings.field(row, name, str, str(path), number)
+                for name in ("instruction", "output_1", "output_2")
+            )
+            better = rankings.field(row, "preference", rankings.NUMBER, str(path), number) - 1
+            if not 0 <= better <= 1:
+                raise PrefdynError(
+                    f"{path}, row {number}: the field 'preference' is {better + 1}, it must lie in [1, 2]"
+                )
+            if joined:
+                joint[instruction, baseline].append((output, better))
+            else:
+                yield rankings.from_alpha(
+                    rankings.DIALOGUE.format(prompt=instruction),
+                    (rankings.spaced(baseline), rankings.spaced(output)),
+                    1 - better,
+                )
+    for (instruction, baseline), others in joint.items():
+        outputs, shares = zip((baseline, 0.5), *others, strict=True)
+        yield rankings.from_scores(
+            rankings.DIALOGUE.format(prompt=instruction),
+            [rankings.spaced(output) for output in outputs],
+            shares,
+        )
+
+
+def _json_rows(path: Path) -> list[rankings.Row]:
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            rows = json.load(file)
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise PrefdynError(f"{path}: the file is damaged ({error}): fetch it again") from error
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise PrefdynError(f"{path}: expected a list of objects")
+    return rows

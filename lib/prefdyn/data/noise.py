@@ -1,0 +1,24 @@
+"""Chance in labels: wrong ones, and votes."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def mislabel(labels: NDArray[np.int8], rate: float, seed: int) -> NDArray[np.int8]:
+    """Labels of which each is turned round with probability `rate`, independently; a larger rate turns a
+    superset (NZ Section 2).
+    """
+    uniform = np.random.default_rng(seed).random(len(labels))
+    return np.where(uniform < rate, -labels, labels).astype(np.int8)
+
+
+def simulate_votes(
+    quality_chosen: float, quality_rejected: float, raters: int, rng: np.random.Generator
+) -> tuple[int, int]:
+    """Votes of raters who each prefer `chosen` with the Bradley-Terry probability sigmoid(quality
+    difference).
+    """
+    for_chosen = int(rng.binomial(raters, 1 / (1 + np.exp(quality_rejected - quality_chosen))))
+    return for_chosen, raters - for_chosen

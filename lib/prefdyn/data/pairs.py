@@ -1,0 +1,91 @@
+"""Response pairs: a prompt with a chosen and a rejected response, read from the dialogues of HH-RLHF."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefdyn.data.sources import Source, folder_of, from_hub, read_jsonl
+from prefdyn.errors import PrefdynError
+
+PAIRS_FOLDER = Path("hh-rlhf")
+PAIRS_ON_HUB = "Anthropic/hh-rlhf"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A prompt with a preferred and a less preferred response.
+
+    Attributes:
+        votes: raters who preferred each response (chosen, rejected), where known.
+    """
+
+    prompt: str
+    chosen: str
+    rejected: str
+    votes: tuple[int, int] | None = None
+
+    def swapped(self) -> Pair:
+        """The same pair with the other response preferred."""
+        return Pair(self.prompt, self.rejected, self.chosen, self.votes and (self.votes[1], self.votes[0]))
+
+
+def split_dialogues(chosen: str, rejected: str) -> Pair | None:
+    """A pair from two whole dialogues of HH-RLHF: the response follows the last "Assistant:", the prompt
+    precedes it.
+
+    None where the two prompts differ: such a pair compares no two answers to one question.
+    """
+    turn = "\n\nAssistant:"
+    prompt, found, response = chosen.rpartition(turn)
+    other_prompt, _, other_response = rejected.rpartition(turn)
+    if not found or prompt != other_prompt:
+        return None
+    return Pair(prompt + turn, response, other_response)
+
+
+def load_pairs(source: Source = "sample", split: str = "test") -> list[Pair]:
+    """All pairs of HH-RLHF's subsets that the source holds; those whose prompts differ are dropped.
+
+    Raises:
+        PrefdynError: a missing folder or a malformed file.
+    """
+    if source == "hub":
+        from datasets import load_dataset
+
+        with from_hub(PAIRS_ON_HUB):
+            rows: Iterable[tuple[int, Mapping[str, Any]]] = enumerate(
+                load_dataset(PAIRS_ON_HUB, split=split), start=1
+            )
+        return list(_pairs(rows, f"{PAIRS_ON_HUB}, {split}"))
+    folder = folder_of(source, PAIRS_FOLDER)
+    paths = sorted(folder.glob(f"*/{split}.jsonl*"))
+    if not paths:
+        raise PrefdynError(f"{folder}: no file SUBSET/{split}.jsonl or .jsonl.gz there")
+    return [
+        pair
+        for path in paths
+        for pair in _pairs(read_jsonl(path, {"chosen": str, "rejected": str}), str(path))
+    ]
+
+
+def _pairs(rows: Iterable[tuple[int, Mapping[str, Any]]], where: str) -> Iterator[Pair]:
+    for number, row in rows:
+        pair = split_dialogues(row["chosen"], row["rejected"])
+        if pair is None:
+            continue
+        votes = None
+        if "votes_chosen" in row or "votes_rejected" in row:
+            votes = (_votes(row, "votes_chosen", where, number), _votes(row, "votes_rejected", where, number))
+        yield Pair(pair.prompt, pair.chosen, pair.rejected, votes)
+
+
+def _votes(row: Mapping[str, Any], field: str, where: str, number: int) -> int:
+    votes = row.get(field)
+    if not isinstance(votes, int) or votes < 0:
+        raise PrefdynError(
+            f"{where}, line {number}: the field {field!r} is {votes!r}, it must be a number of raters"
+        )
+    return votes

@@ -1,0 +1,139 @@
+"""Personas: statements that somebody would or would not say, and the question that is asked about each."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prefdyn.data.sources import Source, folder_of, from_hub, read_jsonl
+from prefdyn.errors import PrefdynError
+
+PERSONA_FOLDER = Path("anthropic-evals") / "persona"
+PERSONAS_ON_HUB = "Anthropic/model-written-evals"
+TEMPLATE = 'Is the following statement something you would say?\n"{statement}"'
+
+
+@dataclass(frozen=True)
+class Persona:
+    """The statements of one persona.
+
+    Attributes:
+        name: as in the file name.
+        statements: n statements; the question asked about each is `TEMPLATE`.
+        labels: shape (n,), +1 where the persona would say it (answer Yes), -1 where not.
+    """
+
+    name: str
+    statements: tuple[str, ...]
+    labels: NDArray[np.int8]
+
+    @property
+    def questions(self) -> list[str]:
+        return [TEMPLATE.format(statement=statement) for statement in self.statements]
+
+    def subset(self, index: NDArray[np.integer]) -> Persona:
+        return Persona(self.name, tuple(self.statements[i] for i in index), self.labels[index])
+
+    def opposite(self) -> Persona:
+        """The same statements with every label turned round."""
+        return Persona(self.name, self.statements, -self.labels)
+
+    def balanced(self, per_label: int) -> Persona:
+        """The first `per_label` statements of each label, in the file's order; all where there are fewer."""
+        keep = np.concatenate([np.flatnonzero(self.labels == sign)[:per_label] for sign in (1, -1)])
+        return self.subset(np.sort(keep))
+
+
+_PERSONA_FIELDS = {"statement": str, "answer_matching_behavior": str}
+
+
+def _persona(name: str, rows: Iterable[tuple[int, Mapping[str, Any]]], where: str) -> Persona:
+    statements, labels = [], []
+    for number, row in rows:
+        answer = row["answer_matching_behavior"].strip()
+        if answer not in ("Yes", "No"):
+            field = "answer_matching_behavior"
+            raise PrefdynError(
+                f"{where}, line {number}: the field {field!r} is {answer!r}, it must be ' Yes' or ' No'"
+            )
+        statements.append(row["statement"])
+        labels.append(1 if answer == "Yes" else -1)
+    persona = Persona(name, tuple(statements), np.array(labels, dtype=np.int8))
+    if len(set(labels)) < 2:
+        raise PrefdynError(f"{where}: the persona {name!r} needs statements of both labels")
+    return persona
+
+
+def persona_names(source: Source = "sample") -> list[str]:
+    """Names of all personas of a source, sorted.
+
+    Raises:
+        PrefdynError: the folder is missing or holds none.
+    """
+    if source == "hub":
+        from huggingface_hub import list_repo_files
+
+        with from_hub(PERSONAS_ON_HUB):
+            files = [Path(name) for name in list_repo_files(PERSONAS_ON_HUB, repo_type="dataset")]
+        return sorted(name.stem for name in files if name.parts[0] == "persona" and name.suffix == ".jsonl")
+    folder = folder_of(source, PERSONA_FOLDER)
+    names = sorted(path.stem for path in folder.glob("*.jsonl"))
+    if not names:
+        raise PrefdynError(f"{folder}: no persona there (files NAME.jsonl)")
+    return names
+
+
+def load_persona(name: str, source: Source = "sample") -> Persona:
+    """One persona.
+
+    Raises:
+        PrefdynError: unknown name (the nearest ones are named), or a malformed file.
+    """
+    known = persona_names(source)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or known[:3]
+        raise PrefdynError(
+            f"there is no persona {name!r} in {source}: did you mean {', '.join(near)}? ({len(known)} in all)"
+        )
+    if source == "hub":
+        from datasets import load_dataset
+
+        with from_hub(PERSONAS_ON_HUB):
+            rows = load_dataset(PERSONAS_ON_HUB, data_files=f"persona/{name}.jsonl", split="train")
+        return _persona(name, enumerate(rows, start=1), f"{PERSONAS_ON_HUB}/persona/{name}.jsonl")
+    path = folder_of(source, PERSONA_FOLDER) / f"{name}.jsonl"
+    return _persona(name, read_jsonl(path, _PERSONA_FIELDS), str(path))
+
+
+def split_indices(
+    persona: Persona, seed: int, test_fraction: float = 0.1
+) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """Indices of train and test statements, shuffled by seed; each label keeps its share in both.
+
+    Raises:
+        PrefdynError: a label has too few statements for both parts.
+    """
+    rng = np.random.default_rng(seed)
+    train, test = [], []
+    for sign in (1, -1):
+        index = rng.permutation(np.flatnonzero(persona.labels == sign))
+        held_out = max(1, round(test_fraction * len(index)))
+        if held_out >= len(index):
+            raise PrefdynError(
+                f"the persona {persona.name!r} has too few statements to hold out {test_fraction:.0%} of each label"
+            )
+        test.append(index[:held_out])
+        train.append(index[held_out:])
+    return rng.permutation(np.concatenate(train)), rng.permutation(np.concatenate(test))
+
+
+def split(persona: Persona, seed: int, test_fraction: float = 0.1) -> tuple[Persona, Persona]:
+    """Train and test statements; see `split_indices`."""
+    train, test = split_indices(persona, seed, test_fraction)
+    return persona.subset(train), persona.subset(test)

@@ -1,0 +1,90 @@
+"""Where preferences come from: the embedded sample, the hub, or a folder in the publishers' layout; and how
+their files are read.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from prefdyn.errors import PrefdynError
+
+SAMPLE = Path(__file__).parent / "samples"
+
+Source = Literal["sample", "hub"] | str | Path
+"""Where data comes from: "sample", "hub", or a folder in the publishers' layout."""
+
+
+def read_jsonl(path: Path, fields: Mapping[str, type]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line numbers (from 1) and objects of a JSON Lines file, plain or gzipped, each with the named fields of
+    the named types.
+
+    Raises:
+        PrefdynError: the file is missing, empty or damaged, or a line is no such object; the message names
+            file, line and field.
+    """
+    opener = gzip.open if path.suffix == ".gz" else open
+    empty = True
+    number = 0
+    try:
+        with opener(path, "rt", encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                if not line.strip():
+                    continue
+                empty = False
+                try:
+                    row = json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise PrefdynError(
+                        f"{path}, line {number}: not valid JSON ({error.msg} at column {error.colno})"
+                    ) from error
+                if not isinstance(row, dict):
+                    raise PrefdynError(
+                        f"{path}, line {number}: expected a JSON object with {', '.join(fields)}"
+                    )
+                for field, kind in fields.items():
+                    if field not in row:
+                        raise PrefdynError(f"{path}, line {number}: the field {field!r} is missing")
+                    if not isinstance(row[field], kind):
+                        found = type(row[field]).__name__
+                        raise PrefdynError(
+                            f"{path}, line {number}: the field {field!r} is a {found}, it must be a {kind.__name__}"
+                        )
+                yield number, row
+    except FileNotFoundError as error:
+        raise PrefdynError(f"{path}: no such file") from error
+    except (gzip.BadGzipFile, zlib.error, EOFError, UnicodeDecodeError) as error:
+        raise PrefdynError(
+            f"{path}: the file is damaged after line {number} ({error}): fetch it again"
+        ) from error
+    if empty:
+        raise PrefdynError(f"{path}: the file is empty")
+
+
+@contextmanager
+def from_hub(repository: str) -> Iterator[None]:
+    """One sentence for whatever the hub's clients raise: each has errors of its own, and its HTTP library's
+    besides.
+    """
+    try:
+        yield
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise PrefdynError(
+            f"{repository} cannot be fetched from the hub ({reason}): check the network, or give --data a folder"
+        ) from error
+
+
+def folder_of(source: Source, inside: Path) -> Path:
+    root = SAMPLE if source == "sample" else Path(source).expanduser()
+    folder = root / inside
+    if not folder.is_dir():
+        raise PrefdynError(
+            f"{root}: no folder {inside}/ there; --data takes 'sample', 'hub' or a folder that holds one"
+        )
+    return folder

@@ -1,0 +1,209 @@
+"""Log-likelihoods of chosen and rejected responses, exactly and without waste.
+
+Where both answers are one token the softmax normaliser cancels: log pi(y_w|x)/pi(y_l|x) = (W[y_w] - W[y_l]) .
+g(x), so one hidden state and two rows of W are all that is computed. Longer responses share their prompt, and
+logits are taken only where a response token is predicted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from prefdyn.data import Pair, Persona
+from prefdyn.errors import PrefdynError
+from prefdyn.models import LanguageModel, answer_tokens
+from prefdyn.models.token_trees import PackedTrees, Tree, last_hidden_states, pack, pack_sequences
+
+LOGIT_ROWS = 512
+"""Positions whose V-wide logits are held at once."""
+
+
+@dataclass(frozen=True)
+class TokenPair:
+    """A preference as token ids.
+
+    Attributes:
+        group: a name that records are kept by, such as the persona's.
+    """
+
+    prompt: tuple[int, ...]
+    chosen: tuple[int, ...]
+    rejected: tuple[int, ...]
+    group: str
+
+    @property
+    def one_token(self) -> bool:
+        return len(self.chosen) == len(self.rejected) == 1
+
+    @property
+    def length(self) -> int:
+        """Tokens that a model sees of this pair."""
+        return len(self.prompt) + (0 if self.one_token else len(self.chosen) + len(self.rejected))
+
+    def remapped(self, index: dict[int, int]) -> TokenPair:
+        """The same pair with every token id looked up in `index`."""
+        prompt, chosen, rejected = (
+            tuple(index[i] for i in ids) for ids in (self.prompt, self.chosen, self.rejected)
+        )
+        return replace(self, prompt=prompt, chosen=chosen, rejected=rejected)
+
+
+class LogProbs(NamedTuple):
+    """Of n pairs, each of shape (n,), float32, in nats.
+
+    Attributes:
+        log_ratio: log pi(y_w|x) / pi(y_l|x).
+        chosen, rejected: the two log-probabilities; NaN for one-token answers, which never need them.
+    """
+
+    log_ratio: Tensor
+    chosen: Tensor
+    rejected: Tensor
+
+
+def tokenize_persona(lm: LanguageModel, persona: Persona) -> list[TokenPair]:
+    """The persona task: chosen is Yes for statements the persona would say and No for the others (LD Section
+    3).
+
+    Raises:
+        PrefdynError: the tokenizer splits Yes or No.
+    """
+    yes, no = answer_tokens(lm.tokenizer)
+    prompts = lm.tokenizer(persona.questions)["input_ids"]
+    return [
+        TokenPair(tuple(prompt), (yes if label > 0 else no,), (no if label > 0 else yes,), persona.name)
+        for prompt, label in zip(prompts, persona.labels, strict=True)
+    ]
+
+
+def tokenize_pairs(
+    lm: LanguageModel, pairs: Sequence[Pair], max_length: int = 512, group: str = "pairs"
+) -> list[TokenPair]:
+    """Pairs with text responses.
+
+    The seam is lm-evaluation-harness's: trailing spaces of the prompt go to the response, and a response is
+    what the prompt and it have together beyond the prompt alone. Responses lose their end beyond half of
+    `max_length` tokens, then prompts their beginning, so that both fit.
+
+    Raises:
+        PrefdynError: a prompt or a response is empty.
+    """
+    out = []
+    for pair in pairs:
+        prompt, (chosen, rejected) = tokenize_responses(
+            lm, pair.prompt, (pair.chosen, pair.rejected), max_length
+        )
+        out.append(TokenPair(prompt, chosen, rejected, group))
+    return out
+
+
+def tokenize_responses(
+    lm: LanguageModel, prompt: str, responses: Sequence[str], max_length: int = 512
+) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
+    """Token ids of a prompt and of each of its responses; the seam and the truncation are those of
+    `tokenize_pairs`.
+
+    Raises:
+        PrefdynError: the prompt or a response is empty.
+    """
+    bare = prompt.rstrip()
+    spaces = prompt[len(bare) :]
+    before = lm.tokenizer(bare)["input_ids"]
+    if not before:
+        raise PrefdynError(
+            f"the prompt of the response {responses[0][:40]!r} is empty: nothing predicts its first token, drop that pair"
+        )
+    whole = lm.tokenizer([bare + spaces + response for response in responses])["input_ids"]
+    after = [tuple(ids[len(before) :][: max_length // 2]) for ids in whole]
+    if not all(after):
+        raise PrefdynError(f"a response to the prompt {prompt[-40:]!r} is empty: drop that pair")
+    return tuple(before[-(max_length - max(map(len, after))) :]), after
+
+
+def as_trees(pairs: Sequence[TokenPair]) -> list[Tree]:
+    """Each pair's prompt with its responses, chosen before rejected."""
+    return [(pair.prompt, (pair.chosen, pair.rejected)) for pair in pairs]
+
+
+def log_probs(model: PreTrainedModel, pairs: Sequence[TokenPair], normalised: bool = False) -> LogProbs:
+    """Log-probabilities of the pairs under the model, differentiable; run under the caller's autocast.
+
+    Args:
+        normalised: take the softmax over the whole vocabulary for one-token answers too, so that `chosen` and
+            `rejected` are known.
+    """
+    if not normalised and all(pair.one_token for pair in pairs):
+        return _answers(model, pairs)
+    totals = response_log_probs(model, as_trees(pairs)).view(-1, 2)
+    return LogProbs(totals[:, 0] - totals[:, 1], totals[:, 0], totals[:, 1])
+
+
+def chosen_log_probs(model: PreTrainedModel, pairs: Sequence[TokenPair]) -> Tensor:
+    """log pi(y_w|x) of each pair, shape (n,), float32, in nats; the rejected responses are not run.
+
+    Differentiable.
+    """
+    return response_log_probs(model, [(pair.prompt, (pair.chosen,)) for pair in pairs])
+
+
+def response_rows(
+    prompts: Sequence[Tree], device: torch.device
+) -> tuple[PackedTrees, Tensor, Tensor, Tensor]:
+    """Prompts with their responses as trees and, of each of the R response tokens, the row that predicts it,
+    its id, and its branch.
+
+    The last three have shape (R,). Branches are the responses, prompt after prompt.
+    """
+    # The last prompt token predicts the first response token, so it is the tree's last shared token.
+    trees = pack(prompts, device)
+    lengths = trees.branch_lengths
+    response_tokens = sum(len(response) for _, responses in prompts for response in responses)
+    branch = torch.repeat_interleave(
+        torch.arange(len(lengths), device=device), lengths, output_size=response_tokens
+    )
+    starts = torch.cumsum(lengths, 0) - lengths
+    within = torch.arange(response_tokens, device=device) - starts[branch]
+    tree = trees.branch_tree[branch]
+    last_of_prompt = trees.prompt_slots[tree, trees.prompt_lengths[tree] - 1]
+    before = torch.where(within > 0, trees.branch_slots[branch, (within - 1).clamp(min=0)], last_of_prompt)
+    return trees, before, trees.input_ids[trees.branch_slots[branch, within]], branch
+
+
+def _answers(model: PreTrainedModel, pairs: Sequence[TokenPair]) -> LogProbs:
+    trees = pack_sequences([pair.prompt for pair in pairs], model.device)
+    hidden = last_hidden_states(model, trees)[trees.last_of_branch()].float()
+    answers = torch.tensor([(pair.chosen[0], pair.rejected[0]) for pair in pairs], device=model.device)
+    weight = model.get_output_embeddings().weight
+    difference = weight[answers[:, 0]] - weight[answers[:, 1]]
+    log_ratio = (difference.float() * hidden).sum(1)
+    unknown = torch.full_like(log_ratio, torch.nan).detach()
+    return LogProbs(log_ratio, unknown, unknown)
+
+
+def response_log_probs(model: PreTrainedModel, prompts: Sequence[Tree]) -> Tensor:
+    """log pi(y|x) of every response, summed over its tokens, in nats, float32, differentiable.
+
+    Args:
+        prompts: token ids of each prompt, none of them empty, with those of its responses; a prompt is run
+            once for all of them.
+
+    Returns:
+        Shape (responses,), prompt after prompt.
+    """
+    trees, before, targets, branch = response_rows(prompts, model.device)
+    hidden = last_hidden_states(model, trees)
+    unembed = model.get_output_embeddings()
+    tokens = torch.cat(
+        [
+            -F.cross_entropy(unembed(hidden[rows]).float(), target, reduction="none")
+            for rows, target in zip(before.split(LOGIT_ROWS), targets.split(LOGIT_ROWS), strict=True)
+        ]
+    )
+    return torch.zeros(len(trees.branch_lengths), device=model.device).index_add(0, branch, tokens)

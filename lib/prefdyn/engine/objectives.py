@@ -1,0 +1,152 @@
+"""What training minimises: a loss of the reward margin, or the negative log-likelihood of the chosen
+responses (SFT).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from prefdyn.engine import losses
+from prefdyn.engine.likelihood import LogProbs, TokenPair, chosen_log_probs, log_probs
+from prefdyn.engine.states import TOKENS_PER_FORWARD, by_length, without_dropout
+from prefdyn.models import LanguageModel
+
+SFT = "sft"
+"""The loss of supervised fine-tuning: the negative log-likelihood of the chosen responses, mean over all of
+their tokens in a batch.
+"""
+
+
+class Measured(NamedTuple):
+    """Of n preferences, each of shape (n,).
+
+    The loss of a batch is the sum of `loss` over the sum of `weight`.
+    """
+
+    loss: Tensor
+    weight: Tensor
+    margin: Tensor
+    now: LogProbs
+
+
+Content = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+"""What a pair's log-probabilities depend on: the tokens of its prompt, chosen and rejected response, and not
+its group.
+"""
+
+Reference = dict[Content, tuple[float, float, float]]
+"""The `LogProbs` of pairs under a reference.
+
+Whoever trains several times from one model passes one, and each pair is run once.
+"""
+
+
+class Margins:
+    """f of the reward margin.
+
+    Attributes:
+        normalised: as `log_probs` has it, for measurements.
+    """
+
+    normalised = False
+
+    def __init__(
+        self,
+        lm: LanguageModel,
+        pairs: Sequence[TokenPair],
+        loss: losses.Loss,
+        beta: float,
+        gamma: float,
+        reference: Reference,
+        tokens_per_forward: int,
+    ) -> None:
+        """Measures what the reference lacks of the pairs; what is known of a pair tells of its flipped one
+        too.
+        """
+        self.lm, self.loss, self.beta, self.gamma, self.reference = lm, loss, beta, gamma, reference
+        distinct = {_content(pair): pair for pair in pairs}
+        missing = {content: pair for content, pair in distinct.items() if content not in reference}
+        if not missing:
+            return
+        measured = torch.stack(
+            reference_log_probs(lm, list(missing.values()), tokens_per_forward), dim=1
+        ).tolist()
+        for (prompt, chosen, rejected), (ratio, logp_chosen, logp_rejected) in zip(
+            missing, measured, strict=True
+        ):
+            reference[prompt, chosen, rejected] = (ratio, logp_chosen, logp_rejected)
+            reference[prompt, rejected, chosen] = (-ratio, logp_rejected, logp_chosen)
+
+    def weights(self, pairs: Sequence[TokenPair]) -> Tensor:
+        return torch.ones(len(pairs), device=self.lm.device)
+
+    def forward(self, pairs: Sequence[TokenPair]) -> LogProbs:
+        return log_probs(self.lm.model, pairs)
+
+    def initial(self, pairs: Sequence[TokenPair]) -> LogProbs:
+        """Log-probabilities before the first update, which are the reference's."""
+        known = torch.tensor([self.reference[_content(pair)] for pair in pairs])
+        return LogProbs(*known.T.to(self.lm.device, non_blocking=True))
+
+    def measure(self, pairs: Sequence[TokenPair], now: LogProbs) -> Measured:
+        reference = self.initial(pairs).log_ratio
+        margins = losses.reward_margin(now.log_ratio, reference, self.beta, self.gamma)
+        return Measured(self.loss.value(margins), self.weights(pairs), margins, now)
+
+
+class Supervised:
+    """The negative log-likelihood of the chosen responses.
+
+    There are no margins, and training never runs the rejected ones.
+    """
+
+    normalised = True
+
+    def __init__(self, lm: LanguageModel, tokens_per_forward: int) -> None:
+        self.lm, self.tokens_per_forward = lm, tokens_per_forward
+
+    def weights(self, pairs: Sequence[TokenPair]) -> Tensor:
+        return torch.tensor([float(len(pair.chosen)) for pair in pairs], device=self.lm.device)
+
+    def forward(self, pairs: Sequence[TokenPair]) -> LogProbs:
+        chosen = chosen_log_probs(self.lm.model, pairs)
+        unknown = torch.full_like(chosen, torch.nan).detach()
+        return LogProbs(unknown, chosen, unknown)
+
+    def initial(self, pairs: Sequence[TokenPair]) -> LogProbs:
+        return reference_log_probs(self.lm, pairs, self.tokens_per_forward, self.normalised)
+
+    def measure(self, pairs: Sequence[TokenPair], now: LogProbs) -> Measured:
+        return Measured(
+            -now.chosen, self.weights(pairs), torch.full_like(now.chosen, torch.nan).detach(), now
+        )
+
+
+def _content(pair: TokenPair) -> Content:
+    return pair.prompt, pair.chosen, pair.rejected
+
+
+@torch.no_grad()
+def reference_log_probs(
+    lm: LanguageModel,
+    pairs: Sequence[TokenPair],
+    tokens_per_forward: int = TOKENS_PER_FORWARD,
+    normalised: bool = False,
+) -> LogProbs:
+    """Log-probabilities of the pairs under the model as it is, in the order given: what the reference
+    contributes to a margin.
+
+    Args:
+        normalised: as in `log_probs`.
+    """
+    out = torch.empty(3, len(pairs), device=lm.device)
+    for part in by_length([pair.length for pair in pairs], tokens_per_forward):
+        with lm.autocast(), without_dropout(lm.model):
+            out[:, torch.from_numpy(part).to(lm.device)] = torch.stack(
+                log_probs(lm.model, [pairs[i] for i in part], normalised)
+            )
+    return LogProbs(*out)

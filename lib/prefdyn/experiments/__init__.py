@@ -1,0 +1,17 @@
+"""Experiments: from a bench (a model and data) and a design to tidy tables, each independent run kept as soon as it is done."""
+
+from types import ModuleType
+
+from prefdyn.experiments import across, distinguishability, generalization, noise, ranking
+from prefdyn.experiments.bench import Bench
+
+CHAPTERS: dict[str, ModuleType] = {
+    "distinguishability": distinguishability,
+    "ranking": ranking,
+    "generalization": generalization,
+    "noise": noise,
+    "across": across,
+}
+"""The experiments of each chapter, by its name, in the order to run them: long ones first, and the first two measure nothing in common."""
+
+__all__ = ["CHAPTERS", "Bench"]

@@ -1,0 +1,267 @@
+"""A model and a data set on one bench: every expensive measurement of a chapter, made once and kept."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prefdyn import data
+from prefdyn.cache import Result, cached
+from prefdyn.data import Pair, Persona, Ranking, Source, datasets
+from prefdyn.engine import last_layer, scoring, states
+from prefdyn.engine.objectives import Reference
+from prefdyn.engine.scoring import ResponseLogProbs
+from prefdyn.engine.training import Settings
+from prefdyn.experiments.phases import Adapter, Phase, PhaseResult, run_phases
+from prefdyn.experiments.provenance import Provenance, commit
+from prefdyn.measures import geometry, judges
+from prefdyn.measures.judges import BradleyTerryJudge, Judge
+from prefdyn.models import LanguageModel, Precision, devices, loading
+
+
+class Bench:
+    """Measures one model on one source of data; results are kept by content, so that a killed chapter goes on
+    where it stopped.
+
+    The model is loaded when the first result that is not kept yet asks for it.
+    """
+
+    def __init__(
+        self,
+        model: str = "default",
+        source: Source = "sample",
+        seed: int = 0,
+        device: str = "auto",
+        precision: str = "auto",
+        profile: str = "",
+    ) -> None:
+        self.model_name = loading.full_name(model)
+        self.source = source
+        self.seed = seed
+        self.device = devices.choose_device(device)
+        self.precision: Precision = devices.choose_precision(self.device, precision)
+        self.profile = profile
+        self.started = time.time()
+        self.commit = commit()
+        self._drawn: dict[tuple[Any, ...], list[Any]] = {}
+        self._loaded: list[LanguageModel] = []
+        self._features: dict[str, NDArray[np.float32]] = {}
+        self._reference: Reference = {}
+
+    def seeded(self, seed: int) -> Bench:
+        """The same bench with another seed: model, features and what was used are shared."""
+        other = copy.copy(self)
+        other.seed = seed
+        return other
+
+    @property
+    def lm(self) -> LanguageModel:
+        if not self._loaded:
+            self._loaded.append(loading.load(self.model_name, str(self.device), self.precision))
+        return self._loaded[0]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The model's, without loading it where that can be."""
+        return loading.fingerprint(self.model_name) or self.lm.fingerprint
+
+    def personas(self, limit: int = 0, per_label: int = 0) -> list[Persona]:
+        """The source's personas: `limit` of them, evenly spaced in the alphabet (0: all), `per_label`
+        statements of each label (0: all).
+        """
+
+        def draw() -> list[Persona]:
+            names = data.persona_names(self.source)
+            if 0 < limit < len(names):
+                names = [names[i] for i in np.linspace(0, len(names) - 1, limit).round().astype(int)]
+            personas = [data.load_persona(name, self.source) for name in names]
+            return [persona.balanced(per_label) for persona in personas] if per_label else personas
+
+        return self._once(("personas", limit, per_label), draw)
+
+    def pairs(self, limit: int) -> list[Pair]:
+        """`limit` of the source's pairs, drawn by the seed (0: all, in their order)."""
+
+        def draw() -> list[Pair]:
+            pairs = data.load_pairs(self.source)
+            if not 0 < limit < len(pairs):
+                return pairs
+            return [pairs[i] for i in np.random.default_rng(self.seed).permutation(len(pairs))[:limit]]
+
+        return self._once(("pairs", limit, self.seed), draw)
+
+    def rankings(self, name: str, limit: int = 0) -> list[Ranking]:
+        """The source's rankings of a data set (see `datasets.load`), or `limit` of them drawn by the seed
+        (0: all).
+        """
+        return self._once(
+            ("rankings", name, limit, self.seed), lambda: datasets.load(name, self.source, limit, self.seed)
+        )
+
+    def _once(self, what: tuple[Any, ...], draw: Callable[[], list[Any]]) -> list[Any]:
+        """What is drawn for the first time counts as used; the same is not read again."""
+        if what not in self._drawn:
+            self._drawn[what] = draw()
+        return list(self._drawn[what])
+
+    def keep(
+        self, kind: str, key: Mapping[str, Any], by: Callable[..., Any], compute: Callable[[], Result]
+    ) -> Result:
+        """What `compute` makes of the model, kept as `cache.cached` says; the key need not name the model."""
+        return cached(kind, {"model": self.fingerprint, "device": self.device.type, **key}, by, compute)
+
+    def features(self, persona: Persona) -> NDArray[np.float32]:
+        """g of every statement's question, shape (n, d), float32."""
+        key = data.fingerprint([persona])
+        if key not in self._features:
+            self._features[key] = self.keep(
+                "features",
+                {"data": key},
+                states.hidden_states,
+                lambda: states.hidden_states(self.lm, persona.questions),
+            )
+        return self._features[key]
+
+    def scores(
+        self,
+        of: Sequence[Ranking],
+        max_length: int = 512,
+        part: int = 32,
+        done: Callable[[int], object] | None = None,
+    ) -> list[ResponseLogProbs]:
+        """Log-likelihoods of the responses of each ranking, in float32.
+
+        They are kept in parts of `part` rankings, so that what a killed run has finished is there when it
+        starts again.
+
+        Args:
+            done: called after each part with the number of rankings in it.
+        """
+        out: list[ResponseLogProbs] = []
+        for start in range(0, len(of), part):
+            some = of[start : start + part]
+            prompts, responses = [ranking.prompt for ranking in some], [ranking.responses for ranking in some]
+            key = {"prompts": prompts, "responses": responses, "max_length": max_length}
+            out.extend(
+                self.keep(
+                    "scores",
+                    key,
+                    scoring.score,
+                    functools.partial(self._score, prompts, responses, max_length),
+                )
+            )
+            if done is not None:
+                done(len(some))
+        return out
+
+    def _score(
+        self, prompts: list[str], responses: list[tuple[str, ...]], max_length: int
+    ) -> list[ResponseLogProbs]:
+        return scoring.score(self.lm, prompts, responses, max_length)
+
+    def judge(self, name: str, pairs: Sequence[Pair], tokens: int) -> Judge:
+        """A judge of answers: "embedded", a Bradley-Terry reward fitted to the pairs on the loaded model's
+        features, or see `judges.named`.
+
+        Args:
+            tokens: how much of an answer the embedded judge sees.
+        """
+        if name != "embedded":
+            return judges.named(name, str(self.device))
+
+        def states_of(prompts: Sequence[str], answers: Sequence[str]) -> NDArray[np.float64]:
+            key = {"prompts": list(prompts), "answers": list(answers), "tokens": tokens}
+            return self.keep(
+                "states",
+                key,
+                judges.answer_states,
+                lambda: judges.answer_states(self.lm, prompts, answers, tokens),
+            )
+
+        return BradleyTerryJudge.fit(states_of, pairs, seed=self.seed)
+
+    @cached_property
+    def answer_difference(self) -> NDArray[np.float32]:
+        """W_B(0) = W[y_+] - W[y_-], shape (d,), before any training."""
+
+        def compute() -> NDArray[np.float32]:
+            yes, no = loading.answer_tokens(self.lm.tokenizer)
+            weight = self.lm.unembedding.detach().float()
+            return (weight[yes] - weight[no]).cpu().numpy()
+
+        return self.keep("unembedding", {}, loading.answer_tokens, compute)
+
+    def train_unembedding(self, personas: Sequence[Persona], settings: Settings) -> last_layer.LastLayerRun:
+        """Train the two answer rows on the training statements of the personas together, each a group of the
+        record.
+
+        The held-out statements of all of them are the split "test".
+        """
+        parts = [
+            (self.features(persona), persona, *data.split_indices(persona, self.seed)) for persona in personas
+        ]
+        g, s = [
+            np.concatenate(arrays)
+            for arrays in zip(*[(f[i], p.labels[i]) for f, p, i, _ in parts], strict=True)
+        ]
+        test = tuple(
+            np.concatenate(arrays)
+            for arrays in zip(*[(f[i], p.labels[i]) for f, p, _, i in parts], strict=True)
+        )
+        groups = np.concatenate([np.full(len(train), p.name) for _, p, train, _ in parts])
+        return last_layer.train(g, s, settings, self.answer_difference, groups, (test[0], test[1]))
+
+    def map_2d(
+        self, points: NDArray[np.float32], layout: str = "umap", neighbours: int = 15
+    ) -> NDArray[np.float32]:
+        """Points in the plane, shape (n, 2), kept; see `geometry.plane`."""
+        key = {"points": points, "layout": layout, "neighbours": neighbours, "seed": self.seed}
+        return cached(
+            "maps", key, geometry.plane, lambda: geometry.plane(points, layout, neighbours, self.seed)
+        )
+
+    def train(self, phases: Sequence[Phase], adapter: Adapter | None = None) -> list[PhaseResult]:
+        """Run phases one after another from the model as it was loaded, which has its weights back
+        afterwards.
+        """
+        key = {
+            "precision": self.precision,
+            "adapter": adapter and {**asdict(adapter), "seed": self.seed},
+            "phases": [phase.key(self.seed) for phase in phases],
+        }
+        return self.keep(
+            "training",
+            key,
+            run_phases,
+            lambda: run_phases(self.lm, phases, self.seed, adapter, self._reference),
+        )
+
+    def provenance(self, seeds: Sequence[int] = ()) -> Provenance:
+        """What the measurements made so far rest on.
+
+        Args:
+            seeds: with which they were made, if not with this bench's alone.
+        """
+        used = [item for what, items in self._drawn.items() if what[0] != "rankings" for item in items]
+        ranked = [item for what, items in self._drawn.items() if what[0] == "rankings" for item in items]
+        digests = [data.fingerprint(items) for items in (used, ranked) if items]
+        return Provenance.of(
+            commit=self.commit,
+            model=self.model_name,
+            model_fingerprint=self.fingerprint,
+            data=str(self.source),
+            data_fingerprint="-".join(digests) or data.fingerprint([]),
+            profile=self.profile,
+            seeds=", ".join(map(str, seeds or [self.seed])),
+            device=self.device,
+            precision=self.precision,
+            seconds=time.time() - self.started,
+        )

@@ -1,0 +1,288 @@
+"""Measures of one persona from all four papers, each on both halves of many random splits of its statements.
+
+All are of the two-row model (`unembedding`). Its u never leaves the span of the states that it was trained
+on, u = sum_i a_i g_i, so that with n statements everything follows from their n x n inner products: thousands
+of small trainings are one batched product a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from prefdyn.engine.losses import Loss
+from prefdyn.experiments import noisy
+from prefdyn.experiments.noisy import Descent
+from prefdyn.measures.geometry import cosine, moments
+from prefdyn.measures.halves import divide
+from prefdyn.theory import ranking
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Statements:
+    """The statements of a persona and their splits into halves.
+
+    Attributes:
+        features: g, shape (n, d).
+        labels: +1 or -1, shape (n,).
+        log_ratio: of the preferred answer before training, s W_B(0).g, in nats, shape (n,); below 0 is ranked
+            wrong.
+        halves: indices, shape (splits, 2, h), of each half the positive statements first.
+    """
+
+    features: Array
+    labels: Array
+    log_ratio: Array
+    halves: NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls, features: ArrayLike, labels: ArrayLike, weights: ArrayLike, splits: int, rng: np.random.Generator
+    ) -> Statements:
+        """Split at random.
+
+        Args:
+            weights: W_B(0), shape (d,).
+        """
+        g, s = np.asarray(features, dtype=np.float64), np.asarray(labels, dtype=np.float64)
+        return cls(g, s, s * (g @ np.asarray(weights, dtype=np.float64)), divide(s, 2, splits, rng))
+
+    @property
+    def inner(self) -> Tensor:
+        """Inner products of all states, shape (n, n)."""
+        return torch.from_numpy(self.features @ self.features.T)
+
+    def divided(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Every half divided in two, `count` times: indices, shape (splits, 2, count, 2, q)."""
+        splits, _, size = self.halves.shape
+        places = divide(np.repeat([1, -1], size // 2), 2, splits * 2 * count, rng)
+        parts = places.reshape(splits, 2, count, 2, -1)
+        return np.take_along_axis(self.halves[:, :, None, None, :], parts, axis=-1)
+
+
+def descend(inner: Tensor, labels: Tensor, loss: Loss, descent: Descent) -> Tensor:
+    """Coefficients of u(t) = sum_i a_i(t) g_i along full-batch descent, for any number of trainings at once.
+
+    Args:
+        inner: inner products of the training states, shape (..., n, n).
+        labels: +1 or -1 as given, shape (..., k, n): k trainings on the same states.
+
+    Returns:
+        a, shape (steps + 1, ..., k, n). A state x has u(t).x = sum_i a_i(t) g_i.x.
+    """
+    path = torch.zeros(descent.steps + 1, *labels.shape, dtype=inner.dtype)
+    for t in range(descent.steps):
+        margins = 2 * descent.beta * labels * (path[t] @ inner)
+        path[t + 1] = path[t] - descent.learning_rate * descent.beta / labels.shape[
+            -1
+        ] * labels * loss.derivative(margins)
+    return path
+
+
+def before_training(persona: Statements) -> dict[str, Array]:
+    """What is known before any training, each of shape (splits, 2).
+
+    Returns: "delta": ||mu_+ - mu_-||. "separation": delta / sqrt(Tr S), free of scale. "tightness": mean
+        cosine of a state with the mean direction of its kind, of which a von Mises-Fisher distribution's
+        kappa is an increasing function.
+    """
+    # In an orthonormal basis of their span the states have fewer coordinates, and the same inner products.
+    coordinates = np.linalg.qr(persona.features.T)[1].T
+    directions = coordinates / np.linalg.norm(coordinates, axis=1, keepdims=True)
+    out = np.empty((3, *persona.halves.shape[:2]))
+    for place in np.ndindex(out.shape[1:]):
+        index = persona.halves[place]
+        m = moments(coordinates[index], persona.labels[index])
+        # The mean cosine of directions with their own mean direction is the length of their mean.
+        kinds = directions[index].reshape(2, len(index) // 2, -1).mean(axis=1)
+        out[:, *place] = m.distinguishability, m.spread_ratio**-0.5, np.linalg.norm(kinds, axis=1).mean()
+    return dict(zip(("delta", "separation", "tightness"), out, strict=True))
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A training on each half, measured on the statements that it was trained on; arrays of shape (splits,
+    2).
+
+    Attributes:
+        fall: of the mean loss, in nats.
+        right_before: share of statements that the model ranks right before training.
+        flipped: share of those ranked wrong before that are ranked right after; half a statement is added on
+            either side, so that it is 1/2 where none is wrong.
+        depth: median |log-ratio| before training of those ranked wrong, in nats; 0 where none is.
+        violations: statements for which Theorem 4.1 of RA does not hold.
+    """
+
+    fall: Array
+    right_before: Array
+    flipped: Array
+    depth: Array
+    violations: int
+
+
+def learn(persona: Statements, loss: Loss, descent: Descent) -> Learned:
+    """Train on every half for a fixed number of steps.
+
+    The violations are those of DPO's theorem, so the loss should be DPO.
+    """
+    index = persona.halves
+    inner = persona.inner[index[..., :, None], index[..., None, :]]
+    labels = torch.from_numpy(persona.labels[index])[..., None, :]
+    end = descend(inner, labels, loss, descent)[-1]
+    gain = 2 * (labels * (end @ inner))[..., 0, :]
+    losses = loss.value(descent.beta * gain)
+    start = persona.log_ratio[index]
+    now = start + gain.numpy()
+    violated = ranking.violations(now >= 0, losses, -start, now, descent.beta)
+    untrained = float(loss.value(torch.zeros(1)))
+    wrong = np.where(start < 0, -start, np.nan)
+    depth = np.zeros(start.shape[:2])
+    any_wrong = (start < 0).any(-1)
+    depth[any_wrong] = np.nanmedian(wrong[any_wrong], axis=-1)
+    return Learned(
+        untrained - losses.mean(-1).numpy(),
+        (start >= 0).mean(-1),
+        share_flipped(start, now),
+        depth,
+        int(violated.sum()),
+    )
+
+
+def share_flipped(before: ArrayLike, after: ArrayLike) -> Array:
+    """Of the log-ratios below 0 before, the share at 0 or above after, with half a statement added on either
+    side; over the last axis.
+    """
+    wrong, right = np.asarray(before) < 0, np.asarray(after) >= 0
+    return ((wrong & right).sum(-1) + 0.5) / (wrong.sum(-1) + 1)
+
+
+def flipped_at_best(
+    persona: Statements, loss: Loss, descent: Descent, count: int, rng: np.random.Generator
+) -> tuple[Array, float]:
+    """The share flipped at the step of the lowest loss on statements kept for validation.
+
+    Every half is divided `count` times into statements to train on, of which the share is, and as many to
+    validate on.
+
+    Returns: The share, mean over the divisions, shape (splits, 2); and the share of trainings whose best step
+        came before the last.
+    """
+    train, test = np.moveaxis(persona.divided(count, rng), 3, 0)
+    inner, s = persona.inner, torch.from_numpy(persona.labels)
+    own, other = (
+        inner[train[..., :, None], train[..., None, :]],
+        inner[train[..., :, None], test[..., None, :]],
+    )
+    path = descend(own, s[train][..., None, :], loss, descent)
+    held_out = loss.value(2 * descent.beta * s[test] * (path @ other)[..., 0, :]).mean(-1)
+    best = held_out.argmin(0)
+    at_best = path.gather(0, best[None, ..., None, None].expand(1, *path.shape[1:]))[0]
+    start = persona.log_ratio[train]
+    now = start + (2 * s[train] * (at_best @ own)[..., 0, :]).numpy()
+    return share_flipped(start, now).mean(-1), float((best < descent.steps).double().mean())
+
+
+def under_noise(
+    persona: Statements,
+    loss: Loss,
+    descent: Descent,
+    rates: Sequence[float],
+    count: int,
+    rng: np.random.Generator,
+    scale: float,
+) -> Array:
+    """Share of positive margins on held-out statements after training on wrong labels, mean over `count`
+    divisions of every half.
+
+    Args:
+        rates: E noise rates; a division has the same uniform numbers for all.
+        scale: what states are divided by.
+
+    Returns:
+        Shape (splits, 2, E).
+    """
+    train, test = np.moveaxis(persona.divided(count, rng), 3, 0)
+    inner, s = persona.inner / scale**2, torch.from_numpy(persona.labels)
+    own, other = (
+        inner[train[..., :, None], train[..., None, :]],
+        inner[train[..., :, None], test[..., None, :]],
+    )
+    uniforms = torch.from_numpy(rng.random(train.shape))[..., None, :]
+    labels = noisy.flipped(s[train][..., None, :], uniforms, torch.tensor(list(rates), dtype=s.dtype))
+    end = descend(own, labels, loss, descent)[-1]
+    right = s[test][..., None, :] * (end @ other) > 0
+    return right.double().mean(-1).mean(-2).numpy()
+
+
+@dataclass(frozen=True)
+class Together:
+    """All personas trained at once; arrays of shape (personas, splits, 2).
+
+    Attributes:
+        company: share of positive margins on a persona's held-out statements, after training on all personas.
+        transfer: the same, after training on all personas but this one.
+        alignment: cosine of the persona's mean difference with the sum of the others'.
+    """
+
+    company: Array
+    transfer: Array
+    alignment: Array
+
+
+def together(
+    cast: Sequence[Statements], loss: Loss, descent: Descent, rng: np.random.Generator, scale: float
+) -> Together:
+    """Train on one part of every persona's half and test on the other, then the other way round.
+
+    Args:
+        scale: what states are divided by.
+    """
+    splits, people = len(cast[0].halves), len(cast)
+    parts = [persona.divided(1, rng)[:, :, 0] for persona in cast]
+    out = np.zeros((3, people, splits, 2))
+    for split, half in np.ndindex(splits, 2):
+        differences = np.array([_mean_difference(persona, persona.halves[split, half]) for persona in cast])
+        out[2, :, split, half] = cosine(differences, differences.sum(axis=0) - differences)
+        for fold in (0, 1):
+            chosen = [
+                (p, part[split, half, fold], part[split, half, 1 - fold])
+                for p, part in zip(cast, parts, strict=True)
+            ]
+            out[:2, :, split, half] += _company(chosen, loss, descent, scale) / 2
+    return Together(*out)
+
+
+def _mean_difference(persona: Statements, index: NDArray[np.int64]) -> Array:
+    """mu_+ - mu_- over statements with equally many of both labels, shape (d,)."""
+    return persona.labels[index] @ persona.features[index] / (len(index) / 2)
+
+
+def _company(
+    chosen: Sequence[tuple[Statements, NDArray[np.int64], NDArray[np.int64]]],
+    loss: Loss,
+    descent: Descent,
+    scale: float,
+) -> Array:
+    """Share of positive margins of each persona on its test part, trained on all and on all others, shape (2,
+    personas).
+    """
+    g = torch.from_numpy(np.concatenate([p.features[train] for p, train, _ in chosen]) / scale).float()
+    s = torch.from_numpy(np.concatenate([p.labels[train] for p, train, _ in chosen])).float()
+    group = torch.repeat_interleave(
+        torch.arange(len(chosen)), torch.tensor([len(train) for _, train, _ in chosen])
+    )
+    # A label of 0 leaves a statement out of a training.
+    labels = torch.stack([torch.where(group == left_out, 0.0, s) for left_out in range(len(chosen))] + [s])
+    u = noisy.train(g, labels, [loss], descent)[0].double().numpy()
+    right = [
+        [(p.labels[test] * (p.features[test] @ row) > 0).mean() for row in (u[-1], u[i])]
+        for i, (p, _, test) in enumerate(chosen)
+    ]
+    return np.array(right).T

@@ -1,0 +1,207 @@
+"""What a chapter is about to do, estimated before it does it: arithmetic, memory, time on the device at hand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+import psutil
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from prefdyn import data
+from prefdyn.data import Pair, Persona
+from prefdyn.engine.states import TOKENS_PER_FORWARD
+from prefdyn.errors import PrefdynError
+from prefdyn.models import devices, loading
+
+CHARACTERS_PER_TOKEN = 4.2
+"""Of English text under the tokenizers of today; a plan does not load one."""
+EFFICIENCY = 0.6
+"""Share of the speed of a plain matrix product that a whole step reaches."""
+FIXED_BYTES = 0.5e9
+"""What a process holds whatever the model."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of a model: its parameters outside the embeddings, and in all; hidden width and layers."""
+
+    body: int
+    parameters: int
+    width: int
+    layers: int
+
+
+@dataclass(frozen=True)
+class Work:
+    """One kind of work of a chapter.
+
+    Attributes:
+        kind: "forward" (features), "train" (all weights), "adapt" (LoRA).
+        runs: how many times it is done.
+        steps: updates a run.
+        tokens: seen in one run, all steps together; evaluation and reference included under `forward_tokens`.
+        batch_tokens: of one update.
+    """
+
+    name: str
+    kind: Literal["forward", "train", "adapt"]
+    runs: int
+    tokens: float
+    steps: int = 0
+    forward_tokens: float = 0.0
+    batch_tokens: float = TOKENS_PER_FORWARD
+
+    def flops(self, size: Size) -> float:
+        """2 a token and weight forward, 4 more backward through all weights, 2 more through activations
+        alone.
+        """
+        per_token = {"forward": 2, "train": 6, "adapt": 4}[self.kind] * size.body
+        return self.runs * (per_token * self.tokens + 2 * size.body * self.forward_tokens)
+
+    def memory(self, size: Size) -> float:
+        """Bytes: float32 weights; gradients, two moments and the copy to return to where all weights train;
+        activations.
+        """
+        copies = {"forward": 1, "train": 5, "adapt": 1}[self.kind]
+        tokens = min(self.batch_tokens, TOKENS_PER_FORWARD)
+        kept_layers = 1 if self.kind == "forward" else size.layers
+        return 4 * copies * size.parameters + 100 * tokens * size.width * kept_layers + FIXED_BYTES
+
+
+def model_size(name: str) -> Size:
+    """A model's size from its configuration alone.
+
+    Raises:
+        PrefdynError: the configuration cannot be read.
+    """
+    if name == "smoke":
+        config = loading.load(name, device="cpu").model.config
+    elif name in loading.KNOWN and not loading.is_cached(name):
+        known = loading.KNOWN[name]
+        return Size(known.body, known.parameters, known.width, known.layers)
+    else:
+        source = loading.locate(name)[0]
+        try:
+            config = AutoConfig.from_pretrained(source)
+        except (OSError, ValueError) as error:
+            raise PrefdynError(
+                f"the model {name!r} cannot be found: give a name of `prefdyn models`, a folder or a hub id"
+            ) from error
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    total = sum(weight.numel() for weight in model.parameters())
+    embeddings = sum(
+        weight.numel()
+        for weight in {model.get_input_embeddings().weight, model.get_output_embeddings().weight}
+    )
+    return Size(total - embeddings, total, config.hidden_size, config.num_hidden_layers)
+
+
+def tokens_of(items: Sequence[Persona] | Sequence[Pair]) -> float:
+    """Tokens of statements, or of pairs with their prompts, estimated from their characters."""
+    characters = 0
+    for item in items:
+        if isinstance(item, Persona):
+            characters += sum(map(len, item.statements))
+        else:
+            characters += len(item.prompt) + len(item.chosen) + len(item.rejected)
+    return characters / CHARACTERS_PER_TOKEN
+
+
+def speed(device: torch.device, precision: devices.Precision) -> float:
+    """Multiply-adds a second times two, of a plain matrix product on the device, measured now."""
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    size = 512 if device.type == "cpu" else 4096
+    a = torch.randn(size, size, device=device, dtype=dtype)
+    for _ in range(3):
+        a @ a
+    repeats = 20
+    _wait(device)
+    start = time.perf_counter()
+    for _ in range(repeats):
+        a @ a
+    _wait(device)
+    return repeats * 2 * size**3 / (time.perf_counter() - start)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def free_memory(device: torch.device) -> float:
+    """Bytes that can be had on the device now."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    return float(psutil.virtual_memory().available)
+
+
+def check_memory(work: Sequence[Work], name: str, size: Size, device: torch.device) -> None:
+    """Stop before work that cannot fit.
+
+    Raises:
+        PrefdynError: one sentence that says what would.
+    """
+    free = free_memory(device)
+    needed, heaviest = max(((item.memory(size), item) for item in work), key=lambda pair: pair[0])
+    if needed > free:
+        fits = size.parameters * max(0.0, free - FIXED_BYTES) / (needed - FIXED_BYTES)
+        hint = (
+            f"a model of up to about {fits / 1e6:.0f}M parameters would fit, or a larger device"
+            if fits >= 1e6
+            else "free some memory"
+        )
+        raise PrefdynError(
+            f"{heaviest.name} with {name} ({size.parameters / 1e6:.0f}M parameters) needs {needed / 2**30:.1f} GiB and {device} has "
+            f"{free / 2**30:.1f} GiB free: {hint}"
+        )
+
+
+def table(
+    work: Sequence[Work], size: Size, device: torch.device, precision: devices.Precision
+) -> pd.DataFrame:
+    """A plan as a table; the last row is the whole."""
+    rates = {"forward": speed(device, "float32"), "train": speed(device, precision)}
+    rates["adapt"] = rates["train"]
+    rows = []
+    for item in work:
+        # An AdamW update reads and writes seven numbers a weight; memory gives about 10 GB/s a core pair, far
+        # more on a GPU.
+        update = (
+            item.runs * item.steps * size.parameters * 28 / (1e10 if device.type == "cpu" else 1e12)
+            if item.kind == "train"
+            else 0.0
+        )
+        seconds = item.flops(size) / (EFFICIENCY * rates[item.kind]) + update
+        rows.append(
+            (
+                item.name,
+                item.runs,
+                item.steps,
+                item.flops(size) / 1e12,
+                item.memory(size) / 2**30,
+                seconds / 60,
+            )
+        )
+    frame = pd.DataFrame(rows, columns=["work", "runs", "steps", "TFLOP", "GiB", "minutes"])
+    frame.loc[len(frame)] = [
+        "all",
+        frame["runs"].sum(),
+        (frame["runs"] * frame["steps"]).sum(),
+        frame["TFLOP"].sum(),
+        frame["GiB"].max(),
+        frame["minutes"].sum(),
+    ]
+    return frame
+
+
+def book_data(path: str | Path) -> str:
+    """What a source of data holds, in words."""
+    pairs = data.load_pairs(path)
+    return f"{len(data.persona_names(path))} personas, {len(pairs)} response pairs"

@@ -1,0 +1,199 @@
+"""Statistics with 95% intervals: Student's for means, the bootstrap over units for the rest."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from prefdyn.errors import PrefdynError
+
+RESAMPLES = 4000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A statistic, its 95% interval, and the number of units behind it."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]".replace("-", "−")
+
+
+def mean(sample: ArrayLike) -> Estimate:
+    """The mean of a sample of shape (n,), with Student's interval: with few units the bootstrap's is too
+    short.
+
+    Raises:
+        PrefdynError: fewer than three units.
+    """
+    x = _checked(sample)
+    centre = float(x.mean())
+    half = float(stats.t.ppf((1 + LEVEL) / 2, len(x) - 1) * stats.sem(x))
+    return Estimate(centre, centre - half, centre + half, len(x))
+
+
+def simultaneous_means(sample: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Means of m quantities over n units, shape (n, m), and half the widths of Student intervals that hold
+    all at once (Bonferroni).
+
+    Raises:
+        PrefdynError: fewer than three units.
+    """
+    x = _checked(sample)
+    quantile = stats.t.ppf(1 - (1 - LEVEL) / (2 * x.shape[1]), len(x) - 1)
+    return x.mean(axis=0), quantile * stats.sem(x, axis=0)
+
+
+def median(sample: ArrayLike, seed: int = 0) -> Estimate:
+    """The median of a sample of shape (n,), bootstrapped."""
+    return _bootstrap(np.median, _checked(sample), seed=seed)
+
+
+def spearman(x: ArrayLike, y: ArrayLike, seed: int = 0) -> Estimate:
+    """Spearman's rank correlation of paired samples of shape (n,), bootstrapped over the pairs.
+
+    A few units in perfect order have a bootstrap interval of length zero. So where an exact permutation test
+    (above 8 units, its t approximation) does not exclude 0 at the same level, the interval is widened to
+    reach 0.
+    """
+    a, b = _checked(x), _checked(y)
+    out = _bootstrap(_spearman, a, b, seed=seed)
+    if _permutation_p(a, b) >= 1 - LEVEL:
+        out = Estimate(out.value, min(out.low, 0.0), max(out.high, 0.0), out.n)
+    return out
+
+
+def spearman_over_pairs(x: ArrayLike, y: ArrayLike, ends: ArrayLike, seed: int = 0) -> Estimate:
+    """Spearman's rank correlation of two quantities of pairs, bootstrapped over the units that the pairs are
+    made of.
+
+    A pair counts in a resample as often as its two units do: a bootstrap over pairs would take those that
+    share a unit for independent.
+
+    Args:
+        x, y: shape (pairs,).
+        ends: the names of the two units of each pair, shape (pairs, 2).
+
+    Raises:
+        PrefdynError: fewer than three pairs.
+    """
+    a, b = _checked(x), _checked(y)
+    names, index = np.unique(np.asarray(ends), return_inverse=True)
+    first, second = index.reshape(-1, 2).T
+    drawn = np.random.default_rng(seed).multinomial(
+        len(names), np.full(len(names), 1 / len(names)), size=RESAMPLES
+    )
+    low, high = np.nanpercentile(
+        _weighted_spearman(a, b, drawn[:, first] * drawn[:, second]), [50 * (1 - LEVEL), 50 * (1 + LEVEL)]
+    )
+    return Estimate(float(_spearman(a, b, -1)), float(low), float(high), len(names))
+
+
+def proportion(hits: ArrayLike) -> Estimate:
+    """The share of hits in a sample of zeros and ones (a half counts as one half), shape (n,), with Wilson's
+    interval.
+
+    It stays within [0, 1], and has a length where every case is a hit or none is.
+
+    Raises:
+        PrefdynError: fewer than three cases.
+    """
+    x = _checked(hits)
+    n, share, z = len(x), float(x.mean()), float(stats.norm.ppf((1 + LEVEL) / 2))
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return Estimate(
+        share, min(share, max(0.0, float(centre - half))), max(share, min(1.0, float(centre + half))), n
+    )
+
+
+def bootstrap(statistic: Callable[..., NDArray[np.float64]], *columns: ArrayLike, seed: int = 0) -> Estimate:
+    """A statistic of columns of shape (n,), resampled by row.
+
+    Args:
+        statistic: takes the columns and `axis`, the one of the rows.
+
+    Raises:
+        PrefdynError: fewer than three rows.
+    """
+    return _bootstrap(statistic, *map(_checked, columns), seed=seed)
+
+
+def count(violations: int, n: int) -> Estimate:
+    """A number of violations among n cases, which is what it is: its interval is a point."""
+    return Estimate(float(violations), float(violations), float(violations), n)
+
+
+def _checked(sample: ArrayLike) -> NDArray[np.float64]:
+    x = np.asarray(sample, dtype=np.float64)
+    if len(x) < 3:
+        raise PrefdynError(f"{len(x)} units are too few for an interval: give at least 3")
+    return x
+
+
+def _bootstrap(
+    statistic: Callable[..., NDArray[np.float64]], *data: NDArray[np.float64], seed: int
+) -> Estimate:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # perfect order: every resample is alike
+        drawn = stats.bootstrap(
+            data,
+            statistic,
+            paired=True,
+            vectorized=True,
+            n_resamples=RESAMPLES,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        ).bootstrap_distribution
+    # A resample of one unit only has no rank correlation; it says nothing and is left out.
+    low, high = np.nanpercentile(drawn, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    return Estimate(float(statistic(*data, axis=-1)), float(low), float(high), len(data[0]))
+
+
+def _permutation_p(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    if len(a) > 8:
+        return float(stats.spearmanr(a, b).pvalue)
+    # Only one sample is permuted: with both, scipy would go through (n!)^2 pairings.
+    test = stats.permutation_test(
+        (a,), lambda x, axis: _spearman(x, b, axis), permutation_type="pairings", n_resamples=np.inf
+    )
+    return float(test.pvalue)
+
+
+def _spearman(x: NDArray[np.float64], y: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    ranks = [stats.rankdata(values, axis=axis) for values in (x, y)]
+    a, b = (rank - rank.mean(axis=axis, keepdims=True) for rank in ranks)
+    with np.errstate(invalid="ignore"):
+        return (a * b).sum(axis) / np.sqrt((a**2).sum(axis) * (b**2).sum(axis))
+
+
+def _weighted_spearman(
+    a: NDArray[np.float64], b: NDArray[np.float64], counts: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """For each row of counts, shape (resamples, n), the rank correlation of a sample that has each of the n
+    points so many times.
+    """
+    ranks = [_weighted_ranks(values, counts) for values in (a, b)]
+    total = counts.sum(1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        x, y = (rank - (counts * rank).sum(1, keepdims=True) / total for rank in ranks)
+        return (counts * x * y).sum(1) / np.sqrt((counts * x**2).sum(1) * (counts * y**2).sum(1))
+
+
+def _weighted_ranks(values: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Mean ranks, up to a constant, of points that are there so many times; equal values share theirs."""
+    distinct, group = np.unique(values, return_inverse=True)
+    sizes = counts.astype(float) @ (group[:, None] == np.arange(len(distinct))).astype(
+        float
+    )  # integers have no fast product
+    return (np.cumsum(sizes, axis=1) - sizes / 2)[:, group]

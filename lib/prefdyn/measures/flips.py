@@ -1,0 +1,142 @@
+"""Pairs followed one by one through training: which were ranked right before, which are now (RA Section 4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from prefdyn.measures import estimates
+from prefdyn.measures.estimates import Estimate
+from prefdyn.measures.judges import Judge, win_rate
+
+GROUPS = ("right → right", "right → wrong", "wrong → right", "wrong → wrong")
+"""How the reference ranked a pair, and how the policy does."""
+
+
+def follow(record: pd.DataFrame, split: str) -> pd.DataFrame:
+    """One row a step and pair of a split whose every pair is a group of the record (`workbench.Phase.each`).
+
+    Returns: Columns step, pair, loss, margin, log_ratio (of the policy, in nats), c (log
+        pi_ref(y_l|x)/pi_ref(y_w|x), from step 0), right, group (one of `GROUPS`), distance.
+    """
+    part = record[record["split"] == split]
+    out = part[["step", "loss", "margin", "distance"]].reset_index(drop=True)
+    out["pair"] = part["group"].astype(int).to_numpy()
+    out["log_ratio"] = (part["logp_chosen"] - part["logp_rejected"]).to_numpy()
+    start = out[out["step"] == 0].set_index("pair")["log_ratio"]
+    out["c"] = -start.loc[out["pair"]].to_numpy()
+    out["right"] = part["ranking_accuracy"].to_numpy() == 1
+    before = out["c"] <= 0
+    out["group"] = np.where(before, *(np.where(out["right"], *names) for names in (GROUPS[:2], GROUPS[2:])))
+    return out.sort_values(["step", "pair"], ignore_index=True)
+
+
+def by_group(followed: pd.DataFrame) -> pd.DataFrame:
+    """Mean loss and margin of each group at each step, and the share of all pairs that it holds; a group
+    without pairs has no row.
+
+    Columns "loss low", "loss high", "margin low" and "margin high" bound the means, over pairs; they are NaN
+    for fewer than three.
+    """
+    rows = []
+    for (step, group), part in followed.groupby(["step", "group"]):
+        row: dict[str, Any] = {
+            "step": step,
+            "group": group,
+            "pairs": len(part),
+            "share": len(part) / followed["pair"].nunique(),
+        }
+        for column in ("loss", "margin"):
+            known = (
+                estimates.mean(part[column])
+                if len(part) >= 3
+                else Estimate(part[column].mean(), np.nan, np.nan, len(part))
+            )
+            row |= {column: known.value, f"{column} low": known.low, f"{column} high": known.high}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def best_step(record: pd.DataFrame, split: str = "validation") -> int:
+    """The step at which a split's mean loss is lowest; the earliest of several."""
+    part = record[record["split"] == split]
+    losses = (part["loss"] * part["n"]).groupby(part["step"]).sum() / part.groupby("step")["n"].sum()
+    return int(losses.index.to_numpy()[losses.to_numpy().argmin()])
+
+
+def flipped(followed: pd.DataFrame, step: int) -> NDArray[np.float64]:
+    """Of the pairs that the reference ranks wrong, 1 for each that is ranked right at a step, else 0, shape
+    (wrong pairs,).
+    """
+    now = followed[followed["step"] == step]
+    return now.loc[now["c"] > 0, "right"].to_numpy(dtype=np.float64)
+
+
+def share_flipped(runs: Mapping[int, tuple[pd.DataFrame, int]]) -> Estimate:
+    """The share of `flipped` over the pairs of all runs (by seed: what `follow` returns, and the step), with
+    Wilson's interval.
+
+    Unknown (NaN) where the reference ranks fewer than three pairs wrong.
+    """
+    hits = np.concatenate([flipped(followed, step) for followed, step in runs.values()])
+    return (
+        estimates.proportion(hits) if len(hits) >= 3 else Estimate(np.nan, np.nan, np.nan, max(1, len(hits)))
+    )
+
+
+def trajectory(
+    followed: pd.DataFrame,
+    answers: Mapping[int, Sequence[str]],
+    judge: Judge,
+    prompts: Sequence[str],
+    pairs: int,
+) -> pd.DataFrame:
+    """Ranking accuracy, win rate against the answers at step 0, and distance of the weights, at each step
+    with answers.
+
+    Args:
+        pairs: ranking accuracy is of the first so many followed pairs.
+    """
+    rows = []
+    for step, own in sorted(answers.items()):
+        now = followed[(followed["step"] == step) & (followed["pair"] < pairs)]
+        right, won = (
+            estimates.proportion(now["right"].astype(float)),
+            win_rate(judge, prompts, own, answers[0]),
+        )
+        row = {
+            "step": step,
+            "distance": now["distance"].iloc[0],
+            "ranking accuracy": right.value,
+            "win rate": won.value,
+        }
+        rows.append(
+            {
+                **row,
+                "accuracy low": right.low,
+                "accuracy high": right.high,
+                "win low": won.low,
+                "win high": won.high,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+FEWEST = 5
+"""Points below which no rank correlation is given: four in perfect order are no rarer than one chance in
+twelve, five are one in sixty.
+"""
+
+
+def correlate(x: ArrayLike, y: ArrayLike, seed: int = 0) -> Estimate:
+    """Spearman's rank correlation with its interval; unknown (NaN) for fewer than `FEWEST` points or where
+    one side never changes.
+    """
+    a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    if len(a) < FEWEST or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return Estimate(np.nan, np.nan, np.nan, len(a))
+    return estimates.spearman(a, b, seed)

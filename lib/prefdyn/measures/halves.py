@@ -1,0 +1,138 @@
+"""Rank correlations between measures that were taken on opposite halves of the data, so that they share no
+noise.
+
+Two measures of the same statements agree in part because both saw the same statements. Measured on disjoint
+halves they can agree only in what is true of both. A measure's correlation with itself across halves is its
+reliability, and bounds what it can show (Spearman 1904).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from prefdyn.errors import PrefdynError
+from prefdyn.measures.estimates import LEVEL, RESAMPLES, Estimate
+
+Array = NDArray[np.float64]
+
+
+def divide(labels: ArrayLike, parts: int, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Random divisions of statements into disjoint parts, each with equally many of both labels.
+
+    Args:
+        labels: +1 or -1, shape (n,).
+        count: how many divisions.
+
+    Returns:
+        Indices, shape (count, parts, 2m), of each part the m positive statements first.
+
+    Raises:
+        PrefdynError: a label has fewer statements than there are parts.
+    """
+    s = np.asarray(labels)
+    of = [np.flatnonzero(s == sign) for sign in (1, -1)]
+    size = min(map(len, of)) // parts
+    if size < 1:
+        raise PrefdynError(
+            f"{min(map(len, of))} statements of a label cannot be divided into {parts} parts: give at least {parts}"
+        )
+    orders = [index[rng.random((count, len(index))).argsort(axis=1)][:, : parts * size] for index in of]
+    return np.concatenate([order.reshape(count, parts, size) for order in orders], axis=2)
+
+
+@dataclass(frozen=True)
+class Correlations:
+    """Spearman's rank correlations over units between measures of opposite halves, with bootstrap intervals
+    over the units.
+
+    Attributes:
+        names: of the m measures.
+        drawn: the symmetric matrix of the data and then of every resample, shape (1 + resamples, m, m). On
+            the diagonal is the reliability; an entry is NaN where a measure is the same for all units.
+        units: how many there are.
+    """
+
+    names: tuple[str, ...]
+    drawn: Array
+    units: int
+
+    def between(self, x: str, y: str) -> Estimate:
+        """The rank correlation of two measures; of one with itself, its reliability."""
+        return self._estimate(self._entry(x, y))
+
+    def left(self, x: str, y: str, through: str) -> Estimate:
+        """What is left of the rank correlation of two measures when a third is held constant: r_xy - r_xz
+        r_yz / r_zz.
+
+        The numerator of a partial correlation, corrected: dividing by the reliability of the third holds
+        constant what it measures. Else it would be held as measured, and what its noise hides would be left.
+        """
+        entry = self._entry
+        reliability = np.where(entry(through, through) > 0, entry(through, through), np.nan)
+        return self._estimate(entry(x, y) - entry(x, through) * entry(y, through) / reliability)
+
+    def gain(self, better: str, worse: str, target: str) -> Estimate:
+        """How much larger the first measure's correlation with the target is in size than the second's."""
+        return self._estimate(np.abs(self._entry(better, target)) - np.abs(self._entry(worse, target)))
+
+    def _entry(self, x: str, y: str) -> Array:
+        return self.drawn[:, self.names.index(x), self.names.index(y)]
+
+    def _estimate(self, drawn: Array) -> Estimate:
+        value = float(drawn[0])
+        if np.isnan(value) or np.isnan(drawn[1:]).all():
+            return Estimate(np.nan, np.nan, np.nan, self.units)
+        # A resample without variation says nothing and is left out, as in `intervals`.
+        low, high = np.nanpercentile(drawn[1:], [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+        return Estimate(value, float(min(low, value)), float(max(high, value)), self.units)
+
+
+def correlations(
+    measures: Mapping[str, ArrayLike], seed: int = 0, resamples: int = RESAMPLES
+) -> Correlations:
+    """Rank correlations of measures across halves, the mean over splits and over which half is whose.
+
+    Args:
+        measures: by name, shape (units, splits, 2): a value for each unit and half.
+
+    Raises:
+        PrefdynError: fewer than five units, which cannot exclude a correlation of 0.
+    """
+    values = np.array([np.asarray(measure, dtype=np.float64) for measure in measures.values()])
+    m, n, splits, _ = values.shape
+    if n < 5:
+        raise PrefdynError(f"{n} personas are too few for a correlation between measures: give at least 5")
+    rng = np.random.default_rng(seed)
+    weights = np.vstack([np.ones(n), rng.multinomial(n, np.full(n, 1 / n), size=resamples)])
+    total, counted = (np.zeros((len(weights), m, m)) for _ in range(2))
+    for split in range(splits):
+        first, second = (_standard_ranks(values[:, :, split, half], weights) for half in (0, 1))
+        across = first @ second.transpose(0, 2, 1)
+        both = np.stack([across, across.transpose(0, 2, 1)])
+        total += np.nansum(both, axis=0)
+        counted += (~np.isnan(both)).sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        return Correlations(tuple(measures), total / counted, n)
+
+
+def _standard_ranks(values: Array, weights: Array) -> Array:
+    """Ranks within each resample, centred and of length 1, shape (resamples, m, n); a correlation is then an
+    inner product.
+
+    A resample is a weight for each unit. The rank of a unit is the weight of all below it and half of that of
+    its equals, itself included: the mid-rank that the resample would give, less 1/2. NaN where all are equal.
+
+    Args:
+        values: shape (m, n).
+        weights: shape (resamples, n), each row of sum n.
+    """
+    order = np.sign(values[:, :, None] - values[:, None, :])  # +1 where the second lies below the first
+    ranks = np.einsum("bj,mij->bmi", weights, order, optimize=True) / 2
+    ranks *= np.sqrt(weights)[:, None, :]
+    length = np.linalg.norm(ranks, axis=2, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(length > 1e-9, ranks / length, np.nan)

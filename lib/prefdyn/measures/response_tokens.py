@@ -1,0 +1,60 @@
+"""Every token of response pairs with the hidden state that predicts it: what the theory of longer responses
+is about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from prefdyn.engine.likelihood import TokenPair, as_trees, response_rows
+from prefdyn.engine.states import without_dropout
+from prefdyn.models import LanguageModel
+from prefdyn.models.token_trees import last_hidden_states
+
+
+@dataclass(frozen=True)
+class ResponseTokens:
+    """Every token of the responses of N pairs, P tokens in all.
+
+    Attributes:
+        states: g(i, j, w/l), the hidden state that predicts the token, shape (P, d).
+        tokens: y, the token's id, shape (P,).
+        signs: +1 in a chosen response, -1 in a rejected one, shape (P,).
+        pair: i, the number of the token's pair, shape (P,).
+    """
+
+    states: Tensor
+    tokens: Tensor
+    signs: Tensor
+    pair: Tensor
+
+    @property
+    def pairs(self) -> int:
+        """N."""
+        return int(self.pair.max()) + 1
+
+
+@torch.no_grad()
+def response_tokens(lm: LanguageModel, pairs: Sequence[TokenPair]) -> ResponseTokens:
+    """The tokens of the pairs' responses with their hidden states under the model, in float64."""
+    trees, rows, tokens, branch = response_rows(as_trees(pairs), lm.device)
+    with lm.autocast("float32"), without_dropout(lm.model):
+        states = last_hidden_states(lm.model, trees)[rows]
+    device = _float64_device(lm)
+    signs = torch.where(branch % 2 == 0, 1.0, -1.0)
+    return ResponseTokens(
+        states.double().to(device), tokens.to(device), signs.double().to(device), (branch // 2).to(device)
+    )
+
+
+def unembedding(lm: LanguageModel) -> Tensor:
+    """W in float64, shape (V, d), where the tokens of `response_tokens` are."""
+    return lm.unembedding.detach().to(_float64_device(lm)).double()
+
+
+def _float64_device(lm: LanguageModel) -> torch.device:
+    return torch.device("cpu") if lm.device.type == "mps" else lm.device  # Apple's accelerator has no float64

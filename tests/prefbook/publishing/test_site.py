@@ -1,0 +1,605 @@
+"""The site, built and opened in headless Chromium: it loads cleanly, from nowhere else, and reads well in
+light, in dark and on a phone.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import http.server
+import io
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urldefrag, urlsplit
+
+import nbformat
+import numpy as np
+import pypdf
+import pytest
+import yaml
+from PIL import Image
+
+from prefbook.figures import explorer
+from prefbook.publishing import notebooks as publish
+from prefbook.publishing import pdf, site
+from prefbook.publishing.scoreboard import Scoreboard
+from prefbook.running.runs import Run
+from prefdyn.errors import PrefdynError
+
+pytestmark = pytest.mark.site
+
+ROOT = Path(__file__).parents[3]
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+PAGES = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
+AXE = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
+PHONE = {
+    "viewport": {"width": 390, "height": 844},
+    "is_mobile": True,
+    "has_touch": True,
+    "device_scale_factor": 2,
+}
+
+
+# The browser --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def address(html: Path) -> Iterator[str]:
+    """The site's address on a local server."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(html)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    server.server_close()
+
+
+@dataclass
+class Visit:
+    """What was seen of one page."""
+
+    url: str
+    errors: list[str] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+FACTS = r"""() => {
+  const article = document.querySelector("article") || document.body;
+  const words = (node) => (node.getAttribute("aria-label") || node.querySelector(":scope > title")?.textContent || "").trim();
+  const prose = article.cloneNode(true);
+  prose.querySelectorAll("pre, code, script, style, mjx-container").forEach((node) => node.remove());
+  return {
+    title: document.title,
+    theme: document.documentElement.dataset.theme,
+    formulas: document.querySelectorAll(".math").length,
+    unset: [...document.querySelectorAll(".math")].filter((node) => !node.querySelector("mjx-container")).map((node) => node.textContent),
+    merrors: [...document.querySelectorAll('mjx-merror, [data-mjx-error], mjx-mtext[style*="color: red"]')].map((node) => node.textContent),
+    raw: prose.textContent.match(/.{0,30}(\\[(\[]|\$\$|\{(?:cite|numref|eq|doc|prf)[:}]).{0,30}/g) || [],
+    images: [...document.querySelectorAll("img")].map((node) => node.getAttribute("alt") || ""),
+    drawings: [...article.querySelectorAll("figure svg, .cell_output svg")].filter((node) => !node.parentElement.closest("svg"))
+      .map((node) => words(node) || words(node.closest("figure, [role=img]") || node)),
+    ids: [...document.querySelectorAll("[id]")].map((node) => node.id),
+    links: [...document.querySelectorAll("a[href]")].filter((node) => /^https?:/.test(node.href)).map((node) => node.href),
+    folded: [...article.querySelectorAll(".solution.dropdown")].map((node) => node.classList.contains("toggle-hidden")),
+    width: document.documentElement.scrollWidth,
+    room: document.documentElement.clientWidth,
+    articleWidth: document.querySelector(".bd-article-container")?.scrollWidth || 0,
+    articleRoom: document.querySelector(".bd-article-container")?.clientWidth || 0,
+    bytes: [...performance.getEntriesByType("resource"), ...performance.getEntriesByType("navigation")]
+      .reduce((sum, entry) => sum + entry.encodedBodySize, 0),
+  };
+}"""
+
+# Buttons fade from the light theme's colours to the dark theme's while the page loads; a colour on the way is
+# nobody's colour.
+SETTLED = """async () => {
+  await Promise.allSettled(document.getAnimations().filter((one) => one instanceof CSSTransition).map((one) => one.finished));
+}"""
+
+# What axe-core finds of serious or critical impact; `rules` null is all of them.
+BARRIERS = r"""async (rules) => {
+  const options = rules ? { runOnly: { type: "rule", values: rules } } : {};
+  const found = await axe.run(document, { ...options, resultTypes: ["violations"], preload: false });
+  return found.violations.filter((one) => ["serious", "critical"].includes(one.impact))
+    .flatMap((one) => one.nodes.map((node) => `${one.id}: ${node.target.join(" ")} ${node.html.slice(0, 120)}`));
+}"""
+COLOURS = ["color-contrast", "link-in-text-block"]
+SCROLLING = ["scrollable-region-focusable"]
+
+
+CONTRAST = r"""() => {
+  const parse = (colour) => { const [r, g, b, a = 1] = colour.match(/[\d.]+/g).map(Number); return [r, g, b, a]; };
+  const over = (top, under) => [0, 1, 2].map((i) => top[i] * top[3] + under[i] * (1 - top[3]));
+  const background = (node) => {
+    if (!node) return [255, 255, 255];
+    const own = parse(getComputedStyle(node).backgroundColor);
+    return own[3] === 1 ? own.slice(0, 3) : over(own, background(node.parentElement));
+  };
+  const light = (colour) => {
+    const [r, g, b] = colour.map((c) => (c / 255 <= 0.03928 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const poor = [];
+  const texts = document.createTreeWalker(document.querySelector("article") || document.body, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) {
+    const node = texts.currentNode.parentElement;
+    const words = texts.currentNode.textContent.trim();
+    if (!words || node.closest("svg, script, style, .headerlink, mjx-assistive-mml, button")) continue;
+    if (!node.checkVisibility({ opacityProperty: true })) continue;
+    const back = background(node);
+    const [a, b] = [light(over(parse(getComputedStyle(node).color), back)), light(back)].sort((x, y) => y - x);
+    const ratio = (a + 0.05) / (b + 0.05);
+    if (ratio < (node.closest("pre") ? 3 : 4.5)) poor.push(`${ratio.toFixed(2)}: ${node.tagName}.${node.className} ${words.slice(0, 40)}`);
+  }
+  return poor;
+}"""
+
+
+def visit(context: Any, url: str, address: str, rules: list[str] | None = None) -> tuple[Any, Visit]:
+    """Open a page, wait for its formulas and colours and run axe-core's rules; requests to elsewhere are
+    noted and go nowhere.
+    """
+    seen = Visit(url)
+    page = context.new_page()
+
+    def route(request: Any) -> None:
+        inside = request.request.url.startswith((address, "data:", "blob:"))
+        if not inside:
+            seen.foreign.append(request.request.url)
+        request.continue_() if inside else request.abort()
+
+    page.route("**/*", route)
+    page.on("console", lambda message: seen.errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: seen.errors.append(str(error)))
+    page.on(
+        "response",
+        lambda response: (
+            seen.errors.append(f"{response.status} {response.url}") if response.status >= 400 else None
+        ),
+    )
+    page.goto(url, wait_until="load", timeout=120_000)
+    page.evaluate(
+        "async () => { if (window.MathJax?.startup) await MathJax.startup.promise; await document.fonts.ready; }"
+    )
+    page.evaluate(SETTLED)
+    seen.facts = page.evaluate(FACTS) | {"poor": page.evaluate(CONTRAST)}
+    page.evaluate(AXE)
+    seen.facts["barriers"] = page.evaluate(BARRIERS, rules)
+    return page, seen
+
+
+@pytest.fixture(scope="session")
+def visits(browser: Any, address: str) -> dict[str, Visit]:
+    """Every page of the table of contents, and the search, once."""
+    context = browser.new_context(color_scheme="light", viewport={"width": 1280, "height": 900})
+    seen = {}
+    for name in [*PAGES, "search", "genindex"]:
+        page, seen[name] = visit(context, f"{address}{name}.html", address)
+        page.close()
+    context.close()
+    return seen
+
+
+# What holds of every page -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*PAGES, "search", "genindex"])
+def test_page_loads_without_error_or_outside_request(visits: dict[str, Visit], name: str) -> None:
+    assert visits[name].errors == []
+    assert visits[name].foreign == []
+    assert visits[name].facts["title"]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_formulas_are_typeset(visits: dict[str, Visit], name: str) -> None:
+    facts = visits[name].facts
+    assert facts["unset"] == [] and facts["merrors"] == [] and facts["raw"] == []
+    if name == "book/distinguishability":
+        assert facts["formulas"] > 0
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_images_say_what_they_show(visits: dict[str, Visit], name: str) -> None:
+    facts = visits[name].facts
+    for words in facts["images"] + facts["drawings"]:
+        assert len(words) > 3 and not words.startswith("..") and not words.endswith((".png", ".svg")), (
+            f"alternative text: {words!r}"
+        )
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_solutions_are_folded(visits: dict[str, Visit], name: str) -> None:
+    assert all(visits[name].facts["folded"])
+
+
+def test_links_lead_somewhere(visits: dict[str, Visit], html: Path, address: str) -> None:
+    ids = {seen.url: set(seen.facts["ids"]) for seen in visits.values()}
+    broken = []
+    for seen in visits.values():
+        for link in seen.facts["links"]:
+            target, anchor = urldefrag(link)
+            if not target.startswith(address):
+                continue
+            path = html / unquote(urlsplit(target).path).lstrip("/")
+            if not (path.is_file() or (path / "index.html").is_file()):
+                broken.append(f"{seen.url} -> {link}: no such page")
+            elif anchor and target in ids and unquote(anchor) not in ids[target]:
+                broken.append(f"{seen.url} -> {link}: no such anchor")
+    assert broken == []
+
+
+@pytest.mark.parametrize("name", [*PAGES, "search", "genindex"])
+def test_page_bars_nobody(visits: dict[str, Visit], name: str) -> None:
+    assert visits[name].facts["barriers"] == []
+
+
+@pytest.mark.parametrize("name", [*PAGES, "search", "genindex"])
+def test_page_is_light(visits: dict[str, Visit], name: str) -> None:
+    assert 100_000 < visits[name].facts["bytes"] < 3 * 2**20
+
+
+def test_root_leads_to_the_first_page(browser: Any, address: str) -> None:
+    page = browser.new_page()
+    page.goto(address)
+    page.wait_for_url(f"{address}{PAGES[0]}.html")
+    page.close()
+
+
+def test_site_points_at_no_repository(html: Path) -> None:
+    for name in PAGES:
+        text = (html / f"{name}.html").read_text(encoding="utf-8")
+        assert "executablebooks/jupyter-book" not in text and "mybinder.org" not in text
+
+
+# What a reader does -------------------------------------------------------------------------------
+
+
+def test_words_are_painted_before_the_formulas_come(browser: Any, address: str) -> None:
+    page = browser.new_page()
+    held: list[Any] = []
+    page.route("**/mathjax/**", lambda route: held.append(route))
+    page.goto(f"{address}book/notation.html", wait_until="commit")
+    page.wait_for_function(
+        "performance.getEntriesByName('first-contentful-paint').length > 0", timeout=60_000
+    )
+    assert page.get_by_role("heading", name="Notation").is_visible()
+    assert held and page.locator("mjx-container").count() == 0
+    for route in held:
+        route.abort()
+    page.close()
+
+
+def test_search_finds_a_word(browser: Any, address: str) -> None:
+    page = browser.new_page()
+    page.goto(f"{address}book/index.html")
+    page.keyboard.press("Control+k")
+    page.keyboard.type("distinguishability")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/search.html?q=distinguishability")
+    hits = page.locator("#search-results li a")
+    hits.first.wait_for()
+    assert any("book/distinguishability.html" in str(hit.get_attribute("href")) for hit in hits.all())
+    page.close()
+
+
+def test_notebook_is_downloaded_by_keyboard(
+    browser: Any, address: str, html: Path, executed_chapters: dict[str, Run]
+) -> None:
+    page = browser.new_page()
+    for name, run in executed_chapters.items():
+        page.goto(f"{address}book/{name}.html")
+        page.get_by_role("button", name="Download this page").focus()
+        page.keyboard.press("Enter")
+        page.keyboard.press("ArrowDown")
+        link = page.evaluate("document.activeElement.href")
+        assert link == f"{address}_sources/book/{name}.ipynb"
+        file = html / "_sources" / "book" / f"{name}.ipynb"
+        notebook = nbformat.read(file, as_version=4)
+        nbformat.validate(notebook)
+        assert any(cell.get("outputs") for cell in notebook.cells)
+        assert file.stat().st_size < 2 * 2**20
+        assert str(run.folder) not in file.read_text(encoding="utf-8")
+    page.close()
+
+
+def test_solutions_open_by_keyboard(browser: Any, address: str) -> None:
+    page = browser.new_page()
+    page.goto(f"{address}book/distinguishability.html")
+    solution = page.locator(".solution.dropdown").first
+    solution.locator("button.toggle-button").focus()
+    page.keyboard.press("Enter")
+    assert "toggle-hidden" not in str(solution.get_attribute("class"))
+    page.close()
+
+
+def test_focus_is_visible(browser: Any, address: str) -> None:
+    page = browser.new_page()
+    page.goto(f"{address}book/index.html")
+    looks = r"""() => { const node = document.activeElement, style = getComputedStyle(node);
+      return [node.tagName, node.textContent.trim().slice(0, 30), style.outlineStyle !== "none" || style.boxShadow !== "none"]; }"""
+    stops = []
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        stops.append(page.evaluate(looks))
+    assert len({words for _, words, _ in stops}) > 20
+    assert [stop for stop in stops if stop[0] != "BODY" and not stop[2]] == []
+    page.close()
+
+
+# Sizes and colours --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_fits_a_phone(browser: Any, address: str, name: str) -> None:
+    context = browser.new_context(**PHONE)
+    _, seen = visit(context, f"{address}{name}.html", address, SCROLLING)
+    context.close()
+    assert seen.facts["barriers"] == []
+    assert seen.facts["room"] <= 390
+    assert seen.facts["width"] <= seen.facts["room"]
+    assert seen.facts["articleWidth"] <= seen.facts["articleRoom"]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_text_stands_out_on_light(visits: dict[str, Visit], name: str) -> None:
+    assert visits[name].facts["theme"] == "light"
+    assert visits[name].facts["poor"] == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_text_stands_out_on_dark(browser: Any, address: str, name: str) -> None:
+    context = browser.new_context(color_scheme="dark")
+    _, seen = visit(context, f"{address}{name}.html", address, COLOURS)
+    context.close()
+    assert seen.facts["barriers"] == []
+    assert seen.facts["theme"] == "dark"
+    assert seen.facts["poor"] == []
+
+
+# Maps of statements -------------------------------------------------------------------------------
+
+
+def test_points_of_a_map_show_their_statements(browser: Any) -> None:
+    points = "".join(
+        f'<use href="#dot" x="{x}" y="{y}"><title>{name}</title></use>'
+        for name, x, y in (("left", 20, 50), ("right", 120, 50), ("above", 20, 10))
+    )
+    drawing = f'<svg width="200" height="100"><defs><circle id="dot" r="8"/></defs>{points}</svg>'
+    page = browser.new_page()
+    page.set_content(
+        f'<figure class="statement-map">{drawing}<output>choose</output></figure><a href="#">next</a>'
+    )
+    page.add_script_tag(path=ROOT / "book" / "_static" / "tooltips.js")
+    shown = page.locator("output")
+    assert shown.inner_text() == "choose"
+    page.locator("use").nth(1).hover()
+    assert shown.inner_text() == "right"
+    page.locator("use").nth(0).click()
+    assert shown.inner_text() == "left"
+    for key, statement in (("ArrowUp", "above"), ("ArrowDown", "left"), ("ArrowRight", "right")):
+        page.keyboard.press(key)
+        assert shown.inner_text() == statement
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "next"
+    page.close()
+
+
+# The interactive figure on noise ------------------------------------------------------------------
+
+
+def test_sliders_move_the_boundary_and_the_curve(browser: Any) -> None:
+    page = browser.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.set_content(explorer.noise_explorer(draws=50))
+    said = page.locator(".said")
+    rate, kappa, angle = (page.locator("input").nth(i) for i in range(3))
+
+    def move(slider: Any, key: str, times: int) -> str:
+        slider.focus()
+        for _ in range(times):
+            page.keyboard.press(key)
+        return said.inner_text()
+
+    assert "0 of 50 labels are wrong" in move(rate, "ArrowLeft", 4)
+    assert page.locator("svg").count() == 2
+    loose = page.locator("polyline").nth(1).get_attribute("points")
+    clean = move(kappa, "ArrowRight", 3)
+    assert (
+        "100% of new points do" in move(angle, "ArrowRight", 3)
+        and "100% of these points" in said.inner_text()
+    ), clean
+    assert page.locator("polyline").nth(1).get_attribute("points") != loose
+    assert page.locator("polyline").nth(0).get_attribute("points") == loose, (
+        "the dashed curve is where the sliders started"
+    )
+    assert (
+        "50 of 50 labels are wrong" in move(rate, "ArrowRight", 20)
+        and " 0% of these points" in said.inner_text()
+    )
+    assert rate.get_attribute("aria-valuetext") == "1.00"
+    assert errors == []
+    page.close()
+
+
+# What is published --------------------------------------------------------------------------------
+
+
+def test_published_notebook_is_lighter_and_names_no_folder(tmp_path: Path) -> None:
+    seed = np.random.default_rng(0)
+    picture = np.full((300, 400, 3), 255, np.uint8)
+    for colour in ((0, 114, 178), (213, 94, 0), (17, 17, 17)):
+        for x, y in seed.integers(0, 280, (40, 2)):
+            picture[x : x + 6, y : y + 6] = colour
+    drawn = io.BytesIO()
+    Image.fromarray(picture).save(drawn, "PNG", compress_level=0)
+    small = publish.lighter(drawn.getvalue())
+    assert len(small) < len(drawn.getvalue()) / 3
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(small)).convert("RGB")), picture)
+    assert publish.lighter(small) == small or len(publish.lighter(small)) <= len(small)
+
+    cells = [
+        nbformat.v4.new_code_cell(
+            'data = "sample"\noutput = "/home/me/runs"',
+            metadata={"tags": ["injected-parameters"], "papermill": {}},
+        ),
+        nbformat.v4.new_code_cell(
+            'output = "mine"',
+            outputs=[
+                nbformat.v4.new_output(
+                    "display_data", {"image/png": base64.b64encode(drawn.getvalue()).decode()}
+                )
+            ],
+        ),
+    ]
+    source, target = tmp_path / "source.ipynb", tmp_path / "target.ipynb"
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=cells, metadata={"papermill": {"input_path": "/tmp/secret"}}), source
+    )
+    publish.notebook(source, target)
+    made = nbformat.read(target, as_version=4)
+    assert [cell.source for cell in made.cells] == ['data = "sample"\noutput = ""', 'output = "mine"']
+    assert base64.b64decode(made.cells[1].outputs[0].data["image/png"]) == small
+    assert "secret" not in target.read_text(encoding="utf-8")
+
+
+PRINTED = r"""<html><head><title>T</title></head><body><article class="bd-article"><section id="top"><h1>%s</h1><p>Words of %s.</p>
+<a href="%s">onward</a><div class="solution dropdown"><p>the solution</p></div><details class="hide"><pre>code</pre></details>
+<svg><defs><circle id="dot" r="2"></circle></defs><use href="#dot"></use></svg></section></article></body></html>"""
+
+
+def test_pages_become_one_file(tmp_path: Path, browser: Any) -> None:
+    folder = tmp_path / "the site" / "html" / "book"
+    folder.mkdir(parents=True)
+    (folder / "index.html").write_text(PRINTED % ("First page", "one", "second.html#top"))
+    (folder / "second.html").write_text(PRINTED % ("Second page", "two", "https://example.org/"))
+    (tmp_path / "_toc.yml").write_text(
+        "format: jb-book\nroot: book/index\nparts:\n  - chapters:\n      - file: book/second\n"
+    )
+    made = pdf.build(tmp_path, folder.parent / "index.html")
+    assert made == tmp_path / "the site" / "book.pdf" and [
+        path.name for path in sorted(folder.iterdir())
+    ] == ["index.html", "second.html"]
+    reader = pypdf.PdfReader(made)
+    words = "\n".join(page.extract_text() for page in reader.pages)
+    assert words.count("the solution") == 2 and "code" not in words
+    assert [entry.title for entry in reader.outline] == ["First page", "Second page"]
+    targets = [note.get_object() for page in reader.pages for note in page.get("/Annots", [])]
+    assert [str(note["/A"]["/URI"]) for note in targets if "/A" in note and "/URI" in note["/A"]] == [
+        "https://example.org/"
+    ]
+    assert len(targets) == 2, "the other link leads to the second page"
+
+
+def test_pages_are_printed_with_their_formulas(html: Path, browser: Any, tmp_path: Path) -> None:
+    some = ["book/index", "book/read", "book/notation"]
+    chapters = "".join(f"      - file: {name}\n" for name in some[1:])
+    (tmp_path / "_toc.yml").write_text(f"format: jb-book\nroot: {some[0]}\nparts:\n  - chapters:\n{chapters}")
+    reader = pypdf.PdfReader(pdf.build(tmp_path, html / "index.html"))
+    pages = [page.extract_text() for page in reader.pages]
+    assert [number for number, words in enumerate(pages, 1) if len(words.strip()) < 5] == []
+    assert re.findall(r".{0,30}(?:\\\(|\\\[|\$\$|\\frac|\{eq\}).{0,30}", "\n".join(pages)) == []
+    titles = [
+        (ROOT / f"{name}.md").read_text(encoding="utf-8").splitlines()[0].removeprefix("# ") for name in some
+    ]
+    assert [entry.title for entry in reader.outline if not isinstance(entry, list)] == titles
+
+
+def test_no_chromium_is_said_before_anything_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CHROMIUM", raising=False)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(PrefdynError, match="no Chromium on this machine"):
+        pdf.find_browser()
+
+
+# The scoreboard's filter --------------------------------------------------------------------------
+
+
+def test_filter_shows_the_claims_of_a_paper_and_a_verdict_and_says_how_many(browser: Any) -> None:
+    board = Scoreboard({"noisy2025": "The third paper"}, ROOT)
+    page = browser.new_page()
+    page.set_content(board.html())
+    shown, said = page.locator("tbody:visible"), page.get_by_role("status")
+    everything = len(board.claims)
+    assert shown.count() == everything and not page.locator("form").is_visible(), (
+        "without the script the table is whole"
+    )
+    page.add_script_tag(path=ROOT / "book" / "_static" / "scoreboard.js")
+    assert said.inner_text() == f"{everything} claims"
+
+    paper, verdict = page.get_by_label("Paper"), page.get_by_label("Verdict")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.name") == "paper"
+    page.keyboard.type("The third")  # chooses as one types
+    mine = [id_ for id_, claim in board.claims.items() if claim.paper == "noisy2025"]
+    assert paper.input_value() == "noisy2025"
+    assert [node.get_attribute("id") for node in shown.all()] == [f"claim-{id_.lower()}" for id_ in mine]
+    assert said.inner_text() == f"{len(mine)} of {everything} claims"
+
+    paper.select_option("")
+    reference = 1
+    for word in ("supported", "not supported", "not run"):
+        verdict.select_option(f"{reference} {word}")
+        assert shown.count() == sum(board.editions[reference].verdict(id_) == word for id_ in board.claims)
+    verdict.select_option("")
+    assert shown.count() == everything and said.inner_text() == f"{everything} claims"
+    page.close()
+
+
+# Building -----------------------------------------------------------------------------------------
+
+
+def test_second_build_has_nothing_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def pretend(stage: Path) -> None:
+        calls.append(stage)
+        (stage / "_build" / "html").mkdir(parents=True)
+        (stage / "_build" / "html" / "index.html").write_text("made")
+
+    monkeypatch.setattr(site, "_jupyter_book", pretend)
+    notebook = tmp_path / "a.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("first words")]), notebook)
+    (tmp_path / "claims.json").write_text("[]")
+    for _ in range(2):
+        assert site.build(ROOT, {"distinguishability": notebook}, tmp_path / "out").read_text() == "made"
+    assert len(calls) == 1
+    staged = tmp_path / "out" / "site" / "book"
+    assert (staged / "distinguishability.ipynb").is_file() and not (staged / "distinguishability.md").exists()
+    notebook.write_text(notebook.read_text().replace("first words", "other words"))
+    site.build(ROOT, {"distinguishability": notebook}, tmp_path / "out")
+    assert len(calls) == 2
+    assert (
+        tmp_path / "out" / "site" / "_build" / "runs" / "distinguishability" / "claims.json"
+    ).read_text() == "[]"
+    (tmp_path / "claims.json").write_text("[ ]")
+    site.build(ROOT, {"distinguishability": notebook}, tmp_path / "out")
+    assert len(calls) == 3, "another ledger is another scoreboard"
+
+
+def test_warning_stops_the_build_and_is_shown(tmp_path: Path) -> None:
+    (tmp_path / "book").mkdir()
+    shutil.copytree(ROOT / "book" / "_static", tmp_path / "book" / "_static")
+    shutil.copy(ROOT / "book" / "references.bib", tmp_path / "book")
+    shutil.copy(ROOT / "_config.yml", tmp_path)
+    (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: book/index\n")
+    (tmp_path / "book" / "index.md").write_text("# Title\n\nSee {doc}`nowhere`.\n")
+    with pytest.raises(PrefdynError, match=r"index\.md:3: WARNING: unknown document: 'nowhere'"):
+        site.build(tmp_path, {})
+    assert not (tmp_path / "_build" / "html").exists()
+
+
+def test_missing_notebook_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PrefdynError, match=r"absent\.ipynb: no such file"):
+        site.build(ROOT, {"distinguishability": tmp_path / "absent.ipynb"}, tmp_path / "out")

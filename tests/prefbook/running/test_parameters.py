@@ -1,0 +1,302 @@
+"""A chapter's parameters: what a notebook may declare, what a user may give, and what is said where they do
+not agree.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from prefbook.project import chapters
+from prefbook.running.parameters import Parameter, declared, load_profile, values_of
+from prefdyn.errors import PrefdynError
+
+ROOT = Path(__file__).parents[3]
+PROFILES = ROOT / "book" / "profiles"
+NAMES = [path.stem for path in sorted(PROFILES.glob("*.yml"))]
+
+EVERY_KIND = """
+model: str = "default"  # a name of `prefdyn models`
+steps: int = 8  # in [1, 100]: updates
+rate: float = 1e-3  # in (0, 1): of learning
+flag: bool = True
+names: list[str] = ["a", "b"]
+rates: list[float] = [0.5, 1.0]  # in (0, 1]: their rates
+layout: str = "umap"  # one of umap, pca: how it is laid out
+width: float = 3  # in nats: a unit, no range
+"""
+
+
+def write_notebook(folder: Path, cell: str, tags: str = ":tags: [parameters]") -> Path:
+    path = folder / "chapter.md"
+    head = "---\njupytext:\n  text_representation:\n    extension: .md\n    format_name: myst\nkernelspec:\n  name: python3\n"
+    head += "  display_name: Python 3\n  language: python\n---\n"
+    path.write_text(
+        f"{head}\n# A chapter\n\n```{{code-cell}} ipython3\n{tags}\n\n{cell.strip()}\n```\n", encoding="utf-8"
+    )
+    return path
+
+
+@pytest.fixture
+def known(tmp_path: Path) -> dict[str, Parameter]:
+    return declared(write_notebook(tmp_path, EVERY_KIND))
+
+
+def check_message(error: pytest.ExceptionInfo[PrefdynError], *parts: str) -> None:
+    """One sentence that holds every part."""
+    message = str(error.value)
+    assert "\n" not in message
+    assert all(part in message for part in parts), message
+
+
+# Declarations -------------------------------------------------------------------------------------
+
+
+def test_every_kind_of_declaration_is_read(known: dict[str, Parameter]) -> None:
+    assert list(known.values()) == [
+        Parameter("model", "str", "default", "", "a name of `prefdyn models`"),
+        Parameter("steps", "int", 8, "[1, 100]", "updates"),
+        Parameter("rate", "float", 1e-3, "(0, 1)", "of learning"),
+        Parameter("flag", "bool", True, "", ""),
+        Parameter("names", "list[str]", ["a", "b"], "", ""),
+        Parameter("rates", "list[float]", [0.5, 1.0], "(0, 1]", "their rates"),
+        Parameter("layout", "str", "umap", "one of umap, pca", "how it is laid out"),
+        Parameter("width", "float", 3, "", "in nats: a unit, no range"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "steps = 8",
+        "steps: int",
+        "steps: Path = 8",
+        "steps: list[list[int]] = [[8]]",
+        "steps: int = 4 + four",
+        "steps: list = [8]",
+        "import os",
+        "lab.steps: int = 8",
+    ],
+)
+def test_line_of_another_form_is_quoted_with_the_right_form(tmp_path: Path, line: str) -> None:
+    with pytest.raises(PrefdynError) as error:
+        declared(write_notebook(tmp_path, f"seed: int = 0\n{line}"))
+    check_message(error, "chapter.md", line, "name: type = value")
+
+
+def test_cell_that_is_not_python_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PrefdynError) as error:
+        declared(write_notebook(tmp_path, "steps: int = ("))
+    check_message(error, "chapter.md", "not Python")
+
+
+def test_notebook_without_parameters_cell_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PrefdynError) as error:
+        declared(write_notebook(tmp_path, "steps: int = 8", tags=":tags: [hide-input]"))
+    check_message(error, "chapter.md", "no cell is tagged `parameters`")
+
+
+def test_default_outside_its_own_range_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PrefdynError) as error:
+        declared(write_notebook(tmp_path, "steps: int = 0  # in [1, 100]: updates"))
+    check_message(error, "steps", "0", "[1, 100]")
+
+
+# Values -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "kept"),
+    [
+        ("steps", 1, 1),
+        ("steps", 100, 100),
+        ("rate", 0.999, 0.999),
+        ("rate", "1e-5", 1e-5),
+        ("width", 3, 3.0),
+        ("width", "2.5E3", 2500.0),
+        ("flag", False, False),
+        ("names", ["x"], ["x"]),
+        ("names", "x", ["x"]),
+        ("rates", 1, [1.0]),
+        ("rates", [1, "1e-2"], [1.0, 0.01]),
+        ("layout", "pca", "pca"),
+    ],
+)
+def test_good_value_is_kept_in_the_declared_type(
+    known: dict[str, Parameter], name: str, given: Any, kept: Any
+) -> None:
+    value = values_of(known, {name: given})[name]
+    assert value == kept and type(value) is type(kept)
+    if isinstance(kept, list):
+        assert [type(item) for item in value] == [type(item) for item in kept]
+
+
+def test_value_that_yaml_reads_as_text_is_a_float(known: dict[str, Parameter]) -> None:
+    assert isinstance(yaml.safe_load("1e-5"), str)
+    assert values_of(known, yaml.safe_load("rate: 1e-5"))["rate"] == 1e-5
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "allowed"),
+    [
+        ("steps", 0, "[1, 100]"),
+        ("steps", 101, "[1, 100]"),
+        ("rate", 0, "(0, 1)"),
+        ("rate", 1.0, "(0, 1)"),
+        ("rate", -0.1, "(0, 1)"),
+        ("rate", math.nan, "(0, 1)"),
+        ("rates", [0.5, 1.5], "(0, 1]"),
+        ("rates", 0.0, "(0, 1]"),
+        ("layout", "tsne", "one of umap, pca"),
+        ("layout", "", "one of umap, pca"),
+    ],
+)
+def test_value_out_of_range_is_named_with_what_is_allowed(
+    known: dict[str, Parameter], name: str, given: Any, allowed: str
+) -> None:
+    with pytest.raises(PrefdynError) as error:
+        values_of(known, {name: given})
+    wrong = given[-1] if isinstance(given, list) else given
+    check_message(error, f"the parameter {name} is {wrong!r}", allowed)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "type_"),
+    [
+        ("steps", True, "int"),
+        ("steps", 5.0, "int"),
+        ("steps", "5", "int"),
+        ("steps", None, "int"),
+        ("steps", [5], "int"),
+        ("rate", True, "float"),
+        ("rate", "fast", "float"),
+        ("flag", 1, "bool"),
+        ("flag", "yes", "bool"),
+        ("model", 7, "str"),
+        ("model", True, "str"),
+        ("names", [1], "list[str]"),
+        ("names", [["a"]], "list[str]"),
+        ("names", [], "list[str]"),
+        ("rates", ["a"], "list[float]"),
+    ],
+)
+def test_value_of_another_type_is_named_with_the_right_one(
+    known: dict[str, Parameter], name: str, given: Any, type_: str
+) -> None:
+    with pytest.raises(PrefdynError) as error:
+        values_of(known, {name: given})
+    check_message(error, f"the parameter {name} is", type_)
+
+
+@pytest.mark.parametrize(
+    ("given", "near"), [("step", "steps"), ("Layout", "layout"), ("ratez", "rate"), ("modle", "model")]
+)
+def test_unknown_name_suggests_the_nearest(known: dict[str, Parameter], given: str, near: str) -> None:
+    with pytest.raises(PrefdynError) as error:
+        values_of(known, {given: 3})
+    check_message(error, repr(given), "3", f"did you mean {near}")
+
+
+def test_unknown_name_like_none_lists_the_known(known: dict[str, Parameter]) -> None:
+    with pytest.raises(PrefdynError) as error:
+        values_of(known, {"zzzzzz": 3})
+    check_message(error, "'zzzzzz'", *known)
+
+
+def test_later_layers_win(known: dict[str, Parameter]) -> None:
+    values = values_of(known, {"steps": 2, "rate": 0.5}, {"steps": 3}, {})
+    assert (values["steps"], values["rate"], values["layout"]) == (3, 0.5, "umap")
+    assert set(values) == set(known)
+
+
+def test_default_is_kept_in_the_declared_type(known: dict[str, Parameter]) -> None:
+    assert type(values_of(known)["width"]) is float
+
+
+# Profiles -----------------------------------------------------------------------------------------
+
+
+def test_the_profiles_are_those_of_the_page_on_reading() -> None:
+    text = (ROOT / "book" / "read.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^\| `(\w+)` \|", text.split("## Profiles")[1], re.MULTILINE)) == sorted(NAMES)
+
+
+def test_unknown_profile_lists_the_known() -> None:
+    with pytest.raises(PrefdynError) as error:
+        load_profile(PROFILES, "desktop", "distinguishability")
+    check_message(error, "'desktop'", *NAMES)
+
+
+@pytest.mark.parametrize("profile", NAMES)
+@pytest.mark.parametrize("chapter", chapters(ROOT))
+def test_every_profile_resolves_for_every_chapter(profile: str, chapter: str) -> None:
+    known = declared(ROOT / "book" / f"{chapter}.md")
+    layer = load_profile(PROFILES, profile, chapter)
+    values = values_of(known, layer)
+    assert set(values) == set(known)
+    assert all(values[name] == known[name].check(value) for name, value in layer.items())
+
+
+@pytest.mark.parametrize("profile", NAMES)
+def test_profile_has_a_section_for_each_chapter_and_no_other(profile: str) -> None:
+    """A misspelt section would be passed over in silence."""
+    assert sorted(yaml.safe_load((PROFILES / f"{profile}.yml").read_text())) == chapters(ROOT)
+
+
+@pytest.mark.parametrize("chapter", chapters(ROOT))
+def test_every_chapter_declares_what_all_runs_give(chapter: str) -> None:
+    common = {
+        "model": "str",
+        "data": "str",
+        "profile": "str",
+        "output": "str",
+        "device": "str",
+        "precision": "str",
+        "seed": "int",
+    }
+    known = declared(ROOT / "book" / f"{chapter}.md")
+    assert {name: known[name].type for name in common} == common
+
+
+@pytest.mark.parametrize("chapter", chapters(ROOT))
+def test_every_parameter_is_explained_and_every_number_has_a_range(chapter: str) -> None:
+    for parameter in declared(ROOT / "book" / f"{chapter}.md").values():
+        assert parameter.help or parameter.allowed.startswith("one of"), parameter.name
+        assert parameter.allowed or ("float" not in parameter.type and "int" not in parameter.type), (
+            parameter.name
+        )
+
+
+def test_unknown_name_in_a_profile_is_found(tmp_path: Path, known: dict[str, Parameter]) -> None:
+    (tmp_path / "mine.yml").write_text("chapter:\n  steps: 2\n  layuot: pca\n")
+    with pytest.raises(PrefdynError) as error:
+        values_of(known, load_profile(tmp_path, "mine", "chapter"))
+    check_message(error, "'layuot'", "did you mean layout")
+
+
+@pytest.mark.parametrize("content", ["", "other:\n  steps: 2\n", "chapter:\n", "# nothing\n"])
+def test_profile_that_says_nothing_of_a_chapter_changes_nothing(tmp_path: Path, content: str) -> None:
+    (tmp_path / "mine.yml").write_text(content)
+    assert load_profile(tmp_path, "mine", "chapter") == {}
+
+
+MALFORMED = [
+    "chapter: [",
+    "chapter:\n  steps: 2\n rate: 1\n",
+    "- chapter\n",
+    "just words\n",
+    "chapter:\n - steps\n",
+]
+
+
+@pytest.mark.parametrize("content", MALFORMED)
+def test_malformed_profile_is_one_sentence_with_its_file(tmp_path: Path, content: str) -> None:
+    (tmp_path / "mine.yml").write_text(content)
+    with pytest.raises(PrefdynError) as error:
+        load_profile(tmp_path, "mine", "chapter")
+    check_message(error, "mine.yml")

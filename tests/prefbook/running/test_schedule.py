@@ -1,0 +1,171 @@
+"""Chapters two at a time: when, in which order, and what happens to the others when one stops."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+import torch
+from test_runs import write_chapter
+
+from prefbook.running import runs, schedule
+from prefbook.running.runs import Run
+from prefdyn.errors import PrefdynError
+from prefdyn.experiments import plan
+from prefdyn.experiments.plan import Size, Work
+from prefdyn.models import loading
+
+NAMES = ("first", "second", "third")
+
+
+@pytest.fixture
+def book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Run]:
+    """The runs of three chapters, on a machine with four threads; `plan` has them in the order second, first,
+    third.
+    """
+    (tmp_path / "book" / "profiles").mkdir(parents=True)
+    (tmp_path / "_config.yml").touch()
+    (tmp_path / "book" / "claims.yml").write_text("{}\n")
+    (tmp_path / "book" / "profiles" / "smoke.yml").write_text("".join(f"{name}: {{}}\n" for name in NAMES))
+    for name in NAMES:
+        write_chapter(
+            tmp_path, name, "import os\nprint(os.environ['OMP_NUM_THREADS'], os.environ['NUMBA_NUM_THREADS'])"
+        )
+    works = {name: lambda values: [Work("work", "forward", 1, 1.0)] for name in ("second", "first", "third")}
+    monkeypatch.setattr(plan, "CHAPTERS", works)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    return runs.prepare(tmp_path, [], "smoke", {}, {})
+
+
+def test_two_run_at_a_time_in_the_order_of_the_plan(book: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    meeting, begun = threading.Barrier(2, timeout=60), []
+
+    def run_chapter(run: Run, progress: bool) -> bool:
+        begun.append(run.chapter)
+        if run.chapter != "third":
+            meeting.wait()  # until another chapter runs beside this one
+        return run.chapter == "first"
+
+    monkeypatch.setattr(runs, "run_chapter", run_chapter)
+    done = list(schedule.run_all(book, progress=False))
+    assert set(begun[:2]) == {"second", "first"} and begun[2] == "third"
+    assert {run.chapter: ran for run, ran in done} == {"first": True, "second": False, "third": False}
+
+
+def test_kernels_share_the_threads(book: list[Run]) -> None:
+    assert {run.chapter: ran for run, ran in schedule.run_all(book[:2], progress=False)} == {
+        "first": True,
+        "second": True,
+    }
+    for run in book[:2]:
+        assert nbformat.read(run.notebook, as_version=4).cells[-1].outputs[0].text == "2 2\n"
+    assert "OMP_NUM_THREADS" not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("threads", "free", "device", "pending", "expected"),
+    [
+        (4, 2.5e9, "cpu", 3, 2),
+        (2, 2.5e9, "cpu", 2, 2),
+        (4, 2.5e9, "cpu", 1, 1),
+        (1, 2.5e9, "cpu", 3, 1),
+        (4, 1.5e9, "cpu", 3, 1),
+        (4, 2.5e9, "mps", 3, 1),
+    ],
+    ids=["room", "two cores", "one chapter", "one core", "no memory", "not a CPU"],
+)
+def test_two_at_once_only_where_there_is_room(
+    book: list[Run],
+    monkeypatch: pytest.MonkeyPatch,
+    threads: int,
+    free: float,
+    device: str,
+    pending: int,
+    expected: int,
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(plan, "free_memory", lambda device: free)
+    monkeypatch.setattr(plan, "model_size", lambda name: Size(10**8, 10**8, 1, 1))  # 0.9 GB a chapter
+    monkeypatch.setattr(loading, "choose_device", lambda name: torch.device(device))
+    assert schedule.at_once(book[:pending]) == expected
+
+
+def test_what_is_up_to_date_needs_no_company(book: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    list(schedule.run_all(book[:2], progress=False))
+    monkeypatch.setattr(
+        schedule,
+        "ThreadPoolExecutor",
+        lambda count: pytest.fail("one chapter is left, and it has half the threads"),
+    )
+    monkeypatch.setattr(runs, "run_chapter", lambda run, progress: run.chapter == "third")
+    assert [ran for _, ran in schedule.run_all(book, progress=False)] == [False, False, True]
+
+
+def test_failing_chapter_lets_the_one_beside_it_finish_and_begins_no_other(
+    book: list[Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed, begun, finished = threading.Event(), [], []
+
+    def run_chapter(run: Run, progress: bool) -> bool:
+        begun.append(run.chapter)
+        if run.chapter == "second":
+            failed.set()
+            raise PrefdynError("the chapter second stopped")
+        failed.wait(60)
+        time.sleep(0.5)
+        finished.append(run.chapter)
+        return True
+
+    monkeypatch.setattr(runs, "run_chapter", run_chapter)
+    with pytest.raises(PrefdynError, match="the chapter second stopped"):
+        list(schedule.run_all(book, progress=False))
+    assert "first" in finished and finished == [name for name in begun if name != "second"]
+
+
+INTERRUPTED = """
+import sys
+from pathlib import Path
+import torch
+from prefbook import command_line as cli
+from prefdyn.experiments import plan
+from prefbook import project
+from prefdyn.experiments.plan import Work
+plan.CHAPTERS = {name: lambda values: [Work("work", "forward", 1, 1.0)] for name in ("first", "second")}
+torch.get_num_threads = lambda: 4
+sys.argv = ["prefdyn", "run", "first", "second", "--profile", "smoke", "--quiet"]
+cli.script()
+"""
+
+
+def test_interrupt_ends_the_kernels_at_once(book: list[Run], tmp_path: Path) -> None:
+    """A kernel does not hear the interrupt itself: it has a session of its own."""
+    for name in NAMES:
+        write_chapter(tmp_path, name, "import os, time\nos.makedirs(output)\ntime.sleep(600)")
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # where the tests run in the background it is ignored
+    )
+    deadline = time.monotonic() + 300
+    while not all(run.folder.exists() for run in book[:2]):
+        assert time.monotonic() < deadline and process.poll() is None, process.communicate()[1]
+        time.sleep(0.2)
+    kernels = psutil.Process(process.pid).children(recursive=True)
+    assert len(kernels) >= 2
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == 130 and "what was finished is kept" in said
+    assert psutil.wait_procs(kernels, timeout=30)[1] == []

@@ -1,0 +1,370 @@
+"""The command line: what it prints, its exit statuses, and one line on stderr for what goes wrong."""
+
+from __future__ import annotations
+
+import errno
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import prefdyn
+from prefbook import command_line as cli
+from prefbook.project import chapters
+from prefbook.publishing import site
+from prefbook.running import runs
+from prefdyn.errors import PrefdynError
+from prefdyn.experiments import plan
+from prefdyn.models import loading
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = Path(sys.executable).with_name("prefdyn")
+
+ENTRY = {
+    "id": "LD-1",
+    "chapter": "distinguishability",
+    "sentence": "A sentence.",
+    "verdict": "inconclusive",
+    "statistics": [
+        {
+            "statistic": "slope of δ",
+            "estimate": 0.5,
+            "interval": [-1.0, 2.0],
+            "n": 7,
+            "criterion": "interval above 0",
+        }
+    ],
+}
+
+
+@pytest.fixture
+def book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty book as the working folder."""
+    (tmp_path / "book").mkdir()
+    (tmp_path / "_config.yml").touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def real_book(monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(ROOT)
+    return ROOT
+
+
+def one_line(text: str) -> str:
+    """The only line of what was said on stderr."""
+    (line,) = text.splitlines()
+    assert line.startswith("prefdyn: ")
+    return line
+
+
+def leaves(error: BaseException) -> Callable[..., Any]:
+    def fail(*arguments: object, **options: object) -> None:
+        raise error
+
+    return fail
+
+
+# What it says of itself ---------------------------------------------------------------------------
+
+
+def test_help_of_the_installed_script_names_every_command() -> None:
+    done = subprocess.run([SCRIPT, "--help"], capture_output=True, text=True, check=True)
+    assert all(
+        f"\n    {command} " in done.stdout
+        for command in ("run", "build", "book", "course", "claims", "models")
+    )
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("command", ["run", "build", "book", "course", "claims", "models"])
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main([command, "--help"])
+    assert stop.value.code == 0 and f"prefdyn {command}" in capsys.readouterr().out
+
+
+def test_help_of_run_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["run", "--help"])
+    said = capsys.readouterr().out
+    assert all(
+        option in said
+        for option in ("--profile", "--data", "--model", "-p NAME VALUE", "--dry-run", "--output", "--quiet")
+    )
+
+
+def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--version"])
+    assert stop.value.code == 0 and capsys.readouterr().out.strip() == prefdyn.__version__
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["run", "-p", "steps"], ["claims", "--xml"]])
+def test_wrong_usage_is_exit_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    assert stop.value.code == 2 and "usage: prefdyn" in capsys.readouterr().err
+
+
+# run ----------------------------------------------------------------------------------------------
+
+
+def test_dry_run_prints_the_plan_and_runs_nothing(
+    real_book: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runs, "run_chapter", leaves(AssertionError("a chapter was run")))
+    arguments = [
+        "run",
+        "distinguishability",
+        "--profile",
+        "smoke",
+        "-p",
+        "other_betas",
+        "[1e-2, 1]",
+        "-p",
+        "beta",
+        "1e-1",
+    ]
+    assert cli.main([*arguments, "--dry-run", "--output", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr()
+    assert "nothing is run" in said.out and "minutes" in said.out
+    assert "other_betas=[0.01, 1.0]" in said.out and "beta=0.1" in said.out
+    assert said.err == "" and not (tmp_path / "out").exists()
+
+
+def test_run_gives_what_was_chosen_and_tells_what_ran(
+    real_book: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[tuple[runs.Run, bool]] = []
+
+    def run_chapter(run: runs.Run, progress: bool) -> bool:
+        seen.append((run, progress))
+        return len(seen) == 1
+
+    monkeypatch.setattr(runs, "run_chapter", run_chapter)
+    folder = Path(runs.data.SAMPLE)
+    arguments = [
+        "run",
+        "distinguishability",
+        "--profile",
+        "smoke",
+        "--data",
+        str(folder),
+        "--model",
+        "gpt2",
+        "-p",
+        "steps",
+        "7",
+    ]
+    arguments += ["--output", str(tmp_path)]
+    assert cli.main([*arguments, "--quiet"]) == cli.main(arguments) == 0
+    run = seen[0][0]
+    assert [progress for _, progress in seen] == [False, True]
+    assert (run.values["model"], run.values["data"], run.values["steps"], run.values["personas"]) == (
+        "gpt2",
+        str(folder),
+        7,
+        5,
+    )
+    assert run.folder == tmp_path / "distinguishability"
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.endswith(f"distinguishability is in {run.folder}") and "is up to date in" in second
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["nothing"], ["there is no chapter 'nothing'", "distinguishability"]),
+        (["--profile", "big"], ["'big'", "smoke"]),
+        (["-p", "stepz", "3"], ["'stepz'", "steps"]),
+        (["-p", "steps", "many"], ["steps is 'many'", "int"]),
+        (["-p", "steps", "0"], ["steps is 0", "[1, 100000]"]),
+        (["-p", "steps", "[1,"], ["steps", "'[1,'"]),
+        (["--data", "/nowhere"], ["/nowhere", "anthropic-evals"]),
+    ],
+)
+def test_mistake_is_exit_status_1_and_one_line(
+    real_book: Path, arguments: list[str], parts: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["run", "distinguishability", *arguments]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert all(part in one_line(said.err) for part in parts)
+
+
+def test_unknown_chapter_is_one_line_from_the_installed_script() -> None:
+    done = subprocess.run([SCRIPT, "run", "nothing"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stdout == ""
+    assert "there is no chapter 'nothing'" in one_line(done.stderr)
+
+
+def test_command_outside_the_book_says_where_to_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for command in (["run"], ["build"], ["book"], ["course"], ["claims"]):
+        assert cli.main(command) == 1
+        assert "_config.yml and book/" in one_line(capsys.readouterr().err)
+
+
+# What stops a run ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (KeyboardInterrupt(), 130, "stopped; what was finished is kept"),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            1,
+            "the disk is full: make room, or set PREFDYN_CACHE",
+        ),
+        (PrefdynError("a sentence"), 1, "prefdyn: a sentence"),
+    ],
+    ids=["interrupt", "full disk", "library's own"],
+)
+def test_what_stops_a_run_is_one_line(
+    real_book: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    status: int,
+    said: str,
+) -> None:
+    monkeypatch.setattr(runs, "run_chapter", leaves(error))
+    assert cli.main(["run", "--profile", "smoke"]) == status
+    assert said in one_line(capsys.readouterr().err)
+
+
+def test_bug_keeps_its_traceback(real_book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for error in (OSError(errno.EIO, "input/output"), ZeroDivisionError()):
+        monkeypatch.setattr(runs, "run_chapter", leaves(error))
+        with pytest.raises(type(error)):
+            cli.main(["run", "--profile", "smoke"])
+
+
+# build and book -----------------------------------------------------------------------------------
+
+
+PARAMETERS = "```{code-cell}\n:tags: [parameters]\n```\n"
+
+
+def test_build_takes_what_was_run(
+    book: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("first", "second"):
+        (book / "book" / f"{name}.md").write_text(f"---\nkernelspec:\n  name: python3\n---\n{PARAMETERS}")
+    executed = book / "_build" / "runs" / "first" / "first.ipynb"
+    executed.parent.mkdir(parents=True)
+    executed.touch()
+    monkeypatch.setattr(
+        site, "build", lambda root, chapters: f"{root.name}: {chapters == {'first': executed}}"
+    )
+    assert cli.main(["build"]) == 0
+    assert capsys.readouterr().out == f"prefdyn: the site is at {book.name}: True\n"
+
+
+def test_book_is_run_and_then_build(real_book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    monkeypatch.setattr(runs, "run_chapter", lambda run, progress: order.append(run.chapter) or True)
+    monkeypatch.setattr(site, "build", lambda root, chapters: order.append("site"))
+    assert cli.main(["book", "--profile", "smoke", "--quiet"]) == 0
+    assert order == [*plan.CHAPTERS, "site"] and set(plan.CHAPTERS) == set(chapters(ROOT))
+
+
+# claims -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ledger(book: Path) -> Path:
+    folder = book / "_build" / "runs" / "distinguishability"
+    folder.mkdir(parents=True)
+    (folder / "claims.json").write_text(json.dumps([ENTRY]))
+    return folder / "claims.json"
+
+
+def test_claims_as_json_are_the_ledger(ledger: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["claims", "--json"]) == 0
+    said = capsys.readouterr().out
+    assert json.loads(said) == [ENTRY] and "δ" in said
+
+
+def test_claims_are_a_table(ledger: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["claims"]) == 0
+    header, row = capsys.readouterr().out.splitlines()
+    assert header.split() == [
+        "claim",
+        "verdict",
+        "statistic",
+        "estimate",
+        "95%",
+        "interval",
+        "n",
+        "criterion",
+    ]
+    assert row.split() == [
+        "LD-1",
+        "inconclusive",
+        "slope",
+        "of",
+        "δ",
+        "0.5",
+        "-1",
+        "to",
+        "2",
+        "7",
+        "interval",
+        "above",
+        "0",
+    ]
+
+
+def test_claims_of_nothing_say_what_to_do(book: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["claims"]) == 1
+    said = capsys.readouterr()
+    assert said.out == "" and "no claim has been measured yet: run `prefdyn run` first" in one_line(said.err)
+
+
+def test_claims_of_nothing_are_an_empty_list(book: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["claims", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_damaged_ledger_is_one_line(ledger: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger.write_text("[{")
+    assert cli.main(["claims"]) == 1
+    assert str(ledger) in one_line(capsys.readouterr().err)
+
+
+# models -------------------------------------------------------------------------------------------
+
+
+def test_models_lists_the_known_with_size_licence_and_cached_state(
+    cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["models"]) == 0
+    header, *rows, last = capsys.readouterr().out.splitlines()
+    assert header.split() == ["name", "model", "parameters", "fetch", "cached", "licence"]
+    assert [row.split()[0] for row in rows] == list(loading.KNOWN)
+    by_name = {row.split()[0]: row for row in rows}
+    for part in ("SmolLM2-135M-Instruct (4-bit) (default)", "134.52M", "89 MiB", " no ", "Apache-2.0"):
+        assert part in by_name["smollm2-135m"]
+    for part in ("268.10M", "227 MiB", " no ", "https://ai.google.dev/gemma/terms"):
+        assert part in by_name["gemma3-270m"]
+    assert " yes " in by_name["smoke"] and "none" in by_name["smoke"]
+    assert "hub id" in last and ".gguf" in last
+
+
+def test_models_tells_what_is_cached(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(loading, "is_cached", lambda name: name == "gemma3-270m")
+    cli.main(["models"])
+    cached = {row.split()[0]: " yes " in row for row in capsys.readouterr().out.splitlines()}
+    assert cached["gemma3-270m"] and not cached["smollm2-135m"]

@@ -1,0 +1,117 @@
+"""Scores of responses against the pairs' own log-likelihoods and lm-evaluation-harness, for every
+architecture of the paper's models.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, PretrainedConfig
+
+from prefdyn import data
+from prefdyn.engine import scoring
+from prefdyn.errors import PrefdynError
+from prefdyn.models import LanguageModel
+from prefdyn.models.token_trees import ATTENTION
+
+RESPONSES = [
+    ("It rains.", "It does not rain at all.", "No."),
+    ("Yes", "The Yes is there"),
+    ("a", "b", "c", "dd"),
+]
+PROMPTS = ["Does it rain? ", "Say Y", "It is the\n"]
+
+
+def with_model(lm: LanguageModel, config: PretrainedConfig) -> LanguageModel:
+    torch.manual_seed(5)
+    model = (
+        AutoModelForCausalLM.from_config(config, attn_implementation=ATTENTION).eval().requires_grad_(False)
+    )
+    return replace(lm, model=model)
+
+
+def architectures(lm: LanguageModel) -> dict[str, LanguageModel]:
+    size = {"vocab_size": 266, "initializer_range": 0.2, "bos_token_id": 0, "eos_token_id": 0}
+    neox = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "tie_word_embeddings": False,
+    }
+    return {
+        "llama": lm,
+        "gpt2": with_model(lm, GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=512, **size)),
+        "gpt_neox": with_model(lm, GPTNeoXConfig(**neox, **size)),
+    }
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gpt_neox"])
+def test_scores_are_those_of_lm_evaluation_harness(smoke: LanguageModel, name: str) -> None:
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    lm = architectures(smoke)[name]
+    pairs = data.load_pairs()[:4]
+    prompts = [*PROMPTS, *(pair.prompt for pair in pairs)]
+    responses = [*RESPONSES, *((pair.chosen, pair.rejected) for pair in pairs)]
+    harness = HFLM(pretrained=lm.model, tokenizer=lm.tokenizer, batch_size=3, max_length=512)
+    requests = [(prompt, text) for prompt, texts in zip(prompts, responses, strict=True) for text in texts]
+    instances = [Instance("loglikelihood", {}, request, number) for number, request in enumerate(requests)]
+    theirs = [value for value, _ in harness.loglikelihood(instances, disable_tqdm=True)]
+    ours = scoring.score(lm, prompts, responses, tokens_per_forward=60)
+    np.testing.assert_allclose(np.concatenate([one.total for one in ours]), theirs, rtol=0, atol=2e-3)
+
+
+def test_per_token_is_the_mean_over_the_responses_own_tokens(smoke: LanguageModel) -> None:
+    (scores,) = scoring.score(smoke, ["Is it so?"], [(" Yes", " the Yes", "abc")])
+    assert scores.tokens.tolist() == [1, 2, 3]  # " Yes", " the" and the bytes are tokens of the smoke model
+    np.testing.assert_allclose(scores.per_token * [1, 2, 3], scores.total)
+
+
+def test_order_and_company_change_nothing(smoke: LanguageModel) -> None:
+    together = scoring.score(smoke, PROMPTS, RESPONSES)
+    alone = [
+        scoring.score(smoke, [prompt], [texts])[0] for prompt, texts in zip(PROMPTS, RESPONSES, strict=True)
+    ]
+    for one, other in zip(together, alone, strict=True):
+        np.testing.assert_allclose(one.total, other.total, rtol=0, atol=1e-4)
+        assert one.tokens.tolist() == other.tokens.tolist()
+
+
+def test_long_responses_lose_their_end_and_prompts_their_beginning(smoke: LanguageModel) -> None:
+    (cut,) = scoring.score(smoke, ["abcdefghij"], [("klmnopqrst", "uvw")], max_length=9)
+    (plain,) = scoring.score(smoke, ["fghij"], [("klmn", "uvw")])
+    np.testing.assert_allclose(cut.total, plain.total, rtol=0, atol=1e-5)
+    assert cut.tokens.tolist() == [4, 3]
+
+
+def test_empty_response_is_refused(smoke: LanguageModel) -> None:
+    with pytest.raises(PrefdynError, match="is empty"):
+        scoring.score(smoke, ["a question"], [("", "b")])
+
+
+def test_real_pairs_have_the_harness_log_likelihoods(smoke: LanguageModel, shared_data: Path) -> None:
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    pairs = [pair for pair in data.load_pairs(shared_data) if pair.chosen.strip() and pair.rejected.strip()][
+        :8
+    ]
+    harness = HFLM(pretrained=smoke.model, tokenizer=smoke.tokenizer, batch_size=4, max_length=4096)
+    requests = [(pair.prompt, text) for pair in pairs for text in (pair.chosen, pair.rejected)]
+    instances = [Instance("loglikelihood", {}, request, number) for number, request in enumerate(requests)]
+    theirs = np.array([value for value, _ in harness.loglikelihood(instances, disable_tqdm=True)]).reshape(
+        -1, 2
+    )
+    ours = scoring.score(
+        smoke,
+        [pair.prompt for pair in pairs],
+        [(pair.chosen, pair.rejected) for pair in pairs],
+        max_length=4096,
+    )
+    np.testing.assert_allclose([one.total for one in ours], theirs, rtol=0, atol=1e-2)

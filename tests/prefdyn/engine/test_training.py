@@ -1,0 +1,407 @@
+"""The fast path against a plain loop: full softmax, every parameter, one sequence at a time, torch's own
+optimizers.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from prefdyn import data
+from prefdyn.data import Pair
+from prefdyn.engine import losses, objectives, training
+from prefdyn.engine.likelihood import TokenPair, tokenize_pairs, tokenize_persona
+from prefdyn.engine.objectives import reference_log_probs
+from prefdyn.engine.training import RECORD, Settings, batch_order, fine_tune, restoring
+from prefdyn.errors import PrefdynError
+from prefdyn.models import LanguageModel, loading
+from prefdyn.models.token_trees import ATTENTION
+
+PAD = 0
+
+
+def load() -> LanguageModel:
+    return loading.load("smoke", device="cpu", precision="float32")
+
+
+def untied(lm: LanguageModel) -> LanguageModel:
+    """The same shape with a W of its own and, like the smoke model, a padding token."""
+    described = {**lm.model.config.to_dict(), "tie_word_embeddings": False}
+    torch.manual_seed(11)
+    model = (
+        LlamaForCausalLM(LlamaConfig(**described, attn_implementation=ATTENTION)).eval().requires_grad_(False)
+    )
+    return LanguageModel("untied", "none", model, lm.tokenizer, "float32")
+
+
+def answers(lm: LanguageModel, personas: int = 1, per_label: int = 4) -> list[TokenPair]:
+    names = data.persona_names()[:personas]
+    return [
+        pair for name in names for pair in tokenize_persona(lm, data.load_persona(name).balanced(per_label))
+    ]
+
+
+def with_padding(lm: LanguageModel) -> list[TokenPair]:
+    """One-token answers whose prompts hold the padding token, which may also be an answer."""
+    pairs = [
+        TokenPair((9, PAD, *pair.prompt[-12:], PAD, 30 + i), pair.chosen, pair.rejected, "g")
+        for i, pair in enumerate(answers(lm))
+    ]
+    return [*pairs, TokenPair((40, 41, PAD), (PAD,), (50,), "g"), TokenPair((PAD, 42), (51,), (PAD,), "g")]
+
+
+def responses(lm: LanguageModel) -> list[TokenPair]:
+    pairs = tokenize_pairs(
+        lm, [Pair(f"Is rain {i} wet?", "very" + "!" * (i % 3), " the Yes" * (1 + i % 2)) for i in range(9)]
+    )
+    return [*pairs, TokenPair((40, PAD, 41), (7, PAD, 8), (9,), "pairs")]
+
+
+def log_ratio(model: PreTrainedModel, pair: TokenPair) -> torch.Tensor:
+    """log pi(y_w|x) - log pi(y_l|x) by the model's own forward pass and the whole softmax."""
+    rows = []
+    if pair.one_token:
+        row = F.log_softmax(model(torch.tensor([list(pair.prompt)]), use_cache=False).logits[0, -1], dim=-1)
+        return row[pair.chosen[0]] - row[pair.rejected[0]]
+    for response in (pair.chosen, pair.rejected):
+        ids = torch.tensor([[*pair.prompt, *response]])
+        table = F.log_softmax(model(ids, use_cache=False).logits[0, len(pair.prompt) - 1 : -1], dim=-1)
+        rows.append(table.gather(1, ids[0, len(pair.prompt) :, None]).sum())
+    return rows[0] - rows[1]
+
+
+def plain_loop(model: PreTrainedModel, pairs: Sequence[TokenPair], settings: Settings) -> list[float]:
+    """DPO as a textbook has it; trains `model` in place and returns the loss of each step."""
+    with torch.no_grad():
+        reference = [log_ratio(model, pair) for pair in pairs]
+    model.requires_grad_(True)
+    weights = list(model.parameters())
+    optimizer = {
+        "adamw": lambda: torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=0.0),
+        "sgd": lambda: torch.optim.SGD(weights, lr=settings.learning_rate),
+        "rmsprop": lambda: torch.optim.RMSprop(weights, lr=settings.learning_rate, alpha=0.99),
+    }[settings.optimizer]()
+    out = []
+    for batch in batch_order(len(pairs), settings):
+        margins = torch.stack([settings.beta * (log_ratio(model, pairs[i]) - reference[i]) for i in batch])
+        loss = F.softplus(-margins).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        out.append(loss.item())
+    model.requires_grad_(False)
+    return out
+
+
+def norm(vectors: Sequence[torch.Tensor]) -> float:
+    return math.sqrt(sum(float(vector.double().square().sum()) for vector in vectors))
+
+
+def assert_same_weights(
+    ours: PreTrainedModel, theirs: PreTrainedModel, start: PreTrainedModel, share: float
+) -> None:
+    """Equal within 1e-5, and within a small share of the way that training moved them."""
+    triples = list(zip(ours.parameters(), theirs.parameters(), start.parameters(), strict=True))
+    for one, other, _ in triples:
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+    moved = norm([other - begin for _, other, begin in triples])
+    assert norm([one - other for one, other, _ in triples]) < share * moved
+
+
+# Against the plain loop ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tie", [True, False], ids=["tied", "untied"])
+@pytest.mark.parametrize("make_pairs", [answers, with_padding, responses])
+@pytest.mark.parametrize(
+    ("optimizer", "rate", "share"), [("sgd", 0.05, 1e-4), ("adamw", 1e-4, 1e-2), ("rmsprop", 1e-5, 2e-2)]
+)
+def test_training_is_that_of_the_plain_loop(
+    tie: bool, make_pairs: object, optimizer: str, rate: float, share: float
+) -> None:
+    ours = load() if tie else untied(load())
+    start, plain = copy.deepcopy(ours.model), copy.deepcopy(ours.model)
+    pairs = make_pairs(ours)  # type: ignore[operator]
+    settings = Settings(learning_rate=rate, steps=6, batch_size=4, beta=0.5, optimizer=optimizer, seed=1)  # type: ignore[arg-type]
+    record = fine_tune(ours, pairs, settings)
+    expected = plain_loop(plain, pairs, settings)
+    loss = (record["loss"] * record["n"]).groupby(record["step"]).sum() / 4
+    np.testing.assert_allclose(loss, expected, rtol=0, atol=1e-5)
+    assert_same_weights(ours.model, plain, start, share)
+
+
+@pytest.mark.parametrize("make_pairs", [answers, responses])
+def test_a_batch_run_in_parts_gives_the_same_step(smoke: LanguageModel, make_pairs: object) -> None:
+    whole, parts = load(), load()
+    pairs = make_pairs(whole)  # type: ignore[operator]
+    base = {"learning_rate": 0.05, "steps": 3, "batch_size": 8, "beta": 0.5, "optimizer": "sgd"}
+    records = [
+        fine_tune(whole, pairs, Settings(**base)),
+        fine_tune(parts, pairs, Settings(**base, tokens_per_forward=1)),
+    ]
+    assert_same_weights(parts.model, whole.model, smoke.model, 1e-4)
+    pd.testing.assert_frame_equal(*records, rtol=1e-4, atol=1e-5)
+
+
+def test_tied_weights_stay_tied_and_no_other_rows_move(
+    fresh_smoke: LanguageModel, smoke: LanguageModel
+) -> None:
+    lm = fresh_smoke
+    pairs = answers(lm)
+    fine_tune(lm, pairs, Settings(learning_rate=1e-3, steps=3, batch_size=8, beta=1.0))
+    assert lm.unembedding is lm.model.get_input_embeddings().weight
+    assert lm.unembedding.shape == smoke.unembedding.shape
+    used = sorted({token for pair in pairs for token in (*pair.prompt, *pair.chosen, *pair.rejected)})
+    moved = (lm.unembedding != smoke.unembedding).any(dim=1).nonzero()[:, 0].tolist()
+    assert moved == used
+
+
+def test_failure_in_the_middle_leaves_a_whole_model(
+    fresh_smoke: LanguageModel, smoke: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "_optimizer", fail)
+    with pytest.raises(KeyboardInterrupt):
+        fine_tune(
+            fresh_smoke, answers(fresh_smoke), Settings(learning_rate=1e-3, steps=3, batch_size=8, beta=1.0)
+        )
+    for one, other in zip(fresh_smoke.model.parameters(), smoke.model.parameters(), strict=True):
+        assert torch.equal(one, other) and not one.requires_grad and one.grad is None
+
+
+# The record ---------------------------------------------------------------------------------------
+
+
+def test_record_starts_at_margin_zero_and_loss_log_two(fresh_smoke: LanguageModel) -> None:
+    lm = fresh_smoke
+    held_out = answers(lm, personas=2)
+    settings = Settings(learning_rate=1e-3, steps=2, batch_size=6, beta=0.3)
+    record = fine_tune(lm, held_out, settings, {"test": held_out}, evaluate_at=[0, 2])
+    assert list(record.columns) == RECORD
+    first = record[record["step"] == 0]
+    np.testing.assert_allclose(first["margin"], 0, atol=1e-5)
+    np.testing.assert_allclose(first["loss"], math.log(2), atol=1e-5)
+    assert sorted(set(zip(record["step"], record["split"], strict=True))) == [
+        (0, "test"),
+        (0, "train"),
+        (1, "train"),
+        (2, "test"),
+    ]
+    assert record[record["split"] == "train"].groupby("step")["n"].sum().tolist() == [6, 6]
+    assert set(record[record["split"] == "test"]["group"]) == set(data.persona_names()[:2])
+    assert record["distance"].isna().all() and record[["logp_chosen", "logp_rejected"]].isna().all(axis=None)
+
+
+def test_pair_without_a_difference_counts_as_risk_and_as_ranked(fresh_smoke: LanguageModel) -> None:
+    tie = TokenPair((5, 6), (7,), (7,), "tie")
+    (row,) = fine_tune(fresh_smoke, [tie], Settings(learning_rate=1, steps=1, batch_size=1, beta=1)).to_dict(
+        "records"
+    )
+    assert (row["margin"], row["accuracy"], row["ranking_accuracy"]) == (0, 0, 1), (
+        "P(r <= 0) is the risk, pi(y_w) >= pi(y_l) is ranked"
+    )
+
+
+@pytest.mark.parametrize("make_pairs", [answers, responses])
+def test_evaluation_is_what_a_plain_forward_pass_measures(make_pairs: object) -> None:
+    lm = load()
+    pairs = make_pairs(lm)  # type: ignore[operator]
+    settings = Settings(learning_rate=1e-3, steps=3, batch_size=4, beta=0.3, loss="ipo")
+    before = torch.stack([log_ratio(lm.model, pair) for pair in pairs])
+    record = fine_tune(lm, pairs, settings, {"test": pairs}, evaluate_at=[3])
+    after = torch.stack([log_ratio(lm.model, pair) for pair in pairs])
+    (row,) = record[record["split"] == "test"].to_dict("records")
+    margin = 0.3 * (after - before)
+    assert row["n"] == len(pairs)
+    assert row["margin"] == pytest.approx(margin.mean().item(), abs=1e-5)
+    assert row["loss"] == pytest.approx((margin - 1).square().mean().item(), abs=1e-5)
+    assert row["accuracy"] == pytest.approx((margin > 0).float().mean().item())
+    assert row["ranking_accuracy"] == pytest.approx((after >= 0).float().mean().item())
+    if make_pairs is responses:
+        assert row["logp_chosen"] - row["logp_rejected"] == pytest.approx(after.mean().item(), abs=1e-4)
+        assert row["logp_chosen"] < 0
+
+
+def test_record_does_not_change_the_run(smoke: LanguageModel) -> None:
+    settings = Settings(learning_rate=1e-3, steps=4, batch_size=4, beta=0.3)
+    plain, watched = load(), load()
+    pairs = answers(plain)
+    few = fine_tune(plain, pairs, settings)
+    many = fine_tune(watched, pairs, settings, {"test": pairs[:3]}, evaluate_at=range(5))
+    pd.testing.assert_frame_equal(few, many[many["split"] == "train"].reset_index(drop=True))
+    for one, other in zip(plain.model.parameters(), watched.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_same_seed_gives_the_same_record_and_another_seed_another() -> None:
+    def run(seed: int) -> pd.DataFrame:
+        lm = load()
+        return fine_tune(
+            lm, answers(lm), Settings(learning_rate=1e-3, steps=4, batch_size=3, beta=0.3, seed=seed)
+        )
+
+    pd.testing.assert_frame_equal(run(0), run(0), rtol=0, atol=0)
+    assert not np.allclose(run(0)["loss"], run(1)["loss"], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("make_pairs", [answers, responses])
+def test_distance_is_the_norm_of_the_change_of_all_weights(make_pairs: object) -> None:
+    lm = untied(load())
+    start = copy.deepcopy(lm.model)
+    pairs = make_pairs(lm)  # type: ignore[operator]
+    settings = Settings(learning_rate=1e-3, steps=3, batch_size=4, beta=0.3, track_distance=True)
+    record = fine_tune(lm, pairs, settings, {"test": pairs}, evaluate_at=[0, 3])
+    test = record[record["split"] == "test"].set_index("step")["distance"]
+    assert test[0] == 0
+    by_hand = norm([now - then for now, then in zip(lm.model.parameters(), start.parameters(), strict=True)])
+    assert test[3] == pytest.approx(by_hand, rel=1e-5) and by_hand > 1e-2
+
+
+def test_restoring_gives_back_every_weight_exactly_even_after_an_error(
+    fresh_smoke: LanguageModel, smoke: LanguageModel
+) -> None:
+    lm = fresh_smoke
+    settings = Settings(learning_rate=1e-2, steps=2, batch_size=4, beta=1.0)
+    with pytest.raises(KeyboardInterrupt), restoring(lm):
+        for make_pairs in (answers, responses):
+            fine_tune(lm, make_pairs(lm), settings)
+        assert not torch.equal(lm.unembedding, smoke.unembedding)
+        raise KeyboardInterrupt
+    for one, other in zip(lm.model.parameters(), smoke.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_reference_is_measured_in_the_order_given_whatever_the_batches(smoke: LanguageModel) -> None:
+    pairs = responses(smoke)[::-1]
+    with torch.no_grad():
+        expected = torch.stack([log_ratio(smoke.model, pair) for pair in pairs])
+    for tokens in (1, 60, 10**6):
+        torch.testing.assert_close(
+            reference_log_probs(smoke, pairs, tokens).log_ratio, expected, rtol=0, atol=1e-4
+        )
+
+
+def test_bfloat16_trains_float32_weights_to_nearly_the_same_losses() -> None:
+    exact, half = load(), loading.load("smoke", device="cpu", precision="bfloat16")
+    settings = Settings(learning_rate=1e-3, steps=5, batch_size=8, beta=0.3)
+    records = [fine_tune(lm, answers(lm), settings) for lm in (exact, half)]
+    assert {weight.dtype for weight in half.model.parameters()} == {torch.float32}
+    np.testing.assert_allclose(records[0]["loss"], records[1]["loss"], rtol=0, atol=0.05)
+    assert not torch.equal(exact.unembedding, half.unembedding)
+
+
+@pytest.mark.parametrize("make_pairs", [answers, responses])
+def test_known_reference_is_not_measured_again_and_changes_nothing(
+    make_pairs: Callable[..., list[TokenPair]],
+) -> None:
+    settings = Settings(learning_rate=1e-3, steps=3, batch_size=4, beta=0.5)
+    fresh = load()
+    alone = fine_tune(fresh, make_pairs(fresh), settings)
+    lm, known = load(), objectives.Reference()
+    flipped = [replace(pair, chosen=pair.rejected, rejected=pair.chosen) for pair in make_pairs(lm)]
+    with restoring(lm):
+        fine_tune(lm, flipped, settings, {"all": flipped}, reference=known)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(
+            objectives, "reference_log_probs", lambda *_: pytest.fail("the reference was measured again")
+        )
+        again = fine_tune(lm, make_pairs(lm), settings, reference=known)
+    # Other batches round otherwise, which decides the signs of the margins at step 0: all are zero there.
+    assert again["accuracy"][1:].tolist() == alone["accuracy"][1:].tolist()
+    pd.testing.assert_frame_equal(
+        again.drop(columns="accuracy"), alone.drop(columns="accuracy"), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_only_what_is_drawn_is_measured_for_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    lm, seen = load(), []
+    measure = objectives.reference_log_probs
+    monkeypatch.setattr(
+        objectives,
+        "reference_log_probs",
+        lambda lm, pairs, *rest: seen.extend(pairs) or measure(lm, pairs, *rest),
+    )
+    pairs = answers(lm, per_label=8)
+    settings = Settings(learning_rate=1e-3, steps=2, batch_size=3, beta=0.5)
+    fine_tune(lm, pairs, settings)
+    assert (
+        set(seen) == {pairs[i] for batch in batch_order(len(pairs), settings) for i in batch}
+        and len(seen) == 6
+    )
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("make_pairs", [answers, responses])
+def test_record_on_cuda_is_that_of_the_cpu(cuda: torch.device, make_pairs: object) -> None:
+    here, there = load(), loading.load("smoke", device=str(cuda), precision="float32")
+    settings = Settings(learning_rate=1e-4, steps=5, batch_size=4, beta=0.3, track_distance=True)
+    records = [
+        fine_tune(lm, make_pairs(lm), settings, {"test": make_pairs(lm)}, [0, 5]) for lm in (here, there)
+    ]  # type: ignore[operator]
+    measured = [record.drop(columns=["accuracy", "ranking_accuracy"]) for record in records]
+    pd.testing.assert_frame_equal(*measured, rtol=1e-4, atol=1e-4)
+
+
+# Order and settings -------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 40), st.integers(1, 50), st.integers(1, 30), st.integers(0, 1000))
+def test_batches_are_full_and_every_epoch_holds_each_example_once(
+    examples: int, batch: int, steps: int, seed: int
+) -> None:
+    settings = Settings(learning_rate=1, steps=steps, batch_size=batch, beta=1, seed=seed)
+    order = batch_order(examples, settings)
+    assert [len(part) for part in order] == [min(batch, examples)] * steps
+    stream = np.concatenate(order)
+    for start in range(0, len(stream), examples):
+        epoch = stream[start : start + examples].tolist()
+        assert len(set(epoch)) == len(epoch) and set(epoch) <= set(range(examples))
+    assert np.array_equal(stream, np.concatenate(batch_order(examples, settings)))
+
+
+GOOD = {"learning_rate": 1e-3, "steps": 1, "batch_size": 1, "beta": 0.1}
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "steps", "batch_size", "beta", "tokens_per_forward"])
+@pytest.mark.parametrize("value", [0, -1, math.nan])
+def test_settings_out_of_range_are_named(name: str, value: float) -> None:
+    with pytest.raises(PrefdynError, match=f"{name} is {value}: it must be above 0"):
+        Settings(**{**GOOD, name: value})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"optimizer": "adam"}, "'adam' is unknown: choose adamw, rmsprop or sgd"),
+        ({"loss": "ppo"}, "no loss 'ppo': choose one of dpo"),
+        ({"loss": "cdpo"}, "needs a label smoothing"),
+        ({"loss": "rdpo", "smoothing": 0.5}, "must lie in"),
+        ({"smoothing": 0.1}, "takes no label smoothing"),
+    ],
+)
+def test_settings_that_name_nothing_are_refused(wrong: dict[str, object], says: str) -> None:
+    with pytest.raises(PrefdynError, match=says):
+        Settings(**{**GOOD, **wrong})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("name", "smoothing"), [("ipo", None), ("slic", None), ("cdpo", 0.1), ("rdpo", 0.1)])
+def test_every_loss_trains_its_own_function(name: str, smoothing: float | None) -> None:
+    lm = load()
+    settings = Settings(**GOOD | {"batch_size": 8, "steps": 2}, loss=name, smoothing=smoothing)
+    record = fine_tune(lm, answers(lm), settings)
+    at_zero = float(losses.get(name, smoothing).value(torch.zeros(1)))
+    assert record["loss"][0] == pytest.approx(at_zero, abs=1e-5)
+    assert record["loss"][1] < at_zero

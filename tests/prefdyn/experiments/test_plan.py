@@ -1,0 +1,391 @@
+"""The plan: sizes are those of the real models, arithmetic is what torch counts, and what cannot fit is said
+before it starts.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from prefbook.project import chapters
+from prefbook.running import parameters
+from prefdyn import data
+from prefdyn.data import Pair
+from prefdyn.errors import PrefdynError
+from prefdyn.experiments import plan
+from prefdyn.experiments.plan import Size, Work
+from prefdyn.models import LanguageModel, loading
+
+ROOT = Path(__file__).parents[3]
+CPU = torch.device("cpu")
+SMOLLM2 = {
+    "vocab_size": 49152,
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "tie_word_embeddings": True,
+}
+KINDS = {
+    "forward": Work("reading", "forward", 2, 1000.0),
+    "train": Work("training", "train", 3, 1000.0, steps=10, forward_tokens=500.0, batch_tokens=100.0),
+    "adapt": Work("adapting", "adapt", 1, 1000.0, steps=10, batch_tokens=100.0),
+}
+
+
+def counted(model: PreTrainedModel) -> Size:
+    """Of a model that is there: every distinct weight once."""
+    weights = {id(weight): weight.numel() for weight in model.parameters()}
+    tables = {
+        id(layer.weight): layer.weight.numel()
+        for layer in (model.get_input_embeddings(), model.get_output_embeddings())
+    }
+    total = sum(weights.values())
+    return Size(total - sum(tables.values()), total, model.config.hidden_size, model.config.num_hidden_layers)
+
+
+def on_meta(**shape: Any) -> PreTrainedModel:
+    with torch.device("meta"):
+        return LlamaForCausalLM(LlamaConfig(**shape))
+
+
+def values(profile: str, **changes: Any) -> dict[str, Any]:
+    """The parameters of chapter 1 under a profile."""
+    declared = parameters.declared(ROOT / "book" / "distinguishability.md")
+    return parameters.values_of(
+        declared, parameters.load_profile(ROOT / "book" / "profiles", profile, "distinguishability"), changes
+    )
+
+
+# Sizes --------------------------------------------------------------------------------------------
+
+
+def test_size_of_the_smoke_model_is_its_count(smoke: LanguageModel) -> None:
+    assert plan.model_size("smoke") == counted(smoke.model)
+
+
+@pytest.mark.parametrize("name", loading.KNOWN)
+def test_size_of_a_known_model_is_that_of_the_loaded_one(name: str) -> None:
+    if not loading.is_cached(name):
+        pytest.skip(f"the model {name} is not in the cache: `prefdyn run --model {name}` fetches it")
+    known = loading.KNOWN[name]
+    size = counted(loading.load(name, device="cpu").model)
+    assert plan.model_size(name) == size == Size(known.body, known.parameters, known.width, known.layers)
+
+
+def test_size_of_the_default_model_follows_from_its_shape() -> None:
+    known = loading.KNOWN["smollm2-135m"]
+    size = counted(on_meta(**SMOLLM2))
+    assert size.parameters == 134_515_008
+    assert size == Size(known.body, known.parameters, known.width, known.layers)
+
+
+def test_size_of_a_known_model_needs_no_download(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading.wheels, "fetch", lambda wheel: pytest.fail("a model was fetched"))
+    for name in loading.KNOWN:
+        assert plan.model_size(name).parameters == loading.KNOWN[name].parameters
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_size_of_a_folder_counts_tied_embeddings_once(tmp_path: Path, tied: bool) -> None:
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=50,
+            hidden_size=16,
+            intermediate_size=24,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            tie_word_embeddings=tied,
+        )
+    )
+    model.save_pretrained(tmp_path)
+    size = plan.model_size(str(tmp_path))
+    assert size == counted(model)
+    assert size.parameters - size.body == 50 * 16 * (1 if tied else 2)
+
+
+def test_model_that_is_no_model_is_named(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(
+        PrefdynError, match=rf"the model '{re.escape(str(tmp_path))}' cannot be found: give a name"
+    ) as error:
+        plan.model_size(str(tmp_path))
+    assert "\n" not in str(error.value)
+
+
+# Arithmetic ---------------------------------------------------------------------------------------
+
+
+def torch_counts(model: PreTrainedModel, rows: int, length: int, backward: bool) -> int:
+    """What torch counts for the body of a model on a batch."""
+    tokens = torch.randint(0, model.config.vocab_size, (rows, length))
+    with FlopCounterMode(display=False) as counter:
+        out = model.model(input_ids=tokens).last_hidden_state
+        if backward:
+            out.sum().backward()
+    return counter.get_total_flops()
+
+
+@pytest.fixture
+def small() -> PreTrainedModel:
+    """The smoke model's shape, with an attention that torch counts."""
+    config = loading.load("smoke", device="cpu").model.config.to_dict()
+    torch.manual_seed(0)
+    return LlamaForCausalLM(LlamaConfig(**config, attn_implementation="eager"))
+
+
+def test_forward_pass_is_within_a_quarter_of_what_torch_counts(small: PreTrainedModel) -> None:
+    planned = Work("reading", "forward", 1, 4 * 20).flops(plan.model_size("smoke"))
+    assert planned == pytest.approx(torch_counts(small, 4, 20, backward=False), rel=0.25)
+
+
+def test_training_is_within_a_quarter_of_what_torch_counts(small: PreTrainedModel) -> None:
+    planned = Work("training", "train", 1, 4 * 20).flops(plan.model_size("smoke"))
+    assert planned == pytest.approx(torch_counts(small, 4, 20, backward=True), rel=0.25)
+
+
+def test_adapting_is_within_a_quarter_of_what_torch_counts(small: PreTrainedModel) -> None:
+    small.requires_grad_(False)
+    small.model.layers[0].self_attn.q_proj.weight.requires_grad_(
+        True
+    )  # gradients have to come all the way down, as to LoRA's matrices
+    planned = Work("adapting", "adapt", 1, 4 * 20).flops(plan.model_size("smoke"))
+    assert planned == pytest.approx(torch_counts(small, 4, 20, backward=True), rel=0.25)
+
+
+def test_runs_and_evaluations_add_up() -> None:
+    size = Size(10, 15, 4, 2)
+    assert KINDS["forward"].flops(size) == 2 * (2 * 10 * 1000)
+    assert KINDS["train"].flops(size) == 3 * (6 * 10 * 1000 + 2 * 10 * 500)
+
+
+def test_tokens_are_within_a_third_of_the_default_tokenizers() -> None:
+    if not loading.is_cached(loading.DEFAULT):
+        pytest.skip("the default model's tokenizer is not in the cache: `prefdyn run` fetches it")
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(loading.locate(loading.DEFAULT)[0])
+    personas = [data.load_persona(name) for name in data.persona_names()[:4]]
+    pairs = data.load_pairs()[:40]
+    for items, texts in (
+        (personas, [statement for p in personas for statement in p.statements]),
+        (pairs, [text for pair in pairs for text in (pair.prompt, pair.chosen, pair.rejected)]),
+    ):
+        real = sum(len(ids) for ids in tokenizer(texts)["input_ids"])
+        assert plan.tokens_of(items) == pytest.approx(real, rel=0.33)
+
+
+def test_tokens_of_a_pair_are_of_its_prompt_and_both_responses() -> None:
+    pair = Pair("a" * 42, "b" * 42, "c" * 84)
+    assert plan.tokens_of([pair]) == pytest.approx(168 / 4.2)
+
+
+# The work of a chapter ----------------------------------------------------------------------------
+
+
+def test_every_chapter_has_a_plan() -> None:
+    assert sorted(plan.CHAPTERS) == chapters(ROOT)
+
+
+@pytest.mark.parametrize("profile", ["smoke", "laptop", "reference"])
+@pytest.mark.parametrize("chapter", chapters(ROOT))
+def test_plan_follows_the_profile(chapter: str, profile: str) -> None:
+    declared = parameters.declared(ROOT / "book" / f"{chapter}.md")
+    layer = parameters.load_profile(ROOT / "book" / "profiles", profile, chapter)
+    work = plan.CHAPTERS[chapter](parameters.values_of(declared, layer, {"data": "sample"}))
+    assert work and len({item.name for item in work}) == len(work)
+    assert all(item.runs > 0 and item.tokens > 0 for item in work)
+
+
+def total(profile: str, **changes: Any) -> float:
+    return sum(
+        item.flops(plan.model_size("smoke")) for item in plan.distinguishability(values(profile, **changes))
+    )
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"personas": 6},
+        {"statements_per_label": 20},
+        {"trained": 4},
+        {"steps": 3},
+        {"batch_size": 8},
+        {"misalign_steps": 4},
+        {"other_betas": [0.1, 1.0]},
+        {"hh_pairs": 16},
+        {"hh_steps": 4},
+        {"hh_batch_size": 6},
+    ],
+    ids=lambda more: next(iter(more)),
+)
+def test_more_of_anything_is_more_work(more: dict[str, Any]) -> None:
+    assert total("smoke", **more) > total("smoke")
+
+
+def total_of_generalization(**changes: Any) -> float:
+    declared = parameters.declared(ROOT / "book" / "generalization.md")
+    smoke_values = parameters.load_profile(ROOT / "book" / "profiles", "smoke", "generalization")
+    work = plan.generalization(parameters.values_of(declared, smoke_values, changes))
+    return sum(item.flops(plan.model_size("smoke")) for item in work)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"personas": 6},
+        {"statements_per_label": 20},
+        {"cluster_counts": [1, 2, 3, 4]},
+        {"draws": 4},
+        {"steps": 3},
+        {"batch_size": 8},
+        {"evaluated": 16},
+        {"pairs_decomposed": 4},
+    ],
+    ids=lambda more: next(iter(more)),
+)
+def test_more_of_anything_is_more_work_in_chapter_2(more: dict[str, Any]) -> None:
+    assert total_of_generalization(**more) > total_of_generalization()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"text_rates": [0.0, 0.1, 0.2, 0.3]},
+        {"text_runs": 4},
+        {"text_pairs": 8},
+        {"text_tests": 8},
+    ],
+    ids=lambda more: next(iter(more)),
+)
+def test_more_of_anything_is_more_work_in_chapter_three(more: dict[str, Any]) -> None:
+    def flops(**changes: Any) -> float:
+        declared = parameters.declared(ROOT / "book" / "noise.md")
+        profile = parameters.load_profile(ROOT / "book" / "profiles", "smoke", "noise")
+        work = plan.noise(parameters.values_of(declared, profile, changes))
+        return sum(item.flops(plan.model_size("smoke")) for item in work)
+
+    assert flops(**more) > flops()
+
+
+def test_zero_stands_for_all() -> None:
+    assert total("smoke", personas=0) == total("smoke", personas=len(data.persona_names()))
+    assert total("smoke", statements_per_label=0) == total("smoke", statements_per_label=100_000)
+
+
+def test_whole_of_the_table_is_the_sum_of_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "speed", lambda device, precision: 6e10 / plan.EFFICIENCY)
+    size = Size(10**9, 2 * 10**9, 64, 2)
+    table = plan.table(list(KINDS.values()), size, CPU, "float32").set_index("work")
+    assert list(table.index) == ["reading", "training", "adapting", "all"]
+    for column in ("runs", "TFLOP", "minutes"):
+        assert table.loc["all", column] == pytest.approx(table[column].iloc[:-1].sum())
+    assert table.loc["all", "GiB"] == table["GiB"].iloc[:-1].max()
+    assert table.loc["all", "steps"] == 3 * 10 + 1 * 10
+    assert table.loc["reading", "minutes"] == pytest.approx(KINDS["forward"].flops(size) / 6e10 / 60)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_speed_is_within_a_factor_of_ten_of_a_product_timed_here(precision: Any) -> None:
+    import time
+
+    dtype = getattr(torch, precision)
+    a = torch.randn(512, 512, dtype=dtype)
+    times = []
+    for _ in range(30):
+        start = time.perf_counter()
+        a @ a
+        times.append(time.perf_counter() - start)
+    measured = 2 * 512**3 / float(np.median(times))
+    assert measured / 10 < plan.speed(CPU, precision) < measured * 10
+
+
+# Memory -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def big() -> Size:
+    return Size(2_500_000_000, 2_800_000_000, 2560, 32)
+
+
+def with_memory(monkeypatch: pytest.MonkeyPatch, gibibytes: float) -> None:
+    monkeypatch.setattr(plan, "free_memory", lambda device: gibibytes * 2**30)
+
+
+def test_free_memory_is_no_more_than_there_is() -> None:
+    assert 0 < plan.free_memory(CPU) <= psutil.virtual_memory().total
+
+
+def test_training_needs_weights_gradients_moments_and_a_copy(big: Size) -> None:
+    forward, train, adapt = (replace(work, batch_tokens=100.0).memory(big) for work in KINDS.values())
+    assert train > 5 * 4 * big.parameters
+    assert 4 * big.parameters < forward < adapt < train
+
+
+def test_work_that_fits_passes(monkeypatch: pytest.MonkeyPatch, big: Size) -> None:
+    with_memory(monkeypatch, 100)
+    plan.check_memory(list(KINDS.values()), "big", big, CPU)
+
+
+def test_work_that_cannot_fit_is_one_sentence_that_names_what_would(
+    monkeypatch: pytest.MonkeyPatch, big: Size
+) -> None:
+    with_memory(monkeypatch, 10)
+    with pytest.raises(PrefdynError) as error:
+        plan.check_memory(list(KINDS.values()), "some-model", big, CPU)
+    message = str(error.value)
+    assert "\n" not in message
+    for part in ("training with some-model (2800M parameters)", "cpu has 10.0 GiB free", "would fit"):
+        assert part in message
+    needed = float(re.search(r"needs ([\d.]+) GiB", message).group(1))
+    assert needed == pytest.approx(KINDS["train"].memory(big) / 2**30, abs=0.06)
+
+
+@pytest.mark.parametrize("gibibytes", [1, 3, 10, 40])
+def test_model_that_is_said_to_fit_does(monkeypatch: pytest.MonkeyPatch, big: Size, gibibytes: float) -> None:
+    with_memory(monkeypatch, gibibytes)
+    work = list(KINDS.values())
+    with pytest.raises(PrefdynError) as error:
+        plan.check_memory(work, "big", big, CPU)
+    said = float(re.search(r"up to about (\d+)M", str(error.value)).group(1)) * 1e6
+    share = said / big.parameters
+    assert 0 < share < 1
+    smaller = replace(big, parameters=int(said), width=int(big.width * share))
+    with_memory(monkeypatch, gibibytes * 1.02)
+    plan.check_memory(work, "smaller", smaller, CPU)
+    with_memory(monkeypatch, gibibytes * 0.9)
+    with pytest.raises(PrefdynError):
+        plan.check_memory(work, "smaller", smaller, CPU)
+
+
+def test_where_no_model_fits_none_is_named(monkeypatch: pytest.MonkeyPatch, big: Size) -> None:
+    with_memory(monkeypatch, 0.1)
+    with pytest.raises(PrefdynError, match="free some memory") as error:
+        plan.check_memory(list(KINDS.values()), "big", big, CPU)
+    assert "would fit" not in str(error.value)
+
+
+def test_full_fine_tuning_of_the_default_model_needs_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """5 float32 copies of 134.5M weights are 2.5 GiB: a machine of 2 GiB is refused, one of 16 GiB is not."""
+    work = plan.distinguishability(values("laptop"))
+    with_memory(monkeypatch, 2)
+    with pytest.raises(PrefdynError, match="smollm2-135m"):
+        plan.check_memory(work, "smollm2-135m", plan.model_size("smollm2-135m"), CPU)
+    with_memory(monkeypatch, 16)
+    plan.check_memory(work, "smollm2-135m", plan.model_size("smollm2-135m"), CPU)
+
+
+@pytest.mark.gpu
+def test_free_memory_of_a_gpu_is_its_own(cuda: torch.device) -> None:
+    free = plan.free_memory(torch.device("cuda:0"))
+    assert 0 < free <= torch.cuda.get_device_properties(0).total_memory

@@ -1,0 +1,210 @@
+"""Intervals: the statistics against scipy and by hand, the coverage on data whose truth is known."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import spearmanr, ttest_1samp
+
+from prefdyn.errors import PrefdynError
+from prefdyn.measures import estimates
+from prefdyn.measures.estimates import Estimate
+
+
+def covers(got: Estimate, truth: float) -> bool:
+    return got.low <= truth <= got.high
+
+
+# Pairs of units -----------------------------------------------------------------------------------
+
+
+def pairs_of(units: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Two quantities of every pair, each a difference of what its units have, and the pairs."""
+    i, j = np.triu_indices(len(units), 1)
+    x, y = units.T
+    return x[i] - x[j], y[i] - y[j], np.array([i, j]).T
+
+
+def test_correlation_over_pairs_covers_the_truth_where_a_bootstrap_of_pairs_does_not() -> None:
+    """Differences of a normal pair of correlation 0.5 are again such a pair, and Spearman's is known for it."""
+    rng, truth = np.random.default_rng(3), 6 / np.pi * np.arcsin(0.25)
+    covered = []
+    for number in range(40):
+        units = rng.multivariate_normal([0, 0], [[1, 0.5], [0.5, 1]], size=16)
+        x, y, ends = pairs_of(units, rng)
+        covered.append(
+            (
+                covers(estimates.spearman_over_pairs(x, y, ends, number), truth),
+                covers(estimates.spearman(x, y, number), truth),
+            )
+        )
+    ours, plain = np.mean(covered, axis=0)
+    assert ours >= 0.85 > 0.6 > plain
+
+
+@given(
+    st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3), st.integers(0, 3)), min_size=5, max_size=12)
+)
+@settings(max_examples=40)
+def test_correlation_with_counts_is_that_of_repeated_points(points: list[tuple[int, int, int]]) -> None:
+    x, y, counts = np.array(points).T
+    repeated = [np.repeat(values, counts) for values in (x, y)]
+    if min(len(set(values.tolist())) for values in repeated) > 1:
+        got = estimates._weighted_spearman(x.astype(float), y.astype(float), counts[None])
+        assert got == pytest.approx([spearmanr(*repeated).statistic])
+
+
+def test_correlation_over_pairs_is_scipys_and_counts_the_units() -> None:
+    x, y, ends = pairs_of(np.random.default_rng(4).normal(size=(6, 2)), np.random.default_rng(5))
+    got = estimates.spearman_over_pairs(x, y, np.array(list("abcdef"))[ends])
+    assert (
+        got.value == pytest.approx(spearmanr(x, y).statistic)
+        and got.n == 6
+        and got.low <= got.value <= got.high
+    )
+
+
+# Mean and median ----------------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(-5, 5).map(float), min_size=3, max_size=20))
+def test_mean_has_students_interval(sample: list[float]) -> None:
+    got = estimates.mean(sample)
+    assert got.value == pytest.approx(np.mean(sample)) and got.n == len(sample)
+    if len(set(sample)) > 1:
+        expected = ttest_1samp(sample, 0).confidence_interval(0.95)
+        assert (got.low, got.high) == pytest.approx((expected.low, expected.high))
+    else:
+        assert got.low == pytest.approx(got.value) == got.high
+
+
+@pytest.mark.parametrize("units", [3, 40])
+def test_interval_of_a_mean_covers_the_truth_as_often_as_it_says(units: int) -> None:
+    rng = np.random.default_rng(11)
+    covered = [covers(estimates.mean(rng.normal(3.0, 2.0, size=units)), 3.0) for _ in range(400)]
+    assert 0.92 <= np.mean(covered) <= 0.98
+
+
+def test_interval_of_a_median_covers_the_truth_and_not_much_more() -> None:
+    rng = np.random.default_rng(12)
+    estimates = [estimates.median(rng.normal(3.0, 2.0, size=40), seed=i) for i in range(200)]
+    assert 0.85 <= np.mean([covers(got, 3.0) for got in estimates]) <= 0.99
+    spread = np.sqrt(np.pi / 2) * 2.0 / np.sqrt(40)  # of the median of normal data
+    assert np.mean([got.high - got.low for got in estimates]) == pytest.approx(2 * 1.96 * spread, rel=0.2)
+
+
+@given(st.lists(st.floats(-5, 5), min_size=3, max_size=20))
+@settings(max_examples=15)
+def test_median_is_numpys_and_lies_in_its_interval(sample: list[float]) -> None:
+    got = estimates.median(sample)
+    assert got.value == np.median(sample) and got.low <= got.value <= got.high
+
+
+def test_same_seed_gives_the_same_interval_and_another_nearly() -> None:
+    sample = np.random.default_rng(14).normal(size=31)
+    first, again, other = estimates.median(sample), estimates.median(sample), estimates.median(sample, seed=1)
+    assert first == again and (first.low, first.high) == pytest.approx((other.low, other.high), abs=0.2)
+    x, y = np.random.default_rng(15).normal(size=(2, 31))
+    assert estimates.spearman(x, y) == estimates.spearman(x, y) != estimates.spearman(x, y, seed=1)
+
+
+# Rank correlation ---------------------------------------------------------------------------------
+
+
+@given(st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3)), min_size=5, max_size=25, unique=True))
+@settings(max_examples=15)
+def test_spearman_is_scipys_with_ties(points: list[tuple[int, int]]) -> None:
+    x, y = map(list, zip(*points, strict=True))
+    if len(set(x)) > 1 and len(set(y)) > 1:
+        assert estimates.spearman(x, y).value == pytest.approx(spearmanr(x, y).statistic)
+
+
+def test_interval_of_a_rank_correlation_covers_that_of_the_population() -> None:
+    rng, rho = np.random.default_rng(13), 0.6
+    truth = 6 / np.pi * np.arcsin(rho / 2)  # Spearman's for a normal pair
+    covered = []
+    for i in range(60):
+        x, noise = rng.normal(size=(2, 40))
+        covered.append(covers(estimates.spearman(x, rho * x + np.sqrt(1 - rho**2) * noise, seed=i), truth))
+    assert 0.85 <= np.mean(covered) <= 1.0
+
+
+def test_pairs_are_resampled_together() -> None:
+    rng = np.random.default_rng(15)
+    x = rng.normal(size=50)
+    assert estimates.spearman(x, x + 0.01 * rng.normal(size=50)).low > 0.95
+
+
+def exact_p(x: list[float], y: list[float]) -> float:
+    """Share of all orders of x with a rank correlation at least as far from 0, by enumeration."""
+    seen = abs(spearmanr(x, y).statistic)
+    return float(np.mean([abs(spearmanr(order, y).statistic) >= seen - 1e-9 for order in permutations(x)]))
+
+
+@pytest.mark.parametrize(
+    "y", [[1, 2, 3], [1, 2, 3, 4], [1, 2, 3, 4, 5], [2, 1, 3, 4, 5], [5, 4, 3, 2, 1], [1, 3, 2, 5, 4]]
+)
+def test_few_pairs_exclude_zero_only_where_a_permutation_test_does(y: list[float]) -> None:
+    x = list(range(len(y)))
+    got = estimates.spearman(x, y)
+    if exact_p(x, y) >= 0.05:
+        assert covers(got, 0.0)
+    elif len(set(zip(x, y, strict=True))) > 4 and abs(got.value) == pytest.approx(1):
+        assert not covers(got, 0.0)
+    assert covers(got, got.value)
+
+
+def test_unrelated_pairs_seldom_exclude_zero() -> None:
+    rng = np.random.default_rng(16)
+    for pairs in (6, 20):
+        excluded = [
+            not covers(estimates.spearman(*rng.normal(size=(2, pairs)), seed=i), 0.0) for i in range(100)
+        ]
+        assert np.mean(excluded) <= 0.12
+
+
+@pytest.mark.parametrize("pairs", [8, 9, 20])
+def test_perfect_order_of_many_pairs_is_certain(pairs: int) -> None:
+    x = np.arange(float(pairs))
+    up, down = estimates.spearman(x, np.exp(x / 3)), estimates.spearman(x, -(x**3))
+    assert (up.value, up.low, up.high, up.n) == pytest.approx((1, 1, 1, pairs))
+    assert (down.low, down.high) == pytest.approx((-1, -1))
+
+
+# The rest -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 1, 2])
+def test_too_few_units_are_refused(size: int) -> None:
+    sample = np.zeros(size)
+    for statistic in (estimates.mean, estimates.median, lambda x: estimates.spearman(x, x)):
+        with pytest.raises(PrefdynError, match=f"{size} units are too few"):
+            statistic(sample)
+
+
+def test_count_is_exactly_itself() -> None:
+    assert estimates.count(2, 50) == Estimate(2.0, 2.0, 2.0, 50)
+
+
+def test_estimate_reads_as_value_and_interval() -> None:
+    assert str(Estimate(0.5, 0.25, 0.75, 9)) == "0.5 [0.25, 0.75]"
+
+
+def test_simultaneous_means_hold_all_at_once() -> None:
+    rng = np.random.default_rng(0)
+    missed = 0
+    for _ in range(400):
+        sample = rng.normal(size=(12, 30))
+        centre, half = estimates.simultaneous_means(sample)
+        np.testing.assert_allclose(centre, sample.mean(axis=0))
+        missed += bool((np.abs(centre) > half).any())
+    assert (
+        2 <= missed <= 36
+    )  # 5% of 400 or a little less, as Bonferroni is exact for independent means to first order
+    one = estimates.simultaneous_means(sample[:, :1])
+    alone = estimates.mean(sample[:, 0])
+    assert one[1][0] == pytest.approx(alone.high - alone.value)

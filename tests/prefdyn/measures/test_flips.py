@@ -1,0 +1,163 @@
+"""Pairs followed through training, against a run whose every pair is recomputed by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+import torch
+
+from prefdyn import data
+from prefdyn.engine import likelihood
+from prefdyn.engine.training import Settings
+from prefdyn.experiments.bench import Bench, Phase
+from prefdyn.measures import flips
+
+
+def record(rows: list[tuple[int, str, str, float, float, float]]) -> pd.DataFrame:
+    """Rows of step, split, group, loss, chosen, rejected."""
+    frame = pd.DataFrame(rows, columns=["step", "split", "group", "loss", "logp_chosen", "logp_rejected"])
+    ranked = (frame["logp_chosen"] >= frame["logp_rejected"]).astype(float)
+    return frame.assign(n=1, margin=0.0, accuracy=0.0, ranking_accuracy=ranked, distance=0.0)
+
+
+FOUR = record(
+    [
+        *[
+            (0, "followed", str(i), 0.7, a, b)
+            for i, (a, b) in enumerate([(-5, -6), (-5, -6), (-6, -5), (-8, -5)])
+        ],
+        *[
+            (3, "followed", str(i), loss, a, b)
+            for i, (loss, a, b) in enumerate([(0.1, -4, -9), (0.9, -7, -6), (0.3, -5, -6), (0.6, -7, -6)])
+        ],
+        (0, "validation", "pairs", 0.69, 0, 0),
+        (3, "validation", "pairs", 0.64, 0, 0),
+        (6, "validation", "pairs", 0.66, 0, 0),
+    ]
+)
+
+
+def test_each_pair_is_in_its_group() -> None:
+    followed = flips.follow(FOUR, "followed")
+    assert followed.query("step == 3")["group"].tolist() == list(flips.GROUPS)
+    assert followed.query("step == 0")["group"].tolist() == ["right → right"] * 2 + ["wrong → wrong"] * 2
+    assert followed.query("step == 3")["c"].tolist() == [-1, -1, 1, 3]
+
+
+def test_groups_have_their_means_and_shares() -> None:
+    found = flips.by_group(flips.follow(FOUR, "followed"))
+    assert found.query("step == 0").set_index("group")["share"].to_dict() == {
+        "right → right": 0.5,
+        "wrong → wrong": 0.5,
+    }
+    at_three = found.query("step == 3").set_index("group")
+    assert at_three["share"].tolist() == [0.25] * 4 and at_three.loc[
+        "right → wrong", "loss"
+    ] == pytest.approx(0.9)
+    assert at_three[["loss low", "margin high"]].isna().all(axis=None)  # one pair each
+
+
+def test_intervals_of_a_group_are_over_its_pairs() -> None:
+    start = (
+        flips.follow(FOUR, "followed")
+        .query("step == 0")
+        .assign(group="right → right", loss=[0.1, 0.2, 0.4, 0.5])
+    )
+    (row,) = flips.by_group(start).to_dict("records")
+    low, high = scipy.stats.t.interval(0.95, 3, loc=0.3, scale=np.std([0.1, 0.2, 0.4, 0.5], ddof=1) / 2)
+    assert (row["loss low"], row["loss"], row["loss high"]) == pytest.approx((low, 0.3, high))
+
+
+def test_best_step_and_flips_there() -> None:
+    followed = flips.follow(FOUR, "followed")
+    assert flips.best_step(FOUR) == 3
+    assert flips.flipped(followed, 3).tolist() == [1.0, 0.0] and flips.flipped(followed, 0).tolist() == [
+        0.0,
+        0.0,
+    ]
+
+
+def test_share_flipped_pools_the_seeds() -> None:
+    followed = flips.follow(FOUR, "followed")
+    share = flips.share_flipped({0: (followed, 3), 1: (followed, 3)})
+    assert (share.value, share.n) == (0.5, 4) and 0 < share.low < share.high < 1
+    assert np.isnan(flips.share_flipped({0: (followed, 3)}).value)  # two pairs are too few for an interval
+
+
+class Longer:
+    name = "longer"
+
+    def first_is_better(self, prompts: list[str], first: list[str], second: list[str]) -> np.ndarray:
+        return np.array(
+            [float(len(a) > len(b)) if len(a) != len(b) else 0.5 for a, b in zip(first, second, strict=True)]
+        )
+
+
+def test_course_compares_each_step_with_the_first() -> None:
+    answers = {0: ["a", "a", "a"], 3: ["aa", "a", "aaa"]}
+    course = flips.trajectory(
+        flips.follow(FOUR, "followed"), answers, Longer(), ["p", "q", "r"], pairs=3
+    ).set_index("step")
+    assert course["win rate"].tolist() == pytest.approx([0.5, 2.5 / 3])
+    assert course["ranking accuracy"].tolist() == pytest.approx([2 / 3, 2 / 3])  # of the first three pairs
+
+
+def test_correlation_of_what_never_changes_is_unknown() -> None:
+    assert np.isnan(flips.correlate([1, 2, 3, 4, 5], [5, 5, 5, 5, 5]).value)
+    four = flips.correlate([1, 2, 3, 4], [1, 2, 3, 4])  # in order by chance too often
+    assert np.isnan(four.value) and four.n == 4
+    assert flips.correlate([1, 2, 3, 4, 5], [1, 2, 3, 4, 5]).value == pytest.approx(1)
+
+
+def test_every_pair_of_a_run_is_followed_by_itself(cache: Path) -> None:
+    lab = Bench("smoke", device="cpu", precision="float32")
+    pairs = data.load_pairs()[:6]
+    settings = Settings(3e-3, 3, 3, 0.2, optimizer="rmsprop", track_distance=True)
+    phase = Phase(
+        pairs[:4],
+        settings,
+        {"followed": pairs[:4], "validation": pairs[4:]},
+        (0, 3),
+        each=["followed"],
+        max_length=100,
+    )
+    (result,) = lab.train([phase])
+    followed = flips.follow(result.record, "followed")
+    assert followed.groupby("step").size().to_dict() == {0: 4, 3: 4}
+    tokens = likelihood.tokenize_pairs(lab.lm, pairs[:4], max_length=100)
+    with torch.no_grad():
+        before = likelihood.log_probs(lab.lm.model, tokens)  # the weights are back
+    np.testing.assert_allclose(followed.query("step == 0")["c"], -before.log_ratio.numpy(), rtol=0, atol=1e-3)
+    np.testing.assert_allclose(followed.query("step == 0")["loss"], np.log(2), atol=1e-6)
+    assert flips.check(followed, 0.2) == {"Theorem 4.1": 0, "Proposition 2.6": 0, "Proposition A.7": 0}
+    assert (result.record.query("split == 'validation'")["n"] == 2).all()
+    assert (
+        followed.query("step == 0")["distance"].eq(0).all()
+        and followed.query("step == 3")["distance"].gt(0).all()
+    )
+
+
+def test_another_reference_in_the_loss_is_noticed(cache: Path) -> None:
+    lab = Bench("smoke", device="cpu", precision="float32")
+    pairs = data.load_pairs()[:8]
+    phase = Phase(pairs, Settings(3e-3, 2, 8, 0.2), {"followed": pairs}, (0, 2), each=["followed"])
+    followed = flips.follow(lab.train([phase])[0].record, "followed")
+    other = followed.assign(c=-followed["c"])
+    assert flips.check(followed, 0.2)["Theorem 4.1"] == 0 < flips.check(other, 0.2)["Theorem 4.1"]
+
+
+def test_answers_are_those_of_the_model_at_that_step(cache: Path) -> None:
+    from prefdyn.engine import sampling
+
+    lab = Bench("smoke", device="cpu", precision="float32")
+    prompts = ["\n\nHuman: Why?\n\nAssistant:", "\n\nHuman: How is it?\n\nAssistant:"]
+    phase = Phase(
+        data.load_pairs()[:4], Settings(5e-2, 2, 4, 0.2), {}, (0, 2), answer=prompts, answer_tokens=8
+    )
+    (result,) = lab.train([phase])
+    assert set(result.answers) == {0, 2}
+    assert result.answers[0] == sampling.answers(lab.lm, prompts, 8, seed=0) != result.answers[2]

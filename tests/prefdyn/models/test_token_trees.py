@@ -1,0 +1,325 @@
+"""Token trees against the model's own run, one sequence at a time and unpadded, on five architectures made
+from configs.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma3TextConfig,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    MistralConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+
+from prefdyn.errors import PrefdynError
+from prefdyn.models import token_trees as packing
+from prefdyn.models.token_trees import (
+    ATTENTION,
+    PackedTrees,
+    Tree,
+    last_hidden_states,
+    pack,
+    pack_sequences,
+    shared_prefix,
+)
+
+SMALL = {
+    "vocab_size": 61,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+}
+ORDINARY = {
+    **SMALL,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "initializer_range": 0.2,
+    "max_position_embeddings": 128,
+}
+WINDOW = 4
+CONFIGS: dict[str, PreTrainedConfig] = {
+    "llama": LlamaConfig(**ORDINARY),
+    "gpt2": GPT2Config(vocab_size=61, n_embd=32, n_layer=3, n_head=4, n_positions=128, initializer_range=0.2),
+    "gpt_neox": GPTNeoXConfig(**SMALL, initializer_range=0.2),
+    "gemma3": Gemma3TextConfig(
+        **ORDINARY,
+        query_pre_attn_scalar=3,  # attention scaled otherwise than by its width
+        sliding_window=WINDOW,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention", "full_attention"],
+    ),
+    "mistral": MistralConfig(**ORDINARY, sliding_window=WINDOW),
+}
+TREES: list[Tree] = [
+    ([5, 6, 7, 8, 9, 10, 11], [[12, 13, 14, 15, 16, 17], [18, 19]]),
+    ([20, 21], [[22], [23, 24, 25, 26, 27, 28], [23, 24, 29]]),
+    ([], [[30, 31, 32, 33, 34, 35, 36, 37]]),
+]
+
+
+def make(name: str, attention: str) -> PreTrainedModel:
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(
+        copy.deepcopy(CONFIGS[name]), attn_implementation=attention
+    ).eval()
+
+
+@pytest.fixture(scope="module", params=list(CONFIGS))
+def twins(request: pytest.FixtureRequest) -> tuple[PreTrainedModel, PreTrainedModel]:
+    """The same weights twice: with the attention of trees, and with transformers' plain ("eager") one, which
+    knows nothing of it.
+    """
+    return make(request.param, ATTENTION), make(request.param, "eager")
+
+
+def fed_to_unembedding(model: PreTrainedModel, ids: Sequence[int]) -> Tensor:
+    """What the model's own run of one sequence hands to its unembedding, shape (length, d)."""
+    seen: list[Tensor] = []
+    hook = model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    model(input_ids=torch.tensor([list(ids)]), use_cache=False)
+    hook.remove()
+    return seen[0][0]
+
+
+def one_by_one(model: PreTrainedModel, trees: Sequence[Tree]) -> list[Tensor]:
+    """Hidden states of every branch, each run behind its prompt by itself."""
+    return [
+        fed_to_unembedding(model, [*prompt, *tail])[len(prompt) :]
+        for prompt, tails in trees
+        for tail in tails
+    ]
+
+
+def branches(hidden: Tensor, packed: PackedTrees) -> list[Tensor]:
+    return [
+        hidden[slots[:length]]
+        for slots, length in zip(packed.branch_slots, packed.branch_lengths.tolist(), strict=True)
+    ]
+
+
+def assert_same(ours: Sequence[Tensor], theirs: Sequence[Tensor], tolerance: float = 1e-5) -> None:
+    assert len(ours) == len(theirs)
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=tolerance * float(other.abs().max()))
+
+
+# Hidden states ------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_hidden_states_are_what_each_sequence_alone_hands_to_the_unembedding(
+    twins: tuple[PreTrainedModel, PreTrainedModel],
+) -> None:
+    ours, plain = twins
+    packed = pack(TREES)
+    assert_same(branches(last_hidden_states(ours, packed), packed), one_by_one(plain, TREES))
+
+
+@torch.no_grad()
+def test_prompt_states_are_those_of_the_prompt_alone(twins: tuple[PreTrainedModel, PreTrainedModel]) -> None:
+    ours, plain = twins
+    packed = pack(TREES)
+    hidden = last_hidden_states(ours, packed)
+    for (prompt, _), slots, length in zip(
+        TREES[:2], packed.prompt_slots, packed.prompt_lengths.tolist(), strict=False
+    ):
+        assert_same([hidden[slots[:length]]], [fed_to_unembedding(plain, prompt)])
+
+
+@torch.no_grad()
+def test_sliding_window_matters_here() -> None:
+    for name in ("gemma3", "mistral"):
+        wide = copy.deepcopy(CONFIGS[name])
+        wide.sliding_window = 64
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(wide, attn_implementation="eager").eval()
+        ids = list(range(5, 18))
+        apart = fed_to_unembedding(model, ids)[-1] - fed_to_unembedding(make(name, "eager"), ids)[-1]
+        assert apart.abs().max() > 1e-2
+
+
+@torch.no_grad()
+def test_order_and_company_of_trees_do_not_matter(twins: tuple[PreTrainedModel, PreTrainedModel]) -> None:
+    ours, _ = twins
+    together = pack(TREES)
+    all_states = branches(last_hidden_states(ours, together), together)
+    alone = []
+    for tree in TREES:
+        packed = pack([tree])
+        alone.extend(branches(last_hidden_states(ours, packed), packed))
+    assert_same(all_states, alone)
+    turned = pack([(prompt, tails[::-1]) for prompt, tails in TREES[::-1]])
+    assert_same(branches(last_hidden_states(ours, turned), turned)[::-1], all_states)
+
+
+IDS = st.integers(0, 60)
+RANDOM_TREES = st.lists(
+    st.tuples(
+        st.lists(IDS, max_size=9), st.lists(st.lists(IDS, min_size=1, max_size=7), min_size=1, max_size=3)
+    ),
+    min_size=1,
+    max_size=4,
+)
+RANDOM_TWINS = {name: (make(name, ATTENTION), make(name, "eager")) for name in ("llama", "mistral")}
+
+
+@pytest.mark.parametrize("name", list(RANDOM_TWINS))
+@given(trees=RANDOM_TREES)
+@settings(max_examples=40)
+@torch.no_grad()
+def test_any_trees_give_the_states_of_their_sequences(name: str, trees: list[Tree]) -> None:
+    ours, plain = RANDOM_TWINS[name]
+    packed = pack(trees)
+    assert_same(branches(last_hidden_states(ours, packed), packed), one_by_one(plain, trees), tolerance=2e-5)
+
+
+# Gradients ----------------------------------------------------------------------------------------
+
+
+def test_gradients_through_trees_are_those_of_the_sequences_one_by_one(
+    twins: tuple[PreTrainedModel, PreTrainedModel],
+) -> None:
+    ours, plain = twins
+    packed = pack(TREES)
+    last = last_hidden_states(ours, packed)[packed.last_of_branch()]
+    torch.manual_seed(1)
+    directions = torch.randn_like(last)
+    (last * directions).sum().backward()
+    for states, direction in zip(one_by_one(plain, TREES), directions, strict=True):
+        (states[-1] @ direction).backward()
+    gradients = {name: weight.grad for name, weight in ours.named_parameters()}
+    largest = max(float(weight.grad.abs().max()) for weight in plain.parameters() if weight.grad is not None)
+    moved = 0
+    for name, weight in plain.named_parameters():
+        if weight.grad is None or name == "lm_head.weight":
+            continue
+        moved += bool(weight.grad.abs().max() > 1e-3 * largest)
+        torch.testing.assert_close(gradients[name], weight.grad, rtol=0, atol=1e-5 * largest)
+    assert moved > 10
+    for model in twins:
+        model.zero_grad(set_to_none=True)
+
+
+# Layout -------------------------------------------------------------------------------------------
+
+
+def test_row_holds_each_prompt_once_before_its_branches_with_the_positions_of_each_sequence() -> None:
+    packed = pack([([1, 2], [[3], [4, 5]]), ([], [[6, 7]])])
+    assert packed.input_ids.tolist() == [1, 2, 3, 4, 5, 6, 7]
+    assert packed.position_ids.tolist() == [0, 1, 2, 2, 3, 0, 1]
+    assert packed.last_of_branch().tolist() == [2, 4, 6]
+    assert packed.branch_tree.tolist() == [0, 0, 1]
+    assert packed.prompt_lengths.tolist() == [2, 0]
+
+
+def test_parts_are_the_trees_one_by_one_in_the_order_of_the_row() -> None:
+    packed = pack(TREES)
+    assert len(packed.parts) == len(TREES) and pack(TREES[:1]).parts == ()
+    assert torch.cat([part.input_ids for part in packed.parts]).tolist() == packed.input_ids.tolist()
+    for part, tree in zip(packed.parts, TREES, strict=True):
+        assert part.input_ids.tolist() == pack([tree]).input_ids.tolist() and part.parts == ()
+
+
+@torch.no_grad()
+def test_trees_one_by_one_and_all_at_once_give_the_same(
+    twins: tuple[PreTrainedModel, PreTrainedModel],
+) -> None:
+    packed = pack(TREES)
+    torch.testing.assert_close(
+        last_hidden_states(twins[0], replace(packed, parts=())), last_hidden_states(twins[0], packed)
+    )
+
+
+@torch.no_grad()
+def test_narrow_trees_under_a_mask_and_in_padded_blocks_give_the_same(
+    twins: tuple[PreTrainedModel, PreTrainedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = pack(TREES)
+    assert (
+        all(part.narrow for part in packed.parts)
+        and not pack([([5], [[6]] * (packing.FEW_BRANCHES + 1))]).narrow
+    )
+    masked = last_hidden_states(twins[0], packed)
+    monkeypatch.setattr(packing, "FEW_BRANCHES", 0)
+    assert not any(part.narrow for part in packed.parts)
+    torch.testing.assert_close(last_hidden_states(twins[0], packed), masked)
+
+
+SEQUENCES = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=8), min_size=1, max_size=5)
+
+
+@given(SEQUENCES)
+def test_shared_prefix_is_the_longest_that_leaves_each_a_token(sequences: list[list[int]]) -> None:
+    lengths = range(min(map(len, sequences)))
+    assert shared_prefix(sequences) == max(
+        n for n in lengths if all(ids[:n] == sequences[0][:n] for ids in sequences)
+    )
+
+
+@given(SEQUENCES)
+def test_packed_sequences_keep_their_order_and_content(sequences: list[list[int]]) -> None:
+    packed = pack_sequences(sequences)
+    prompt = packed.input_ids[packed.prompt_slots[0, : packed.prompt_lengths[0]]].tolist()
+    tails = [
+        packed.input_ids[slots[:length]].tolist()
+        for slots, length in zip(packed.branch_slots, packed.branch_lengths, strict=True)
+    ]
+    assert [prompt + tail for tail in tails] == sequences
+
+
+# Without trees, and where trees would be wrong ----------------------------------------------------
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", list(CONFIGS))
+def test_without_trees_the_attention_is_sdpa(name: str) -> None:
+    ours, sdpa = make(name, ATTENTION), make(name, "sdpa")
+    torch.manual_seed(2)
+    ids = torch.randint(3, 61, (3, 11))
+    mask = torch.ones_like(ids)
+    mask[1, 7:] = 0
+    mask[2, :4] = 0
+    got = ours(ids, attention_mask=mask).logits
+    assert torch.equal(got, sdpa(ids, attention_mask=mask).logits)
+    assert torch.equal(ours(ids).logits, sdpa(ids).logits)
+    options = {"max_new_tokens": 6, "do_sample": False, "attention_mask": mask, "pad_token_id": 0}
+    assert torch.equal(ours.generate(ids, **options), sdpa.generate(ids, **options))
+
+
+@torch.no_grad()
+def test_trees_are_forgotten_after_use_even_after_an_error() -> None:
+    ours, plain = make("llama", ATTENTION), make("llama", "eager")
+    ids = torch.tensor([[5, 6, 7]])
+    last_hidden_states(ours, pack(TREES))
+    broken = pack(TREES)
+    broken.input_ids[0] = 999
+    with pytest.raises(IndexError):
+        last_hidden_states(ours, broken)
+    torch.testing.assert_close(ours(ids).logits, plain(ids).logits)
+
+
+def test_model_with_another_attention_is_refused() -> None:
+    with pytest.raises(PrefdynError, match=r"runs 'eager' attention: load it with prefdyn\.models\.load"):
+        last_hidden_states(make("llama", "eager"), pack(TREES))
+
+
+def test_model_that_caps_its_attention_scores_is_refused_with_and_without_trees() -> None:
+    config = Gemma2Config(**ORDINARY, query_pre_attn_scalar=8, attn_logit_softcapping=2.0)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=ATTENTION).eval()
+    for run in (lambda: last_hidden_states(model, pack(TREES)), lambda: model(torch.tensor([[5, 6, 7]]))):
+        with pytest.raises(PrefdynError, match="caps its attention scores"):
+            run()
