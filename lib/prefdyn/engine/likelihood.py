@@ -118,7 +118,8 @@ def tokenize_responses(
     before = lm.tokenizer(bare)["input_ids"]
     if not before:
         raise PrefdynError(
-            f"the prompt of the response {responses[0][:40]!r} is empty: nothing predicts its first token, drop that pair"
+            f"the prompt of the response {responses[0][:40]!r} is empty: "
+            "nothing predicts its first token, drop that pair"
         )
     whole = lm.tokenizer([bare + spaces + response for response in responses])["input_ids"]
     after = [tuple(ids[len(before) :][: max_length // 2]) for ids in whole]

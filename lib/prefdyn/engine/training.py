@@ -58,7 +58,8 @@ class Settings:
     """How to train.
 
     Attributes:
-        loss, smoothing: as in `losses.get`, or "sft" for supervised fine-tuning on the chosen responses.
+        loss, smoothing: as in `losses.get`: a name or a `Loss`; or "sft" for supervised fine-tuning on the
+            chosen responses.
         beta: the strength of the pull to the reference; sft has none and takes none.
         gamma: what the reference's log-ratio is multiplied by (RA Eq. 4); 1 is DPO.
         learning_rate: constant over the run.
@@ -76,7 +77,7 @@ class Settings:
     batch_size: int
     beta: float = 0.0
     gamma: float = 1.0
-    loss: str = "dpo"
+    loss: str | losses.Loss = "dpo"
     smoothing: float | None = None
     optimizer: Literal["adamw", "rmsprop", "sgd"] = "adamw"
     seed: int = 0
@@ -88,7 +89,8 @@ class Settings:
         if self.loss == SFT:
             if self.beta or self.smoothing is not None or self.gamma != 1:
                 raise PrefdynError(
-                    "supervised fine-tuning takes no beta, gamma or label smoothing: it has no reference and no margin"
+                    "supervised fine-tuning takes no beta, gamma or label smoothing: "
+                    "it has no reference and no margin"
                 )
         else:
             losses.get(self.loss, self.smoothing)
@@ -102,7 +104,9 @@ class Settings:
             raise PrefdynError(f"the optimizer {self.optimizer!r} is unknown: choose adamw, rmsprop or sgd")
 
     def describe(self) -> dict[str, Any]:
-        return asdict(self)
+        """All that decides what a training does, as plain values."""
+        own = {} if isinstance(self.loss, str) else {"loss": self.loss.describe()}
+        return asdict(self) | own
 
 
 def batch_order(examples: int, settings: Settings) -> list[NDArray[np.integer]]:

@@ -57,9 +57,10 @@ def trainer(
     Raises:
         PrefdynError: TRL has no such loss or optimizer.
     """
-    if settings.loss not in LOSS_TYPES:
+    if not isinstance(settings.loss, str) or settings.loss not in LOSS_TYPES:
+        given = settings.loss if isinstance(settings.loss, str) else settings.loss.name
         raise PrefdynError(
-            f"TRL's trainer has no loss equal to {settings.loss!r}: choose one of {', '.join(LOSS_TYPES)}"
+            f"TRL's trainer has no loss equal to {given!r}: choose one of {', '.join(LOSS_TYPES)}"
         )
     if settings.optimizer != "adamw":
         raise PrefdynError(f"the TRL engine trains with adamw, not {settings.optimizer!r}")

@@ -120,3 +120,27 @@ def test_unknown_loss_and_misplaced_smoothing_are_refused() -> None:
         losses.get("cdpo")
     with pytest.raises(PrefdynError, match="'dpo' takes no label smoothing"):
         losses.get("dpo", 0.1)
+
+
+@given(margins=MARGINS)
+def test_a_loss_of_ones_own_has_the_derivative_of_autograd(margins: list[float]) -> None:
+    own = losses.Loss.of("squared", lambda r: (r - 1) ** 2)
+    r = double(margins)
+    torch.testing.assert_close(own.derivative(r), losses.ipo().derivative(r))
+    with torch.no_grad():
+        torch.testing.assert_close(own.derivative(r), losses.ipo().derivative(r))
+
+
+def test_a_loss_is_told_from_others_by_what_it_does() -> None:
+    def exponential(scale: float) -> losses.Loss:
+        return losses.Loss.of("exponential", lambda r: torch.exp(-scale * r / 1000))
+
+    assert exponential(1.0).describe() == exponential(1.0).describe()
+    assert exponential(1.0).describe() != exponential(1.001).describe()
+
+
+def test_a_loss_itself_is_taken_as_it_is_and_without_smoothing() -> None:
+    own = losses.Loss.of("squared", lambda r: r**2)
+    assert losses.get(own) is own
+    with pytest.raises(PrefdynError, match="'squared' takes no label smoothing"):
+        losses.get(own, 0.1)

@@ -405,3 +405,14 @@ def test_every_loss_trains_its_own_function(name: str, smoothing: float | None) 
     at_zero = float(losses.get(name, smoothing).value(torch.zeros(1)))
     assert record["loss"][0] == pytest.approx(at_zero, abs=1e-5)
     assert record["loss"][1] < at_zero
+
+
+def test_a_loss_object_trains_as_its_name_does() -> None:
+    settings = Settings(1e-3, 3, 4, beta=0.5)
+    own = losses.Loss.of("mine", losses.dpo().value)
+    by_name, by_object = (
+        fine_tune(lm, answers(lm), replace(settings, loss=loss)) for loss in ("dpo", own) for lm in [load()]
+    )
+    pd.testing.assert_frame_equal(by_object, by_name)
+    assert replace(settings, loss=own).describe() == {**settings.describe(), "loss": own.describe()}
+    assert settings.describe()["loss"] == "dpo"
