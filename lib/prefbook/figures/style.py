@@ -31,6 +31,15 @@ FIRST, SECOND = "#009E73", "#CC79A7"
 NEUTRAL, THEORY = "#767676", "#111111"
 BELOW = {"loc": "outside lower center", "ncols": 3, "fontsize": 8}
 """Where a legend goes that would lie on the data: `figure.legend(..., **BELOW)`."""
+HERE: dict[str, Any] = {
+    "marker": "D",
+    "markersize": 5.5,
+    "markerfacecolor": "white",
+    "markeredgewidth": 1.2,
+    "linewidth": 1.0,
+    "zorder": 4,
+}
+"""A hollow diamond: what this machine measured, drawn over the reference edition; see `this_machine`."""
 
 
 def use_style() -> None:
@@ -106,6 +115,27 @@ def scatter_with_names(
             "ha": "right" if left else "left",
         }
         ax.annotate(readable(names[i]), (horizontal[i], vertical[i]), fontsize=8.5, color="#333333", **place)
+
+
+def this_machine(
+    ax: Axes, x: ArrayLike, y: ArrayLike, color: Any = THEORY, line: bool = False, **style: Any
+) -> None:
+    """Points that this machine measured, over those of the reference edition; the legend calls them so.
+
+    Args:
+        line: whether they are joined.
+    """
+    said = {"label": "this machine", "linestyle": "-" if line else "none", "color": color}
+    ax.plot(np.asarray(x), np.asarray(y), **{**HERE, **said, **style})
+
+
+def legend_below(figure: Figure, **options: Any) -> None:
+    """One legend below the panels: every label of any of them once, in the order in which they were drawn."""
+    entries: dict[str, Any] = {}
+    for ax in figure.axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    figure.legend(list(entries.values()), list(entries), **{**BELOW, **options})
 
 
 def readable(name: str) -> str:
