@@ -1,0 +1,217 @@
+"""What a page calls: its experiments are run here or not, and its tables, figures, numbers and verdicts are
+shown, the reference edition's as the finding and this machine's beside them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from IPython.display import HTML, display
+from matplotlib.figure import Figure
+from myst_nb import glue
+
+from prefbook.figures.style import use_style
+from prefbook.ledger.claims import Claim, load_claims
+from prefbook.ledger.editions import HERE, REFERENCE, others, reference
+from prefbook.ledger.judging import Entry, judge
+from prefbook.ledger.statistics import QUOTED
+from prefbook.ledger.tables import Tables
+from prefbook.project import home
+from prefbook.publishing import scoreboard
+from prefdyn.errors import PrefdynError
+from prefdyn.experiments.bench import Bench
+from prefdyn.experiments.provenance import save_table
+
+SHOWN_ROWS = 24
+
+Experiment = Callable[[Bench, Any], pd.DataFrame | Mapping[str, pd.DataFrame]]
+"""A function of a bench and a design; it returns the table of its own name, or several by name."""
+Drawing = Callable[..., Figure | str]
+"""A function of the tables of the reference edition and of this machine's, or None, that returns a figure or
+HTML.
+"""
+
+
+class Chapter:
+    """A page's way to its tables.
+
+    Attributes:
+        name: of the chapter.
+        design: the sizes and settings of its experiments.
+        bench: None where nothing is measured.
+        reference: the tables that the page reports. Where none are shipped, or where they are being made
+            anew, these are the ones measured here.
+        here: the tables measured here, where they stand beside the reference edition's.
+    """
+
+    def __init__(self, experiments: ModuleType, settings: Mapping[str, Any]) -> None:
+        """Take the page's parameters from `settings`, its globals.
+
+        Raises:
+            PrefdynError: nothing is to be measured, and no reference edition of the chapter is shipped.
+        """
+        use_style()
+        self.name = experiments.__name__.rpartition(".")[2]
+        self.root = home()
+        self.design = experiments.Design(
+            **{field.name: settings[field.name] for field in fields(experiments.Design)}
+        )
+        self.seeds: list[int] = list(settings["seeds"])
+        self.bench: Bench | None = None
+        self.reference = reference(self.root).tables(self.name)
+        self.here: Tables | None = None
+        self._shown = {REFERENCE: self.reference}
+        if settings["measure"]:
+            names = ("model", "data", "device", "precision", "profile")
+            model, data, device, precision, profile = (settings[name] for name in names)
+            self.bench = Bench(model, data, self.seeds[0], device, precision, profile)
+            self._begin(settings["output"])
+        elif not len(self.reference):
+            raise PrefdynError(
+                f"{self.reference.folder} holds no tables, so there is nothing to show of the chapter "
+                f"{self.name}: run it (`prefdyn run {self.name}`)"
+            )
+        for edition in others(self.root):
+            if edition.has(self.name):
+                self._shown[edition.title] = edition.tables(self.name)
+        if self.here is not None:
+            self._shown[HERE] = self.here  # the last column
+
+    def _begin(self, output: str) -> None:
+        """Empty the folder for the tables measured here (without a name, one that vanishes with the kernel),
+        and see whether they stand beside shipped ones.
+        """
+        if not output:
+            self._vanishing = tempfile.TemporaryDirectory(prefix="prefdyn-")
+        folder = Path(output) if output else Path(self._vanishing.name) / self.name
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.glob("*.csv"):
+            path.unlink()
+        self._folder = folder
+        again = folder.resolve() == self.reference.folder.resolve()
+        if again or not len(self.reference):
+            self.reference = Tables(folder)
+            self._shown = {REFERENCE if again else HERE: self.reference}
+        else:
+            self.here = Tables(folder)
+
+    def measure(self, *experiments: Experiment) -> None:
+        """Run experiments with each seed, and write their tables, with a column `seed`; nothing is done where
+        the page shows the reference edition alone.
+        """
+        if self.bench is None:
+            return
+        for experiment in experiments:
+            by_name: dict[str, list[pd.DataFrame]] = {}
+            for seed in self.seeds:
+                found = experiment(self.bench.seeded(seed), self.design)
+                tables = {experiment.__name__: found} if isinstance(found, pd.DataFrame) else found
+                for name, table in tables.items():
+                    by_name.setdefault(name, []).append(table.assign(seed=seed))
+            for name, parts in by_name.items():
+                whole = pd.concat(parts, ignore_index=True)
+                save_table(whole, self._folder / f"{name}.csv", self.bench.provenance(self.seeds))
+
+    def draw(self, drawing: Drawing, **options: Any) -> None:
+        """Show a figure of the reference edition's tables, with this machine's over it."""
+        drawn = drawing(self.reference, self.here, **options)
+        if isinstance(drawn, str):
+            display(HTML(drawn))
+        else:
+            display(drawn)
+            plt.close(drawn)  # or the notebook shows it once more
+
+    def table(self, name: str, view: Callable[[pd.DataFrame], pd.DataFrame] | None = None) -> None:
+        """Show a table, the rows of the first seed, a long one from both ends; this machine's lies folded
+        below it.
+
+        Args:
+            view: what is shown of it; by default, all.
+        """
+        shown = _table_html(self.reference, name, view)
+        if self.here is not None:
+            shown += f"<details><summary>On {HERE}</summary>{_table_html(self.here, name, view)}</details>"
+        display(HTML(shown))
+
+    def ledger(self) -> None:
+        """Show the chapter's claims with the verdict of each edition, and glue every number that the text
+        quotes: of a claim ID its estimate (ID, and ID-2 for the second statistic), ID-n, ID-verdict; and
+        what `QUOTED` has.
+        """
+        for key, value in {**self._of_claims(), **self._quoted()}.items():
+            glue(key, HTML(value), display=False)
+        display(HTML(scoreboard.ledger(self._claims, self._judged)))
+
+    @cached_property
+    def _claims(self) -> dict[str, Claim]:
+        claims = load_claims(self.root / "book" / "claims.yml")
+        return {id_: claim for id_, claim in claims.items() if claim.chapter == self.name}
+
+    @cached_property
+    def _judged(self) -> dict[str, dict[str, Entry]]:
+        """By edition and claim."""
+        return {
+            title: {id_: judge(claim, tables, title) for id_, claim in self._claims.items()}
+            for title, tables in self._shown.items()
+        }
+
+    def _of_claims(self) -> dict[str, str]:
+        finding = next(iter(self._judged.values()))
+        local = {} if self.here is None else self._judged[HERE]
+        glued: dict[str, str] = {}
+        for id_, claim in self._claims.items():
+            entry, own = finding[id_], local.get(id_)
+            glued[f"{id_}-verdict"] = scoreboard.chip(entry["verdict"], own and own["verdict"])
+            for number, statistic in enumerate(claim.statistics):
+                part = entry["statistics"][number]
+                own_part = own and own["statistics"][number]
+                key = id_ if number == 0 else f"{id_}-{number + 1}"
+                glued[key] = scoreboard.quote(
+                    scoreboard.numbers(part, statistic.criterion),
+                    own_part and scoreboard.estimate(own_part),
+                    own_part and scoreboard.numbers(own_part, statistic.criterion),
+                )
+                glued[f"{key}-n"] = scoreboard.quote(f"{part['n']:,}", own_part and f"{own_part['n']:,}")
+        return glued
+
+    def _quoted(self) -> dict[str, str]:
+        def told(tables: Tables | None, tell: Callable[[Tables], str]) -> str | None:
+            return None if tables is None else tell(tables.of(tables.seed))
+
+        return {
+            key: scoreboard.quote(str(told(self.reference, tell)), told(self.here, tell))
+            for key, tell in QUOTED.get(self.name, {}).items()
+        }
+
+    def provenance(self) -> None:
+        """Show what each edition on the page rests on, for its end."""
+        columns = {title: pd.Series(tables.provenance) for title, tables in self._shown.items()}
+        rows = pd.DataFrame(columns).fillna("")
+        rows.index = rows.index.str.replace("_", " ")
+        with pd.option_context("display.max_colwidth", None):
+            display(HTML(rows.to_html(border=0, classes="provenance")))
+
+
+def _table_html(tables: Tables, name: str, view: Callable[[pd.DataFrame], pd.DataFrame] | None) -> str:
+    """A table of the first seed in HTML, with a line that says what is left out."""
+    whole = tables.of(tables.seed)[name].drop(columns="seed")
+    table = whole if view is None else view(whole)
+    said = []
+    if len(table) > SHOWN_ROWS:
+        half = SHOWN_ROWS // 2
+        said.append(f"{len(table)} rows in all; the first and the last {half} are shown.")
+        shown = pd.concat([table.head(half), table.tail(half)])
+    else:
+        shown = table
+    if len(tables.seeds) > 1:
+        said.append(f"Measured with the seed {tables.seed}; the file has {len(tables.seeds)} seeds.")
+    html = shown.to_html(index=False, float_format=lambda value: f"{value:.3g}", border=0, classes="measured")
+    return html + (f"<p>{' '.join(said)}</p>" if said else "")
