@@ -64,7 +64,7 @@ class Chapter:
         self.design = experiments.Design(
             **{field.name: settings[field.name] for field in fields(experiments.Design)}
         )
-        self.seeds: list[int] = list(settings["seeds"])
+        self.seeds: list[int] = list(dict.fromkeys(settings["seeds"]))
         self.bench: Bench | None = None
         self.reference = reference(self.root).tables(self.name)
         self.here: Tables | None = None
@@ -92,10 +92,8 @@ class Chapter:
         if not output:
             self._vanishing = tempfile.TemporaryDirectory(prefix="prefdyn-")
         folder = Path(output) if output else Path(self._vanishing.name) / self.name
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in folder.glob("*.csv"):
-            path.unlink()
         self._folder = folder
+        Tables(folder).clear()
         again = folder.resolve() == self.reference.folder.resolve()
         if again or not len(self.reference):
             self.reference = Tables(folder)
@@ -165,29 +163,27 @@ class Chapter:
 
     def _of_claims(self) -> dict[str, str]:
         finding = next(iter(self._judged.values()))
-        local = {} if self.here is None else self._judged[HERE]
+        local = None if self.here is None else self._judged[HERE]
         glued: dict[str, str] = {}
         for id_, claim in self._claims.items():
-            entry, own = finding[id_], local.get(id_)
-            glued[f"{id_}-verdict"] = scoreboard.chip(entry["verdict"], own and own["verdict"])
-            for number, statistic in enumerate(claim.statistics):
-                part = entry["statistics"][number]
-                own_part = own and own["statistics"][number]
-                key = id_ if number == 0 else f"{id_}-{number + 1}"
+            own = local[id_] if local else {"verdict": None, "statistics": [None] * len(claim.statistics)}
+            glued[f"{id_}-verdict"] = scoreboard.chip(finding[id_]["verdict"], own["verdict"])
+            parts = zip(finding[id_]["statistics"], own["statistics"], claim.statistics, strict=True)
+            for number, (part, here, statistic) in enumerate(parts, start=1):
+                key = id_ if number == 1 else f"{id_}-{number}"
                 glued[key] = scoreboard.quote(
                     scoreboard.numbers(part, statistic.criterion),
-                    own_part and scoreboard.estimate(own_part),
-                    own_part and scoreboard.numbers(own_part, statistic.criterion),
+                    scoreboard.estimate(here) if here else None,
+                    scoreboard.numbers(here, statistic.criterion) if here else None,
                 )
-                glued[f"{key}-n"] = scoreboard.quote(f"{part['n']:,}", own_part and f"{own_part['n']:,}")
+                glued[f"{key}-n"] = scoreboard.quote(f"{part['n']:,}", f"{here['n']:,}" if here else None)
         return glued
 
     def _quoted(self) -> dict[str, str]:
-        def told(tables: Tables | None, tell: Callable[[Tables], str]) -> str | None:
-            return None if tables is None else tell(tables.of(tables.seed))
-
+        first = self.reference.of(self.reference.seed)
+        own = None if self.here is None else self.here.of(self.here.seed)
         return {
-            key: scoreboard.quote(str(told(self.reference, tell)), told(self.here, tell))
+            key: scoreboard.quote(tell(first), None if own is None else tell(own))
             for key, tell in QUOTED.get(self.name, {}).items()
         }
 

@@ -1,4 +1,6 @@
-"""Editions of the book's tables: what this machine measured, and the reference editions that are shipped under results/."""
+"""Editions of the book's tables: what this machine measured, and the reference editions that are shipped
+under results/.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +9,9 @@ from functools import cached_property
 from pathlib import Path
 
 from prefbook.ledger.claims import load_claims
-from prefbook.ledger.judging import Entry, judge_all
+from prefbook.ledger.judging import Entry, judge
 from prefbook.ledger.tables import Tables
+from prefdyn.errors import PrefdynError
 
 REFERENCE, HERE = "reference", "this machine"
 NOT_RUN = "not run"
@@ -35,17 +38,32 @@ class Edition:
 
     @cached_property
     def entries(self) -> dict[str, Entry]:
-        """Every claim that the tables judge, by id."""
-        claims = load_claims(self.root / "book" / "claims.yml")
-        return {entry["id"]: entry for entry in judge_all(claims, self.folder, self.title)}
+        """Every claim of the chapters that have tables, judged, by id in the order of declaration.
+
+        Raises:
+            PrefdynError: one of a chapter's tables is missing.
+        """
+        claims = load_claims(self.root / "book" / "claims.yml").values()
+        return {
+            claim.id: judge(claim, self.tables(claim.chapter), self.title)
+            for claim in claims
+            if self.has(claim.chapter)
+        }
 
     def verdict(self, id_: str) -> str:
-        return self.entries[id_]["verdict"] if id_ in self.entries else NOT_RUN
+        entry = self.entries.get(id_)
+        return NOT_RUN if entry is None else entry["verdict"]
 
 
 def reference(root: Path) -> Edition:
     """The edition that the pages report."""
     return Edition(REFERENCE, root / "results" / REFERENCE, root)
+
+
+def others(root: Path) -> list[Edition]:
+    """Those of other models."""
+    folders = sorted(path for path in (root / "results").glob(f"{REFERENCE}-*") if path.is_dir())
+    return [Edition(path.name, path, root) for path in folders]
 
 
 def here(root: Path) -> Edition:
@@ -55,5 +73,17 @@ def here(root: Path) -> Edition:
 
 def editions(root: Path) -> list[Edition]:
     """The reference edition, those of other models, and this machine's."""
-    others = sorted((root / "results").glob(f"{REFERENCE}-*"))
-    return [reference(root), *(Edition(path.name, path, root) for path in others), here(root)]
+    return [reference(root), *others(root), here(root)]
+
+
+def named(root: Path, folder: Path | None) -> Edition:
+    """The edition in a folder, named after it; this machine's without one.
+
+    Raises:
+        PrefdynError: there is no such folder.
+    """
+    if folder is None:
+        return here(root)
+    if not folder.is_dir():
+        raise PrefdynError(f"{folder}: no such folder; an edition is a folder of chapters' folders of tables")
+    return Edition(folder.resolve().name, folder, root)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -16,7 +16,7 @@ from prefdyn.errors import PrefdynError
 from prefdyn.measures.estimates import Estimate
 
 Entry = dict[str, Any]
-"""A judged claim as a plain object; its fields are listed in `judge`."""
+"""A judged claim, or one of its statistics, as a plain object; its fields are listed in `judge`."""
 
 
 def measure(claim: Claim, statistic: Statistic, tables: Tables) -> Estimate:
@@ -44,24 +44,23 @@ def judge(claim: Claim, tables: Tables, edition: str) -> Entry:
         PrefdynError: a table is missing.
     """
     parts = [_part(claim, statistic, tables) for statistic in claim.statistics]
-    about = {
-        name: getattr(claim, name)
-        for name in ("id", "chapter", "kind", "sentence", "paper", "place", "declared")
-    }
-    source = {name: tables.provenance.get(name, "") for name in ("model", "data", "profile", "made")}
-    head = {name: parts[0][name] for name in ("statistic", "estimate", "interval", "n", "criterion")}
+    provenance = tables.provenance
+    about = ("id", "chapter", "kind", "sentence", "paper", "place", "declared")
     return {
-        **about,
+        **{name: getattr(claim, name) for name in about},
         "edition": edition,
-        **source,
+        **{name: provenance.get(name, "") for name in ("model", "data", "profile", "made")},
         "verdict": _verdict(claim, parts),
-        **head,
+        **{name: parts[0][name] for name in ("statistic", "estimate", "interval", "n", "criterion")},
         "statistics": parts,
     }
 
 
 def _part(claim: Claim, statistic: Statistic, tables: Tables) -> Entry:
-    seeds = []
+    criterion = statistic.criterion
+    if claim.kind != "empirical":
+        criterion = replace(criterion, matters=None)  # nothing is practically zero in algebra or a theorem
+    seeds: list[Entry] = []
     for seed in tables.seeds:
         found = measure(claim, statistic, tables.of(seed))
         seeds.append(
@@ -70,10 +69,10 @@ def _part(claim: Claim, statistic: Statistic, tables: Tables) -> Entry:
                 "estimate": _number(found.value),
                 "interval": [_number(found.low), _number(found.high)],
                 "n": found.n,
-                "outcome": statistic.criterion.judge(found),
+                "outcome": criterion.judge(found),
             }
         )
-    outcome = _combined([entry["outcome"] for entry in seeds])
+    outcome = _combined(claim.kind, [entry["outcome"] for entry in seeds])
     return {
         "statistic": statistic.words,
         "criterion": str(statistic.criterion),
@@ -86,9 +85,13 @@ def _part(claim: Claim, statistic: Statistic, tables: Tables) -> Entry:
     }
 
 
-def _combined(outcomes: Sequence[Outcome]) -> Outcome:
-    """What several seeds say together: what all of them say, else nothing."""
-    return outcomes[0] if len(set(outcomes)) == 1 else "open"
+def _combined(kind: Kind, outcomes: Sequence[Outcome]) -> Outcome:
+    """What several seeds say together: what all of them say, else nothing; but one counterexample is enough
+    against algebra or a theorem.
+    """
+    if len(set(outcomes)) == 1:
+        return outcomes[0]
+    return "fails" if kind != "empirical" and "fails" in outcomes else "open"
 
 
 def _word(kind: Kind, outcome: Outcome, promise: bool = False) -> str:
@@ -99,25 +102,14 @@ def _verdict(claim: Claim, parts: Sequence[Entry]) -> str:
     """Of a whole claim: it fails if any statistic does, is open if any is, practically zero if any is, else
     it holds; a theorem that nothing violates and whose promise fails is vacuous.
     """
-    promised = [
-        part["outcome"] for part, statistic in zip(parts, claim.statistics, strict=True) if statistic.promise
-    ]
-    others = {
-        part["outcome"]
-        for part, statistic in zip(parts, claim.statistics, strict=True)
-        if not statistic.promise
-    }
-    for outcome in ("fails", "open", "zero"):
+    pairs = list(zip(parts, claim.statistics, strict=True))
+    promised = [part["outcome"] for part, statistic in pairs if statistic.promise]
+    others = [part["outcome"] for part, statistic in pairs if not statistic.promise]
+    outcomes: tuple[Outcome, ...] = ("fails", "open", "zero")
+    for outcome in outcomes:
         if outcome in others:
             return _word(claim.kind, outcome)
     return VACUOUS if "fails" in promised else _word(claim.kind, "open" if "open" in promised else "holds")
-
-
-def judge_all(claims: Mapping[str, Claim], folder: Path, edition: str) -> list[Entry]:
-    """Every claim of the chapters that have a folder in an edition's folder, in the order of declaration."""
-    chapters = {claim.chapter: Tables(folder / claim.chapter) for claim in claims.values()}
-    here = {chapter: tables for chapter, tables in chapters.items() if tables.folder.is_dir()}
-    return [judge(claim, here[claim.chapter], edition) for claim in claims.values() if claim.chapter in here]
 
 
 def table(entries: Sequence[Entry]) -> pd.DataFrame:
@@ -125,12 +117,10 @@ def table(entries: Sequence[Entry]) -> pd.DataFrame:
     rows = []
     for entry in entries:
         for number, part in enumerate(entry["statistics"]):
-            first = number == 0
+            about = ("id", "kind", "verdict")
             rows.append(
-                {
-                    "claim": entry["id"] if first else "",
-                    "kind": entry["kind"] if first else "",
-                    "verdict": entry["verdict"] if first else "",
+                {name: entry[name] if number == 0 else "" for name in about}
+                | {
                     "statistic": part["statistic"],
                     "estimate": _text(part["estimate"]),
                     "95% interval": f"{_text(part['interval'][0])} to {_text(part['interval'][1])}",
@@ -138,7 +128,7 @@ def table(entries: Sequence[Entry]) -> pd.DataFrame:
                     "criterion": part["criterion"],
                 }
             )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).rename(columns={"id": "claim"})
 
 
 def _number(value: float) -> float | None:

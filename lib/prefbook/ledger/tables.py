@@ -1,9 +1,11 @@
-"""The tables that a chapter's experiments left in a folder: where figures, statistics and pages take every number from."""
+"""The tables that a chapter's experiments left in a folder: where figures, statistics and pages take every
+number from.
+"""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
-from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +14,8 @@ from prefdyn.errors import PrefdynError
 
 
 class Tables(Mapping[str, pd.DataFrame]):
-    """Tables by name, each read from FOLDER/NAME.csv when it is asked for; comment lines above one tell its provenance.
+    """Tables by name, each read from FOLDER/NAME.csv when it is asked for; comment lines above one tell its
+    provenance.
 
     Every table has a column `seed`.
     """
@@ -21,7 +24,6 @@ class Tables(Mapping[str, pd.DataFrame]):
         """With a seed, the tables hold the rows of that seed alone."""
         self.folder = folder
         self._seed = seed
-        self._read: dict[str, pd.DataFrame] = {}
 
     def __getitem__(self, name: str) -> pd.DataFrame:
         """A table.
@@ -29,26 +31,10 @@ class Tables(Mapping[str, pd.DataFrame]):
         Raises:
             PrefdynError: it is not there, or it is no table.
         """
-        if name not in self._read:
-            whole = self._whole(name)
-            self._read[name] = (
-                whole if self._seed is None else whole[whole["seed"] == self._seed].reset_index(drop=True)
-            )
-        return self._read[name]
-
-    def _whole(self, name: str) -> pd.DataFrame:
-        path = self.folder / f"{name}.csv"
-        if not path.is_file():
-            raise PrefdynError(f"{path}: no such table; run the chapter {self.folder.name} again to make it")
-        try:
-            found = pd.read_csv(path, comment="#")
-        except (ValueError, OSError) as error:
-            raise PrefdynError(
-                f"{path}: the table is damaged ({error}): run the chapter again to make it"
-            ) from error
-        if "seed" not in found:
-            raise PrefdynError(f"{path}: the table has no column 'seed'")
-        return found
+        whole = _whole(self.folder / f"{name}.csv")
+        if self._seed is None:
+            return whole.copy()
+        return whole[whole["seed"] == self._seed].reset_index(drop=True)
 
     def __iter__(self) -> Iterator[str]:
         return (path.stem for path in sorted(self.folder.glob("*.csv")))
@@ -60,12 +46,18 @@ class Tables(Mapping[str, pd.DataFrame]):
     def chapter(self) -> str:
         return self.folder.name
 
-    @cached_property
+    @property
     def seeds(self) -> list[int]:
-        """Of all tables, sorted."""
+        """Of all tables, sorted.
+
+        Raises:
+            PrefdynError: there is no table.
+        """
         if self._seed is not None:
             return [self._seed]
-        return sorted({int(seed) for name in self for seed in self._whole(name)["seed"].unique()})
+        if not len(self):
+            raise PrefdynError(f"{self.folder} holds no tables: run the chapter {self.chapter} to make them")
+        return sorted({int(seed) for name in self for seed in self[name]["seed"].unique()})
 
     @property
     def seed(self) -> int:
@@ -76,11 +68,44 @@ class Tables(Mapping[str, pd.DataFrame]):
         """The rows of one seed."""
         return Tables(self.folder, seed)
 
-    @cached_property
+    def clear(self) -> None:
+        """Remove the tables, so that none of another run stays among those to come; a file without
+        provenance is not ours, and stays.
+        """
+        for path in self.folder.glob("*.csv"):
+            with open(path, "rb") as file:
+                if file.read(2) == b"# ":
+                    path.unlink()
+
+    @property
     def provenance(self) -> dict[str, str]:
-        """Of the first table, by field."""
+        """Of the first table, by field; of none, nothing."""
         for name in self:
             with open(self.folder / f"{name}.csv", encoding="utf-8") as file:
                 lines = [line[2:].rstrip("\n").partition(": ") for line in file if line.startswith("# ")]
             return {field: value for field, _, value in lines}
         return {}
+
+
+def _whole(path: Path) -> pd.DataFrame:
+    try:
+        about = path.stat()
+    except FileNotFoundError as error:
+        raise PrefdynError(
+            f"{path}: no such table; run the chapter {path.parent.name} again to make it"
+        ) from error
+    return _read(path, about.st_mtime_ns, about.st_size)
+
+
+@functools.lru_cache(maxsize=512)
+def _read(path: Path, changed: int, size: int) -> pd.DataFrame:
+    """A table's file as it was at a time; read once, for every statistic asks for it."""
+    try:
+        found = pd.read_csv(path, comment="#")
+    except (ValueError, OSError) as error:
+        raise PrefdynError(
+            f"{path}: the table is damaged ({error}): run the chapter again to make it"
+        ) from error
+    if "seed" not in found:
+        raise PrefdynError(f"{path}: the table has no column 'seed'")
+    return found

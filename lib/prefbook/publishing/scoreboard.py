@@ -1,181 +1,59 @@
-"""The scoreboard: every claim of the ledger with what each edition measured of it, as a table that can be
-filtered.
+"""Claims beside what each edition measured of them: the scoreboard of the whole book, a chapter's ledger, and
+the chips and numbers that a text quotes.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from html import escape
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jinja2
+import jupytext
 import pandas as pd
+from docutils.nodes import make_id
 
-from prefbook.ledger.claims import Claim, Criterion, load_claims
-from prefbook.ledger.editions import DIFFERS, NOT_RUN, Edition, editions, places
+from prefbook.ledger.claims import VACUOUS, VERDICTS, Claim, Criterion, load_claims
+from prefbook.ledger.editions import HERE, NOT_RUN, REFERENCE, editions
+from prefbook.ledger.judging import Entry
 from prefbook.project import find_root
 
-VERDICTS = ("supported", "not supported", "inconclusive", DIFFERS, NOT_RUN)
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("prefbook.publishing"),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=jinja2.StrictUndefined,
+)
 WIDTH, HEIGHT, EDGE = 130, 18, 5
 REPEAT_HEIGHT = 7
 """What each further seed adds to a picture."""
 
-
-class Scoreboard:
-    """All declared claims beside all editions.
-
-    Attributes:
-        claims: by id, in the order of their declaration.
-        editions: the run at hand first, then the reference runs.
-    """
-
-    def __init__(self, papers: Mapping[str, str], root: Path | None = None) -> None:
-        """Read everything; `papers` gives the name to show for a paper's key."""
-        root = root or find_root()
-        self.claims = load_claims(root / "book" / "claims.yml")
-        self.editions = editions(root)
-        self.places = places(root, self.claims)
-        self.papers = papers
-
-    def tally(self) -> pd.DataFrame:
-        """How many claims got each verdict, one row an edition."""
-        rows = []
-        for edition in self.editions:
-            count = Counter(edition.verdict(id_) for id_ in self.claims)
-            rows.append({"": edition.title} | {word: count[word] for word in VERDICTS})
-        return pd.DataFrame(rows)
-
-    def said(self, id_: str, statistic: str) -> str:
-        """A statistic in each edition, as a phrase in Markdown: "**0.98 [0.97, 0.99]** (this run); not run
-        (reference)".
-
-        What other seeds gave follows without interval: "**0.98 [0.97, 0.99]**, 0.96 with another seed
-        (reference)".
-
-        Raises:
-            KeyError: the claim or the statistic is not declared.
-        """
-        criterion = self.claims[id_].statistics[statistic]
-        parts = {edition.title: edition.parts(id_, statistic) for edition in self.editions}
-        return _phrase(
-            {
-                title: [numbers(part, criterion) if part is seeds[0] else estimate(part) for part in seeds]
-                for title, seeds in parts.items()
-            }
-        )
-
-    def from_tables(self, chapter: str, name: str, tell: Callable[[pd.DataFrame], object]) -> str:
-        """What `tell` makes of a chapter's table in each edition, as a phrase in Markdown like that of
-        `said`.
-        """
-        return _phrase(
-            {
-                edition.title: [str(tell(table)) for table in edition.tables(chapter, name)]
-                for edition in self.editions
-            }
-        )
-
-    def sources(self) -> pd.DataFrame:
-        """What each edition rests on, one row a chapter of an edition."""
-        rows = []
-        for edition in self.editions:
-            for run in edition.every:
-                title = edition.title if run is edition else f"{edition.title}, {run.title}"
-                by_chapter = {entry["chapter"]: entry for entry in run.entries.values()}
-                for chapter, entry in by_chapter.items():
-                    rows.append(
-                        {"": title, "chapter": chapter}
-                        | {key: entry[key] for key in ("model", "data", "profile", "made")}
-                    )
-        return pd.DataFrame(rows)
-
-    def html(self) -> str:
-        """The table, with its filter, which the script scoreboard.js brings to life."""
-        heads = "".join(f'<th scope="col">{escape(_upper(edition.title))}</th>' for edition in self.editions)
-        bodies = "\n".join(self._body(claim) for claim in self.claims.values())
-        return (
-            f'<div class="scoreboard-of-claims">\n{self._filter()}\n<table class="scoreboard">\n'
-            f'<thead><tr><th scope="col">Claim, and how it is measured</th>{heads}</tr></thead>\n{bodies}\n</table>\n</div>'
-        )
-
-    def _filter(self) -> str:
-        used = dict.fromkeys(claim.paper for claim in self.claims.values())
-        papers = "".join(
-            f'<option value="{escape(key)}">{escape(self.papers.get(key, key))}</option>' for key in used
-        )
-        groups = ""
-        for number, edition in enumerate(self.editions):
-            options = "".join(f'<option value="{number} {word}">{word}</option>' for word in VERDICTS)
-            groups += f'<optgroup label="{escape(_upper(edition.title))}">{options}</optgroup>'
-        count = f"{len(self.claims)} claims"
-        return (
-            '<form class="score-filter" hidden="">'
-            f'<label>Paper <select name="paper"><option value="">all</option>{papers}</select></label>'
-            f'<label>Verdict <select name="verdict"><option value="">any</option>{groups}'
-            '<option value="differ">not the same in all runs</option></select></label>'
-            f'<output role="status">{count}</output></form>'
-        )
-
-    def _body(self, claim: Claim) -> str:
-        verdicts = [edition.verdict(claim.id) for edition in self.editions]
-        marks = [f"{number} {word}" for number, word in enumerate(verdicts)]
-        if DIFFERS in verdicts or len(set(verdicts) - {NOT_RUN}) > 1:
-            marks.append("differ")
-        about = f'id="claim-{escape(claim.id.lower())}" data-paper="{escape(claim.paper)}" data-verdicts="{escape("|".join(marks))}"'
-        name = f'<a href="{escape(self.places[claim.id])}">{escape(claim.id)}</a>'
-        return _body(
-            claim, self.editions, name, f"{self.papers.get(claim.paper, claim.paper)}, {claim.place}", about
-        )
+Judged = Mapping[str, Mapping[str, Entry]]
+"""Judged claims by edition and id."""
 
 
-def ledger(claims: Mapping[str, Claim], entries: Sequence[dict[str, Any]]) -> str:
-    """A chapter's ledger in HTML: like the scoreboard, with one column for what was measured.
+def chip(verdict: str, local: str | None = None) -> str:
+    """A verdict as a coloured word in HTML; a different one of this machine's stands beside it."""
+    return _part("chip", verdict, local)
+
+
+def quote(finding: str, local: str | None = None, whole: str | None = None) -> str:
+    """A number of the reference edition in HTML with this machine's beside it, where that is another.
 
     Args:
-        claims: those of the chapter, by id.
-        entries: see `claims.Ledger.entries`.
+        whole: this machine's in full, for those who point at it.
     """
-    measured = Edition("measured", {entry["id"]: entry for entry in entries}, {})
-    bodies = "\n".join(
-        _body(claim, [measured], f"<b>{escape(claim.id)}</b>", claim.place) for claim in claims.values()
-    )
-    heads = '<th scope="col">Claim, and how it is measured</th><th scope="col">Measured</th>'
-    return f'<table class="scoreboard ledger">\n<thead><tr>{heads}</tr></thead>\n{bodies}\n</table>'
+    return _part("quote", finding, local, whole)
 
 
-def _body(claim: Claim, shown: Sequence[Edition], name: str, source: str, about: str = "") -> str:
-    """The rows of a claim: what it says and its verdicts, then its statistics.
-
-    Args:
-        name: the claim's id in HTML.
-        source: where the claim is made.
-        about: attributes of the rows' group.
-    """
-    badges = "".join(_cell(edition, _badges(edition.verdicts(claim.id))) for edition in shown)
-    said = f'{name} {escape(claim.sentence)} <span class="aside">{escape(source)}</span>'
-    rows = "\n".join(
-        _row(claim, shown, statistic, criterion) for statistic, criterion in claim.statistics.items()
-    )
-    return (
-        f'<tbody {about}>\n<tr class="claim"><th scope="rowgroup">{said}</th>{badges}</tr>\n{rows}\n</tbody>'
-    )
+def _part(macro: str, *arguments: object) -> str:
+    return str(getattr(TEMPLATES.get_template("parts.html").module, macro)(*arguments)).strip()
 
 
-def _row(claim: Claim, shown: Sequence[Edition], statistic: str, criterion: Criterion) -> str:
-    parts = [edition.parts(claim.id, statistic) for edition in shown]
-    scale = _scale([part for seeds in parts for part in seeds], criterion)
-    cells = "".join(
-        _cell(edition, _measured(seeds, criterion, scale))
-        for edition, seeds in zip(shown, parts, strict=True)
-    )
-    paper = claim.published.get(statistic)
-    aside = f"criterion: {escape(str(criterion))}" + (f"; the paper has {escape(paper)}" if paper else "")
-    return f'<tr><th scope="row">{escape(statistic)} <span class="aside">{aside}</span></th>{cells}</tr>'
-
-
-def numbers(part: Mapping[str, Any], criterion: Criterion) -> str:
+def numbers(part: Entry, criterion: Criterion) -> str:
     """An estimate with its interval in text: "0.98 [0.97, 0.99]", "0 of 640"; an end that is missing is
     infinite.
     """
@@ -187,74 +65,244 @@ def numbers(part: Mapping[str, Any], criterion: Criterion) -> str:
     return f"{_number(part['estimate'])} [{low}, {high}]"
 
 
-def estimate(part: Mapping[str, Any]) -> str:
+def estimate(part: Entry) -> str:
     """An estimate in text."""
     return "none" if part["estimate"] is None else _number(part["estimate"])
 
 
-def picture(parts: Sequence[Mapping[str, Any]], criterion: Criterion, scale: tuple[float, float]) -> str:
-    """A small SVG: the estimate as a dot, its interval as a bar, the criterion as an upright line with the
-    side that it asks for tinted.
+def ledger(claims: Mapping[str, Claim], judged: Judged) -> str:
+    """A chapter's claims in HTML, with a column for each edition."""
+    rows = [_row(claim, judged, f"{claim.kind}; {claim.place}") for claim in claims.values()]
+    return TEMPLATES.get_template("ledger.html").render(rows=rows, titles=[*map(_upper, judged)])
+
+
+class Scoreboard:
+    """All declared claims beside all editions.
+
+    Attributes:
+        claims: by id, in the order of their declaration.
+        editions: the reference edition first, this machine's last.
+        judged: by the edition's title and the claim's id.
+    """
+
+    def __init__(self, papers: Mapping[str, str], root: Path | None = None) -> None:
+        """Read everything; `papers` gives the name to show for a paper's key."""
+        self.root = root or find_root()
+        self.claims = load_claims(self.root / "book" / "claims.yml")
+        self.editions = editions(self.root)
+        self.judged = {edition.title: edition.entries for edition in self.editions}
+        self.places = places(self.root, self.claims)
+        self.papers = papers
+
+    def tally(self) -> pd.DataFrame:
+        """How many empirical claims got each verdict, one row an edition."""
+        empirical = [id_ for id_, claim in self.claims.items() if claim.kind == "empirical"]
+        rows = []
+        for title, entries in self.judged.items():
+            count = Counter(_verdict(entries.get(id_)) for id_ in empirical)
+            rows.append({"": title} | {word: count[word] for word in _words(["empirical"])})
+        return pd.DataFrame(rows)
+
+    def html(self, *kinds: str) -> str:
+        """The table of the claims of these kinds, with its filter, which the script scoreboard.js brings to
+        life.
+        """
+        claims = [claim for claim in self.claims.values() if claim.kind in kinds]
+        rows = [
+            _row(
+                claim,
+                self.judged,
+                f"{self._paper(claim)}, {claim.place}",
+                f"declared in {claim.declared}",
+                place=self.places[claim.id],
+            )
+            for claim in claims
+        ]
+        return TEMPLATES.get_template("scoreboard.html").render(
+            rows=rows,
+            titles=[*map(_upper, self.judged)],
+            papers={claim.paper: self._paper(claim) for claim in claims},
+            words=_words(kinds),
+        )
+
+    def _paper(self, claim: Claim) -> str:
+        return self.papers.get(claim.paper, claim.paper)
+
+    def said(self, id_: str, number: int = 1) -> str:
+        """A statistic of a claim in each edition, as a phrase in Markdown: "**0.98 [0.97, 0.99]**, 0.96 with
+        another seed (reference); 0.93 [0.8, 1] (this machine)".
+
+        Raises:
+            KeyError: the claim is not declared.
+        """
+        criterion = self.claims[id_].statistics[number - 1].criterion
+        found = {}
+        for title, entries in self.judged.items():
+            part = entries[id_]["statistics"][number - 1] if id_ in entries else None
+            found[title] = part and ", ".join([numbers(part, criterion), *_with_other_seeds(part["seeds"])])
+        return _phrase(found)
+
+    def from_tables(self, chapter: str, name: str, tell: Callable[[pd.DataFrame], object]) -> str:
+        """What `tell` makes of a chapter's table in each edition, with its first seed, as a phrase in
+        Markdown like that of `said`.
+
+        Raises:
+            PrefdynError: an edition that has the chapter lacks the table.
+        """
+        found = {}
+        for edition in self.editions:
+            tables = edition.tables(chapter)
+            found[edition.title] = str(tell(tables.of(tables.seed)[name])) if edition.has(chapter) else None
+        return _phrase(found)
+
+    def sources(self) -> pd.DataFrame:
+        """What each edition rests on, one row a chapter of an edition."""
+        rows = []
+        for title, entries in self.judged.items():
+            for entry in {entry["chapter"]: entry for entry in entries.values()}.values():
+                about = {key: entry[key] for key in ("chapter", "model", "data", "profile", "made")}
+                rows.append({"": title} | about)
+        return pd.DataFrame(rows)
+
+
+def places(root: Path, declared: Mapping[str, Claim]) -> dict[str, str]:
+    """The address of each claim in the site, relative to the folder of the chapters: the first section that
+    quotes a number of it.
+    """
+    out = {}
+    for claim in declared.values():
+        out[claim.id] = f"{claim.chapter}.html"
+        for section, text in _sections(root, claim.chapter):
+            if section and any(f"`{claim.id}{end}" in text for end in ("`", "-")):
+                out[claim.id] += f"#{section}"
+                break
+    return out
+
+
+def _sections(root: Path, chapter: str) -> Iterator[tuple[str, str]]:
+    """The paragraphs of a page, each with the id of its section; an executed page is laid out as .ipynb."""
+    section = ""
+    for path in (root / "book" / f"{chapter}{suffix}" for suffix in (".md", ".ipynb")):
+        for cell in jupytext.read(path).cells if path.is_file() else ():
+            for line in cell.source.splitlines() if cell.cell_type == "markdown" else ():
+                if line.startswith(("## ", "### ")):
+                    section = make_id(line.lstrip("# "))
+                yield section, line
+
+
+def _row(claim: Claim, judged: Judged, *asides: str, place: str = "") -> dict[str, Any]:
+    """What the template shows of a claim."""
+    entries = [by_id.get(claim.id) for by_id in judged.values()]
+    verdicts = [_verdict(entry) for entry in entries]
+    marks = [f"{number} {word}" for number, word in enumerate(verdicts)]
+    differ = len(set(verdicts) - {NOT_RUN}) > 1
+    return {
+        "claim": claim,
+        "place": place,
+        "asides": asides,
+        "marks": [*marks, "differ"] if differ else marks,
+        "cells": [
+            {"verdict": word, "asides": _disagreements(title, word, verdicts, entry)}
+            for title, word, entry in zip(judged, verdicts, entries, strict=True)
+        ],
+        "statistics": [_statistic(claim, number, entries) for number in range(len(claim.statistics))],
+    }
+
+
+def _disagreements(title: str, word: str, verdicts: Sequence[str], entry: Entry | None) -> list[str]:
+    """What a cell adds to a verdict: how many seeds it rests on, and that this machine's is another."""
+    if entry is None:
+        return []
+    said = []
+    seeds = entry["statistics"][0]["seeds"]
+    if len(seeds) > 1:
+        apart = any(len({seed["outcome"] for seed in part["seeds"]}) > 1 for part in entry["statistics"])
+        said.append(f"{len(seeds)} seeds" + (", which differ" if apart else ""))
+    if title == HERE and verdicts[0] not in (NOT_RUN, word):
+        said.append(f"unlike the {REFERENCE}")
+    return said
+
+
+def _statistic(claim: Claim, number: int, entries: Sequence[Entry | None]) -> dict[str, Any]:
+    """What the template shows of a statistic: its row, with a cell for each edition."""
+    statistic = claim.statistics[number]
+    criterion = statistic.criterion
+    parts = [entry and entry["statistics"][number] for entry in entries]
+    scale = _scale([seed for part in parts if part for seed in part["seeds"]], criterion)
+    asides = [f"criterion: {criterion}"]
+    if criterion.matters is not None:
+        asides.append(f"smallest effect that matters: {_number(criterion.matters)}")
+    if statistic.n_for_power is not None:
+        asides.append(f"n for 80% power at it: {statistic.n_for_power:,}")
+    if statistic.published:
+        asides.append(f"the paper has {statistic.published}")
+    cells: list[dict[str, Any]] = []
+    for part in parts:
+        if part is None:
+            cells.append({"drawn": None, "numbers": NOT_RUN, "asides": []})
+            continue
+        size = [] if criterion.kind == "none" else [f"n = {part['n']:,}"]
+        cells.append(
+            {
+                "drawn": picture(part, criterion, scale),
+                "numbers": numbers(part, criterion),
+                "asides": size + _with_other_seeds(part["seeds"]),
+            }
+        )
+    return {"words": statistic.words, "asides": asides, "cells": cells}
+
+
+def picture(part: Entry, criterion: Criterion, scale: tuple[float, float]) -> dict[str, Any] | None:
+    """The places of a small picture: the estimate as a dot, its interval as a bar, the criterion as an
+    upright line with the side that it asks for tinted; the first seed large, further ones small below it.
 
     Args:
-        parts: of the first seed, which is drawn large, and of further ones, drawn small below it.
         scale: the values at the left and at the right edge, the same for what is to be compared.
     """
-    drawn = [part for part in parts if part["estimate"] is not None]
+    drawn = [seed for seed in part["seeds"] if seed["estimate"] is not None]
     if not drawn:
-        return ""
+        return None
 
     def x(value: float) -> float:
         at = (value - scale[0]) / (scale[1] - scale[0]) * (WIDTH - 2 * EDGE) + EDGE
         return round(min(max(at, 0.0), float(WIDTH)), 1)
 
-    bound, height = x(criterion.bound), HEIGHT + REPEAT_HEIGHT * (len(drawn) - 1)
+    bound = x(criterion.bound)
     left, right = {"above": (bound, WIDTH), "below": (0, bound), "none": (bound, bound)}[criterion.kind]
-    marks = ""
-    for number, part in enumerate(drawn):
-        low, high = map(x, _ends(part))
-        size, y = (
-            ("first", HEIGHT // 2)
-            if number == 0
-            else ("further", HEIGHT - 2 + REPEAT_HEIGHT * (number - 1) + REPEAT_HEIGHT // 2)
-        )
-        marks += (
-            f'<g class="{size} {part["verdict"].replace(" ", "-")}"><path class="bar" d="M{low} {y}H{high}"/>'
-            f'<circle cx="{x(part["estimate"])}" cy="{y}" r="{3.5 if number == 0 else 2.2}"/></g>'
-        )
-    words = "; ".join(f"{numbers(part, criterion)}: {part['verdict']}" for part in drawn)
-    return (
-        f'<svg class="interval" role="img" aria-label="{escape(f"against the criterion {criterion}, {words}")}" '
-        f'width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}">'
-        f'<rect class="asked" x="{left}" y="0" width="{round(right - left, 1)}" height="{height}"/>'
-        f'<path class="axis" d="M0 {HEIGHT // 2}H{WIDTH}"/><path class="criterion" d="M{bound} 0V{height}"/>{marks}</svg>'
-    )
+    marks = []
+    for number, seed in enumerate(drawn):
+        low, high = map(x, _ends(seed))
+        y = HEIGHT - 2 + REPEAT_HEIGHT * (number - 1) + REPEAT_HEIGHT // 2 if number else HEIGHT // 2
+        size, radius = ("further", 2.2) if number else ("first", 3.5)
+        place = {"low": low, "high": high, "at": x(seed["estimate"]), "y": y}
+        marks.append({"outcome": seed["outcome"], "size": size, "radius": radius, **place})
+    words = "; ".join(f"{numbers(seed, criterion)}: {OUTCOMES[seed['outcome']]}" for seed in drawn)
+    return {
+        "width": WIDTH,
+        "height": HEIGHT + REPEAT_HEIGHT * (len(drawn) - 1),
+        "axis": HEIGHT // 2,
+        "bound": bound,
+        "asked": (left, round(right - left, 1)),
+        "marks": marks,
+        "label": f"against the criterion {criterion}, {words}",
+    }
 
 
-def _measured(parts: Sequence[Mapping[str, Any]], criterion: Criterion, scale: tuple[float, float]) -> str:
-    """What a cell shows of a statistic: the picture of all seeds, the numbers of the first, the estimates of
-    the others.
-    """
-    if not parts:
-        return NOT_RUN
-    asides = [] if criterion.kind == "none" else [f"n = {parts[0]['n']:,}"]
-    asides += [_with_other_seeds(list(map(estimate, parts[1:])))] if parts[1:] else []
-    aside = f' <span class="aside">{"; ".join(asides)}</span>' if asides else ""
-    return f'{picture(parts, criterion, scale)} <span class="numbers">{numbers(parts[0], criterion)}</span>{aside}'
+OUTCOMES = {"holds": "met", "fails": "not met", "open": "cannot be told", "zero": "practically zero"}
+"""What a picture says of a criterion, for those who do not see it."""
 
 
-def _badges(verdicts: Sequence[str]) -> str:
-    """The verdict of all seeds; where they disagree, each with the number of seeds that have it."""
-    count = Counter(verdicts or [NOT_RUN])
-    total = sum(count.values())
-    how_many = {word: f" {number} of {total}" if len(count) > 1 else "" for word, number in count.items()}
-    badges = " ".join(
-        f'<span class="verdict-{word.replace(" ", "-")}">{word}{how_many[word]}</span>' for word in count
-    )
-    return badges + (f' <span class="aside">{total} seeds</span>' if total > 1 else "")
+def _words(kinds: Sequence[str]) -> list[str]:
+    """The verdicts that claims of these kinds can have."""
+    words = [word for kind in kinds for word in VERDICTS[kind].values()]
+    return list(dict.fromkeys([*words, *([VACUOUS] if "theorem" in kinds else []), NOT_RUN]))
 
 
-def _scale(parts: Sequence[Mapping[str, Any]], criterion: Criterion) -> tuple[float, float]:
+def _verdict(entry: Entry | None) -> str:
+    return NOT_RUN if entry is None else entry["verdict"]
+
+
+def _scale(parts: Sequence[Entry], criterion: Criterion) -> tuple[float, float]:
     """The range that shows every finite number of a statistic, and its criterion."""
     values = [criterion.bound]
     for part in parts:
@@ -264,26 +312,25 @@ def _scale(parts: Sequence[Mapping[str, Any]], criterion: Criterion) -> tuple[fl
     return (low, high) if low < high else (low - 1, high + 1)
 
 
-def _ends(part: Mapping[str, Any]) -> tuple[float, float]:
+def _ends(part: Entry) -> tuple[float, float]:
     low, high = part["interval"]
     return (-math.inf if low is None else low, math.inf if high is None else high)
 
 
-def _phrase(by_title: Mapping[str, Sequence[str]]) -> str:
-    """What each edition says, that of its first seed in bold."""
-    out = []
-    for title, (first, *others) in ((title, said or [NOT_RUN]) for title, said in by_title.items()):
-        words = first if first == NOT_RUN else f"**{first}**"
-        out.append(f"{words}{', ' + _with_other_seeds(others) if others else ''} ({title})")
-    return "; ".join(out)
+def _phrase(by_title: Mapping[str, str | None]) -> str:
+    """What each edition says, the first in bold."""
+    first = next(iter(by_title))
+    return "; ".join(
+        f"{NOT_RUN if said is None else f'**{said}**' if title == first else said} ({title})"
+        for title, said in by_title.items()
+    )
 
 
-def _with_other_seeds(said: Sequence[str]) -> str:
-    return f"{' and '.join(said)} with {'another seed' if len(said) == 1 else 'other seeds'}"
-
-
-def _cell(edition: Edition, content: str) -> str:
-    return f'<td data-edition="{escape(_upper(edition.title))}">{content}</td>'
+def _with_other_seeds(seeds: Sequence[Entry]) -> list[str]:
+    if len(seeds) < 2:
+        return []
+    others = " and ".join(map(estimate, seeds[1:]))
+    return [f"{others} with {'another seed' if len(seeds) == 2 else 'other seeds'}"]
 
 
 def _end(value: float, bound: float) -> str:

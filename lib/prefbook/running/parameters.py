@@ -1,8 +1,9 @@
-"""A chapter's parameters: read from its notebook, checked against what a user gives, before any work starts.
+"""A chapter's parameters: read from its notebook as papermill reads them, checked against what a user gives
+before any work starts.
 
-The notebook's `parameters` cell is the one place where they are declared: `name: type = value  # in (0, 10]:
-what it is`. The values there are the laptop profile's. The range, where there is one, is an interval or `one
-of a, b, c`; for a list it holds for each entry.
+The notebook's `parameters` cell is the one place where they are declared, one a line: `name: type = value  #
+in (0, 10]: what it is`. The values there are the laptop profile's. The range, where there is one, is an
+interval or `one of a, b, c`; for a list it holds for each entry.
 """
 
 from __future__ import annotations
@@ -10,8 +11,6 @@ from __future__ import annotations
 import ast
 import contextlib
 import difflib
-import io
-import tokenize
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,27 +57,18 @@ class Parameter:
 
     def _check_one(self, value: Any, kind: str) -> Any:
         given = value
-        if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
-        if kind == "float" and isinstance(value, str):
+        if kind == "float" and type(value) in (int, str):
             with contextlib.suppress(ValueError):
                 value = float(value)  # YAML reads 1e-5 as text
+        words = f" in {self.allowed}" if self.allowed else ""
+        words = words.replace(" in one of", " one of")
         if type(value) is not TYPES[kind]:
             raise PrefdynError(
-                f"the parameter {self.name} is {given!r}: it must be of type {self.type}{self._range_words()}"
+                f"the parameter {self.name} is {given!r}: it must be of type {self.type}{words}"
             )
         if not self._within(value):
-            raise PrefdynError(f"the parameter {self.name} is {given!r}: it must be{self._range_words()}")
+            raise PrefdynError(f"the parameter {self.name} is {given!r}: it must be{words}")
         return value
-
-    def _range_words(self) -> str:
-        return (
-            f" {self.allowed}"
-            if self.allowed.startswith("one of")
-            else f" in {self.allowed}"
-            if self.allowed
-            else ""
-        )
 
     def _within(self, value: Any) -> bool:
         if not self.allowed:
@@ -96,47 +86,39 @@ def declared(notebook: Path) -> dict[str, Parameter]:
     Raises:
         PrefdynError: no such cell, or a line of it is not of the form above.
     """
+    from papermill.translators import PythonTranslator
+
     cells = [cell for cell in jupytext.read(notebook).cells if "parameters" in cell.metadata.get("tags", [])]
     if not cells:
         raise PrefdynError(f"{notebook}: no cell is tagged `parameters`")
-    source = cells[0].source
-    try:
-        nodes = ast.parse(source).body
-    except SyntaxError as error:
-        raise PrefdynError(f"{notebook}: the parameters cell is not Python ({error})") from error
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    comments = {
-        token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT
-    }
     out = {}
-    for node in nodes:
-        parameter = _declaration(node, comments.get(node.lineno, ""))
+    for line in cells[0].source.splitlines():
+        if not line.strip() or line.startswith("#"):
+            continue
+        found = PythonTranslator.inspect({"source": line})
+        parameter = _parameter(*found[0]) if found else None
         if parameter is None:
-            types = ", ".join(TYPES)
             raise PrefdynError(
-                f"{notebook}: the parameters cell holds `{ast.unparse(node)}`: write `name: type = value  # help`, "
-                f"the type one of {types} or a list[...] of one, the value written out"
+                f"{notebook}: the parameters cell holds `{line}`: write `name: type = value  # help`, the "
+                f"type one of {', '.join(TYPES)} or a list[...] of one, the value written out"
             )
         parameter.check(parameter.default)
         out[parameter.name] = parameter
     return out
 
 
-def _declaration(node: ast.stmt, comment: str) -> Parameter | None:
-    """The parameter that a line declares; None where it is of another form."""
-    if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None):
-        return None
-    kind = ast.unparse(node.annotation)
-    if (kind[5:-1] if kind.startswith("list[") else kind) not in TYPES:
+def _parameter(name: str, kind: str, default: str, comment: str) -> Parameter | None:
+    """What papermill found in a line as a parameter; None where it is of another form."""
+    if kind.removeprefix("list[").removesuffix("]" if kind.startswith("list[") else "") not in TYPES:
         return None
     try:
-        value = ast.literal_eval(node.value)
-    except ValueError:
+        value = ast.literal_eval(default)
+    except (ValueError, SyntaxError):
         return None
     allowed, help_ = "", comment
     if comment.startswith(("in (", "in [", "one of ")):
         allowed, _, help_ = comment.partition(":")
-    return Parameter(node.target.id, kind, value, allowed.removeprefix("in ").strip(), help_.strip())
+    return Parameter(name, kind, value, allowed.removeprefix("in ").strip(), help_.strip())
 
 
 def load_profile(folder: Path, name: str, chapter: str) -> dict[str, Any]:

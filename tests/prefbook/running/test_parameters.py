@@ -78,6 +78,8 @@ def test_every_kind_of_declaration_is_read(known: dict[str, Parameter]) -> None:
         "steps: Path = 8",
         "steps: list[list[int]] = [[8]]",
         "steps: int = 4 + four",
+        "steps: int = (",
+        "steps: int = 8  # of n = 8",
         "steps: list = [8]",
         "import os",
         "lab.steps: int = 8",
@@ -87,12 +89,6 @@ def test_line_of_another_form_is_quoted_with_the_right_form(tmp_path: Path, line
     with pytest.raises(PrefdynError) as error:
         declared(write_notebook(tmp_path, f"seed: int = 0\n{line}"))
     check_message(error, "chapter.md", line, "name: type = value")
-
-
-def test_cell_that_is_not_python_is_named(tmp_path: Path) -> None:
-    with pytest.raises(PrefdynError) as error:
-        declared(write_notebook(tmp_path, "steps: int = ("))
-    check_message(error, "chapter.md", "not Python")
 
 
 def test_notebook_without_parameters_cell_is_named(tmp_path: Path) -> None:
@@ -257,10 +253,12 @@ def test_every_chapter_declares_what_all_runs_give(chapter: str) -> None:
         "output": "str",
         "device": "str",
         "precision": "str",
-        "seed": "int",
+        "seeds": "list[int]",
+        "measure": "bool",
     }
     known = declared(ROOT / "book" / f"{chapter}.md")
-    assert {name: known[name].type for name in common} == common
+    first = list(known.items())[: len(common)]
+    assert [(name, parameter.type) for name, parameter in first] == list(common.items())
 
 
 @pytest.mark.parametrize("chapter", chapters(ROOT))
