@@ -1,6 +1,6 @@
 """Training of the unembedding on wrong labels: many noise rates and losses at once, as matrix products.
 
-A trial draws its points once. Every label has one uniform number, and is flipped at all noise rates above it;
+A trial draws its points once. Every label has one uniform number, and is wrong at all noise rates above it;
 so one matrix of labels holds every rate, and a step of descent for all rates and losses is two matrix
 products.
 """
@@ -18,28 +18,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from prefdyn.engine.last_layer import Descent, accuracy, descend, mislabelled
 from prefdyn.engine.losses import Loss
 from prefdyn.theory import vmf
-
-
-@dataclass(frozen=True)
-class Descent:
-    """Full-batch gradient descent on the two answer rows: u <- u + (eta beta / n) sum_i s_i (-f'(r_i)) g_i
-    with r_i = 2 beta s_i u.g_i.
-
-    Attributes:
-        learning_rate: eta, 1 / tau for steps of length 1.
-        steps: epochs, as every step sees all of the data.
-    """
-
-    beta: float
-    learning_rate: float
-    steps: int
-
-    @property
-    def time(self) -> float:
-        """t / tau at the end."""
-        return self.learning_rate * self.steps
 
 
 @dataclass(frozen=True)
@@ -47,18 +28,18 @@ class Cloud:
     """Two von Mises-Fisher distributions of the same concentration.
 
     Attributes:
-        gamma: normalised concentration 2 kappa / d.
+        relative_kappa: the concentration for its dimension, 2 kappa / d; NZ's gamma.
         angle: between the two means, in radians; NZ's theta is half of it.
         dimension: d.
     """
 
-    gamma: float
+    relative_kappa: float
     angle: float
     dimension: int
 
     @property
     def kappa(self) -> float:
-        return self.gamma * self.dimension / 2
+        return self.relative_kappa * self.dimension / 2
 
     def draw(
         self, per_label: int, rng: np.random.Generator, device: torch.device | str = "cpu"
@@ -71,79 +52,42 @@ class Cloud:
         return torch.cat(points), torch.tensor([1.0, -1.0], device=device).repeat_interleave(per_label)
 
 
-def flipped(labels: Tensor, uniforms: Tensor, rates: Tensor) -> Tensor:
-    """Labels at every noise rate, shape (rates, n): a label is flipped where its uniform number lies below
-    the rate.
-    """
-    return torch.where(uniforms < rates[:, None], -labels, labels)
-
-
-def train(features: Tensor, labels: Tensor, losses: Sequence[Loss], descent: Descent) -> Tensor:
-    """u at the end of the descent, shape (losses, rates, d).
-
-    Args:
-        features: g, shape (n, d).
-        labels: +1 or -1, shape (rates, n).
-    """
-    n, d = features.shape
-    u = torch.zeros(len(losses), len(labels), d, dtype=features.dtype, device=features.device)
-    for _ in range(descent.steps):
-        margins = (
-            (u.flatten(0, 1) @ features.T)
-            .view(len(losses), len(labels), n)
-            .mul_(labels)
-            .mul_(2 * descent.beta)
-        )
-        slopes = torch.stack([loss.derivative(r) for loss, r in zip(losses, margins, strict=True)]).mul_(
-            labels
-        )
-        u -= descent.learning_rate * descent.beta / n * (slopes.flatten(0, 1) @ features).view_as(u)
-    return u
-
-
-def accuracy(u: Tensor, features: Tensor, labels: Tensor) -> Tensor:
-    """One minus the population risk P(r <= 0) on features with true labels, shape (losses, rates)."""
-    return ((u.flatten(0, 1) @ features.T).view(*u.shape[:2], -1) * labels > 0).double().mean(-1)
-
-
 def controlled(
-    clouds: Mapping[str, Cloud],
+    cloud: Cloud,
     losses: Mapping[str, Loss],
     descents: Mapping[str, Descent],
     rates: ArrayLike,
     per_label: int,
     trials: int,
-    seed: int = 0,
+    seed: Sequence[int] = (0,),
     device: torch.device | str = "cpu",
 ) -> pd.DataFrame:
-    """The controlled experiment of NZ Section 4.1: test accuracy over noise rates.
+    """One setting of the controlled experiment of NZ Section 4.1: test accuracy over noise rates.
 
     Args:
-        per_label: training points of each label; as many are tested on, drawn afresh in each trial.
         descents: by name; all train on the same points and labels.
+        per_label: training points of each label; as many are tested on, drawn afresh in each trial.
+        seed: numbers that, with a trial's own, decide all that it draws.
 
     Returns:
-        Columns setting, descent, loss, trial, rate, accuracy.
+        Columns training (which descent), loss, trial, rate, accuracy.
     """
     noise = torch.as_tensor(np.asarray(rates), dtype=torch.float32, device=device)
 
-    def run(case: tuple[int, tuple[str, Cloud], int]) -> list[tuple]:
-        number, (name, cloud), trial = case
-        rng = np.random.default_rng([seed, number, trial])
+    def run(trial: int) -> list[tuple]:
+        rng = np.random.default_rng([*seed, trial])
         (x, s), test = (cloud.draw(per_label, rng, device) for _ in range(2))
-        noisy = flipped(s, torch.from_numpy(rng.random(len(s), dtype=np.float32)).to(device), noise)
+        uniforms = torch.from_numpy(rng.random(len(s), dtype=np.float32)).to(device)
+        labels = mislabelled(s, uniforms, noise)
         parts: list[tuple] = []
-        for descent_name, descent in descents.items():
-            right = accuracy(train(x, noisy, list(losses.values()), descent), *test).cpu().numpy()
-            parts.extend(
-                (name, descent_name, loss, trial, row) for loss, row in zip(losses, right, strict=True)
-            )
+        for name, descent in descents.items():
+            right = accuracy(descend(x, labels, list(losses.values()), descent), *test).cpu().numpy()
+            parts.extend((name, loss, trial, row) for loss, row in zip(losses, right, strict=True))
         return parts
 
-    cases = [(number, item, trial) for number, item in enumerate(clouds.items()) for trial in range(trials)]
     with _workers(device) as pool:
-        parts = [part for result in pool.map(run, cases) for part in result]
-    return _long(parts, ["setting", "descent", "loss", "trial"], np.asarray(rates))
+        parts = [part for result in pool.map(run, range(trials)) for part in result]
+    return _long(parts, ["training", "loss", "trial"], np.asarray(rates))
 
 
 @contextmanager
@@ -190,8 +134,8 @@ def resplit(
         (x, y), test = [
             (torch.from_numpy(g[i]).to(device), torch.from_numpy(s[i]).to(device)) for i in chosen
         ]
-        noisy = flipped(y, torch.from_numpy(rng.random(len(y), dtype=np.float32)).to(device), noise)
-        parts.append((trial, accuracy(train(x, noisy, [loss], descent), *test)[0].cpu().numpy()))
+        wrong = mislabelled(y, torch.from_numpy(rng.random(len(y), dtype=np.float32)).to(device), noise)
+        parts.append((trial, accuracy(descend(x, wrong, [loss], descent), *test)[0].cpu().numpy()))
     return _long(parts, ["trial"], np.asarray(rates))
 
 

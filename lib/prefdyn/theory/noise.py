@@ -1,27 +1,32 @@
 """Theorems 3.1 and 3.2 of NZ (Understanding Generalization of Preference Optimization under Noisy Feedback),
 and the curve itself.
+
+The concentration that NZ calls gamma, 2 kappa / d, is `relative_kappa` here: gamma is the exponent of
+DPO^gamma.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.special import ndtr
 
-from prefdyn.engine import losses
 from prefdyn.errors import PrefdynError
 from prefdyn.measures.estimates import Estimate
 from prefdyn.theory import vmf
+
+if TYPE_CHECKING:  # a loss brings torch, which no formula here needs
+    from prefdyn.engine.losses import Loss
 
 CURVATURE = {"dpo": 1 / 4, "ipo": 2.0, "cdpo": 1 / 4, "rdpo": 1 / 4}
 """D = sup |f''| by loss; SLiC, which has none, is given 1 / (2 beta) (NZ Section 2)."""
 
 
-def stopping_time(loss: losses.Loss, beta: float, angle: float) -> float:
+def stopping_time(loss: Loss, beta: float, angle: float) -> float:
     """The longest t / tau that the theorems allow: sin(theta / 3) / (4 beta^2 D).
 
     Args:
@@ -33,7 +38,7 @@ def stopping_time(loss: losses.Loss, beta: float, angle: float) -> float:
 
 @dataclass(frozen=True)
 class Bound:
-    """Theorem 3.1 for one case. All are NaN where gamma and the angle are outside its reach.
+    """Theorem 3.1 for one case. All are NaN where the concentration and the angle are outside its reach.
 
     Attributes:
         risk: the bound on P(r <= 0); NaN also beyond `highest_rate`.
@@ -49,6 +54,7 @@ class Bound:
 
 
 Deviation = Literal["printed", "hoeffding"]
+DEVIATIONS: tuple[Deviation, ...] = get_args(Deviation)
 
 
 def share_deviation(n: int, deviation: Deviation) -> float:
@@ -62,43 +68,50 @@ def share_deviation(n: int, deviation: Deviation) -> float:
 
 
 def bound(
-    rate: float, gamma: float, angle: float, n: int, constant: float = 8.0, deviation: Deviation = "printed"
+    rate: float,
+    relative_kappa: float,
+    angle: float,
+    n: int,
+    constant: float = 8.0,
+    deviation: Deviation = "printed",
 ) -> Bound:
     """Theorem 3.1: risk <= R_0 / (1 - sqrt(R_0 gamma) (epsilon + deviation))^2 with R_0 = c / (gamma room^2).
 
-    Here room = 1 - 1/gamma - cos(theta / 3) must be positive, gamma >= 4 (Lemma B.1) and epsilon <= room / 2
-    - deviation. For c > 4 the bracket vanishes before that, at room / sqrt(c), and the bound ends there.
+    Here gamma is the relative kappa, room = 1 - 1/gamma - cos(theta / 3) must be positive, gamma >= 4 (Lemma
+    B.1) and epsilon <= room / 2 - deviation. For c > 4 the bracket vanishes before that, at room / sqrt(c),
+    and the bound ends there.
 
     Args:
         rate: epsilon, in [0, 1/2].
-        gamma: normalised concentration 2 kappa / d.
+        relative_kappa: normalised concentration 2 kappa / d, NZ's gamma.
         angle: between the two means, in radians: 2 theta.
         n: training points of both labels together.
         constant: c, 8 in the appendix and 4 in the main text.
     """
-    room = 1 - 1 / gamma - np.cos(angle / 6)
-    if gamma < 4 or room <= 0:
+    room = 1 - 1 / relative_kappa - np.cos(angle / 6)
+    if relative_kappa < 4 or room <= 0:
         return Bound(np.nan, np.nan, np.nan, np.nan)
     off = share_deviation(n, deviation)
-    clean = constant / (gamma * room**2)
+    clean = constant / (relative_kappa * room**2)
     highest = min(room / 2, room / np.sqrt(constant)) - off
     probability = 1 - 2 * clean / (n - rate * n - np.sqrt(np.log(n))) - 2 / n**2
-    risk = clean / (1 - np.sqrt(clean * gamma) * (rate + off)) ** 2 if rate < highest else np.nan
+    bracket = 1 - np.sqrt(clean * relative_kappa) * (rate + off)
+    risk = clean / bracket**2 if rate < highest else np.nan
     return Bound(float(risk), float(clean), float(probability), float(highest))
 
 
-def smallest_gamma(
+def smallest_relative_kappa(
     rate: float, angle: float, n: int, constant: float = 8.0, deviation: Deviation = "printed"
 ) -> float:
-    """The gamma above which `bound` is below 1; infinite where no gamma is enough."""
+    """The concentration, over d / 2, above which `bound` is below 1; infinite where none is enough."""
 
-    def slack(log_gamma: float) -> float:
-        gamma = np.exp(log_gamma)
+    def slack(log_kappa: float) -> float:
+        relative_kappa = np.exp(log_kappa)
         return float(
             1
-            - 1 / gamma
+            - 1 / relative_kappa
             - np.cos(angle / 6)
-            - np.sqrt(constant) * (rate + share_deviation(n, deviation) + gamma**-0.5)
+            - np.sqrt(constant) * (rate + share_deviation(n, deviation) + relative_kappa**-0.5)
         )
 
     low, high = np.log(4.0), np.log(1e15)
@@ -142,6 +155,9 @@ def first_step_accuracy(
 
 # Equation 18 and its rivals -----------------------------------------------------------------------
 
+FITTED = 0.35
+"""The noise rate up to which Equation 18 is fitted (NZ Section 4.1)."""
+
 
 def fit_equation_18(
     rates: ArrayLike, risks: ArrayLike, slack: float = 0.01
@@ -165,7 +181,8 @@ def fit_equation_18(
     x, y = np.asarray(rates, dtype=np.float64), np.asarray(risks, dtype=np.float64)
     if x[0] != 0:
         raise PrefdynError(
-            f"the noise rates start at {x[0]:g}: Equation 18 is fitted from 0, where the clean risk is observed"
+            f"the noise rates start at {x[0]:g}: Equation 18 is fitted from 0, "
+            "where the clean risk is observed"
         )
     low, high = np.maximum(y[..., :1] - slack, 0), y[..., :1] + slack
     largest = 0.999 / x[-1]

@@ -7,15 +7,18 @@ Given t, the rest of x is uniform on a sphere around mu. Mardia & Jupp 2000, Sec
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.special import ive
-from torch import Tensor
 
 from prefdyn.errors import PrefdynError
+
+if TYPE_CHECKING:  # what needs no points drawn needs no torch
+    import torch
+    from torch import Tensor
 
 LARGEST = 1e12
 """Concentrations are looked for below this."""
@@ -26,7 +29,7 @@ def sample(
     kappa: float,
     count: int,
     rng: np.random.Generator,
-    dtype: torch.dtype = torch.float64,
+    dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
 ) -> Tensor:
     """Independent draws, shape (count, d).
@@ -34,20 +37,24 @@ def sample(
     Args:
         mean: mu, shape (d,), d >= 2; it is normalised.
         kappa: concentration, >= 0; 0 is the uniform distribution.
+        dtype: float64 if none is given.
 
     Raises:
         PrefdynError: d < 2 or kappa < 0.
     """
+    import torch
+
     mu = torch.as_tensor(np.asarray(mean, dtype=np.float64))
     if len(mu) < 2 or not kappa >= 0:
         raise PrefdynError(
-            f"no von Mises-Fisher distribution has d = {len(mu)} and kappa = {kappa}: it needs d >= 2 and kappa >= 0"
+            f"no von Mises-Fisher distribution has d = {len(mu)} and kappa = {kappa}: "
+            "it needs d >= 2 and kappa >= 0"
         )
     short = torch.from_numpy(sample_shortfall(len(mu), kappa, count, rng))  # 1 - t
     # Around the first axis, then reflected to mu; torch's normals are filled several times faster than
     # numpy's.
     normals = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
-    x = torch.empty(count, len(mu), dtype=dtype, device=device).normal_(generator=normals)
+    x = torch.empty(count, len(mu), dtype=dtype or torch.float64, device=device).normal_(generator=normals)
     x[:, 0] = 0
     x *= ((short * (2 - short)).sqrt().to(x) / x.norm(dim=1))[:, None]
     x[:, 0] = (1 - short).to(x)

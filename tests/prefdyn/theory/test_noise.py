@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from scipy import integrate, optimize, special, stats
 
 from prefdyn.engine import losses
+from prefdyn.engine.last_layer import Descent
 from prefdyn.errors import PrefdynError
 from prefdyn.experiments import noisy
 from prefdyn.theory import noise, vmf
@@ -143,12 +144,14 @@ def test_bound_is_that_of_the_proofs_last_step_or_above(
 def test_paper_settings_are_outside_the_theorem() -> None:
     for gamma in (1 / 16, 1 / 8, 1 / 4):
         assert math.isnan(noise.bound(0, gamma, math.pi, 2000).clean)
-        assert noise.smallest_gamma(0, math.pi, 2000) > 100 * gamma
+        assert noise.smallest_relative_kappa(0, math.pi, 2000) > 100 * gamma
 
 
 @given(st.floats(0, 0.03), st.floats(2.5, math.pi), st.sampled_from([4.0, 8.0]))
-def test_smallest_gamma_is_where_the_bound_becomes_one(rate: float, angle: float, constant: float) -> None:
-    gamma = noise.smallest_gamma(rate, angle, 10**6, constant)
+def test_smallest_relative_kappa_is_where_the_bound_becomes_one(
+    rate: float, angle: float, constant: float
+) -> None:
+    gamma = noise.smallest_relative_kappa(rate, angle, 10**6, constant)
     if math.isinf(gamma):
         assert not noise.bound(rate, 1e14, angle, 10**6, constant).risk < 1
         return
@@ -171,11 +174,11 @@ def test_hoeffding_needs_more_than_what_is_printed() -> None:
 
 
 def test_actual_risk_is_under_the_bound_in_its_regime() -> None:
-    cloud = noisy.Cloud(gamma=3000, angle=math.pi, dimension=16)
-    descent = noisy.Descent(beta=0.1, learning_rate=1, steps=10)
+    cloud = noisy.Cloud(relative_kappa=3000, angle=math.pi, dimension=16)
+    descent = Descent(beta=0.1, learning_rate=1, steps=10)
     assert descent.time <= noise.stopping_time(losses.dpo(), 0.1, math.pi)
     rates = [0.0, 0.01, 0.02]
-    table = noisy.controlled({"far": cloud}, {"dpo": losses.dpo()}, {"": descent}, rates, 1000, trials=2)
+    table = noisy.controlled(cloud, {"dpo": losses.dpo()}, {"": descent}, rates, 1000, trials=2)
     for rate, risk in (1 - table.groupby("rate")["accuracy"].min()).items():
         assert risk <= noise.bound(float(rate), 3000, math.pi, 2000).risk < 1
 
@@ -197,15 +200,16 @@ def test_stopping_time_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    ("gamma", "angle", "d", "n"), [(1 / 8, 2.0, 256, 1000), (1 / 4, 1.0, 128, 400), (2.0, math.pi, 64, 60)]
+    ("relative_kappa", "angle", "d", "n"),
+    [(1 / 8, 2.0, 256, 1000), (1 / 4, 1.0, 128, 400), (2.0, math.pi, 64, 60)],
 )
 def test_first_step_accuracy_is_that_of_simulated_first_steps(
-    gamma: float, angle: float, d: int, n: int
+    relative_kappa: float, angle: float, d: int, n: int
 ) -> None:
     rates = np.array([0.0, 0.1, 0.3, 0.45, 0.5, 0.8])
-    cloud = noisy.Cloud(gamma, angle, d)
-    one = noisy.Descent(beta=1, learning_rate=1, steps=1)
-    table = noisy.controlled({"": cloud}, {"dpo": losses.dpo()}, {"": one}, rates, n // 2, trials=150)
+    cloud = noisy.Cloud(relative_kappa, angle, d)
+    one = Descent(beta=1, learning_rate=1, steps=1)
+    table = noisy.controlled(cloud, {"dpo": losses.dpo()}, {"": one}, rates, n // 2, trials=150)
     by_trial = table.pivot(index="trial", columns="rate", values="accuracy").to_numpy()
     expected = noise.first_step_accuracy(rates, d, cloud.kappa, angle, n)
     error = by_trial.std(axis=0, ddof=1) / math.sqrt(150)
@@ -215,9 +219,9 @@ def test_first_step_accuracy_is_that_of_simulated_first_steps(
 @given(st.floats(0.05, 4), st.floats(0.1, math.pi), st.integers(8, 600), st.integers(20, 5000))
 @settings(max_examples=30)
 def test_first_step_accuracy_is_symmetric_falls_and_is_even_at_one_half(
-    gamma: float, angle: float, d: int, n: int
+    relative_kappa: float, angle: float, d: int, n: int
 ) -> None:
-    got = noise.first_step_accuracy(np.linspace(0, 1, 11), d, gamma * d / 2, angle, n)
+    got = noise.first_step_accuracy(np.linspace(0, 1, 11), d, relative_kappa * d / 2, angle, n)
     np.testing.assert_allclose(got + got[::-1], 1, atol=1e-9)
     assert got[5] == pytest.approx(0.5, abs=1e-9) and (np.diff(got) <= 1e-9).all()
 
