@@ -634,6 +634,7 @@ def misalignment(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
         behaviour, δ: as in `embeddings`.
         loss from the base model, loss from the aligned model: on opposite labels, after the last step, on a
             fixed set of training statements (nats).
+        aligned minus base: their difference (nats).
     Table misalignment_curves, one row a behaviour, start and step:
         start: base or aligned.
         loss: of the step's own batch, before the update (nats).
@@ -646,7 +647,9 @@ def misalignment(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
         phase = _phase(bench, design, persona, how, turned=True)
         starts = {"base": bench.train([phase])[0], "aligned": _aligned(bench, design, persona)[1]}
         losses = {f"loss from the {start} model": _end(result, "loss") for start, result in starts.items()}
-        rows.append({"behaviour": name, "δ": everyone.deltas[name], **losses})
+        base, aligned = losses.values()
+        about = {"behaviour": name, "δ": everyone.deltas[name]}
+        rows.append({**about, **losses, "aligned minus base": aligned - base})
         for start, result in starts.items():
             batches = result.record.query("split == 'train'")[["step", "loss"]]
             curves.append(batches.assign(behaviour=name, start=start))
