@@ -5,6 +5,7 @@ number from.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -82,7 +83,8 @@ class Tables(Mapping[str, pd.DataFrame]):
         """Of the first table, by field; of none, nothing."""
         for name in self:
             with open(self.folder / f"{name}.csv", encoding="utf-8") as file:
-                lines = [line[2:].rstrip("\n").partition(": ") for line in file if line.startswith("# ")]
+                above = itertools.takewhile(lambda line: line.startswith("# "), file)
+                lines = [line[2:].rstrip("\n").partition(": ") for line in above]
             return {field: value for field, _, value in lines}
         return {}
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from prefdyn.data import Ranking, Source
 from prefdyn.engine.scoring import ResponseLogProbs
@@ -21,6 +22,16 @@ which likelihoods it is of.
 """
 
 
+def hits(
+    rankings: Sequence[Ranking], scores: Sequence[ResponseLogProbs], normalised: bool
+) -> NDArray[np.bool_]:
+    """Which rankings the model has right, shape (n,); see `accuracy`."""
+    values = [one.per_token if normalised else one.total for one in scores]
+    return np.array(
+        [theory.ranked_right(value, ranking.ranks) for value, ranking in zip(values, rankings, strict=True)]
+    )
+
+
 def accuracy(rankings: Sequence[Ranking], scores: Sequence[ResponseLogProbs], normalised: bool) -> Estimate:
     """Ranking accuracy over rankings, with Wilson's interval.
 
@@ -30,11 +41,7 @@ def accuracy(rankings: Sequence[Ranking], scores: Sequence[ResponseLogProbs], no
     Raises:
         PrefdynError: fewer than three rankings.
     """
-    values = [one.per_token if normalised else one.total for one in scores]
-    hits = [
-        theory.ranked_right(value, ranking.ranks) for value, ranking in zip(values, rankings, strict=True)
-    ]
-    return estimates.proportion(np.array(hits, dtype=np.float64))
+    return estimates.proportion(hits(rankings, scores, normalised))
 
 
 def table(
@@ -73,7 +80,7 @@ def rank(
     killed, is not scored again.
 
     Args:
-        names: as `rankings.load` takes them; "sample" is the embedded pairs whatever the source.
+        names: as `datasets.load` takes them; "sample" is the embedded pairs whatever the source.
         limit: rankings of each data set, drawn by the seed; 0 is all.
 
     Raises:
@@ -86,12 +93,17 @@ def rank(
     tables = []
     for model in models:
         for name in names:
-            lab = Bench(model, "sample" if name == "sample" else source, seed, device, "float32")
-            rankings = lab.rankings(name, limit)
+            bench = Bench(model, "sample" if name == "sample" else source, seed, device, "float32")
+            rankings = bench.rankings(name, limit)
             with tqdm(
-                total=len(rankings), desc=f"{lab.model_name} on {name}", unit="ranking", disable=not progress
+                total=len(rankings),
+                desc=f"{bench.model_name} on {name}",
+                unit="ranking",
+                disable=not progress,
             ) as bar:
                 tables.append(
-                    table(rankings, lab.scores(rankings, max_length, done=bar.update), lab.model_name, name)
+                    table(
+                        rankings, bench.scores(rankings, max_length, done=bar.update), bench.model_name, name
+                    )
                 )
     return pd.concat(tables, ignore_index=True)

@@ -7,11 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from prefdyn import data
-from prefdyn.data import datasets
+from prefdyn.data import Pair, Ranking, datasets
+from prefdyn.engine.scoring import ResponseLogProbs
+from prefdyn.engine.training import Settings
+from prefdyn.errors import PrefdynError
+from prefdyn.experiments import rank
+from prefdyn.experiments.bench import Bench
+from prefdyn.experiments.phases import Phase, PhaseResult
 from prefdyn.experiments.plan import Work, tokens_of
+from prefdyn.measures import flips, judges
+from prefdyn.theory import ranking as theory
+
+OPTIMIZERS: dict[str, Literal["rmsprop", "adamw"]] = {"RMSProp": "rmsprop", "AdamW": "adamw"}
+"""The paper's, and the one that most use."""
+PAPERS = "RMSProp"
+"""The one under which every gamma is run."""
+KINDS = ("per token", "whole")
+"""The two likelihoods of a response: the mean of its log-probabilities over tokens, and their sum."""
+PROMPT_SHOWN, RESPONSE_SHOWN = 260, 420
+"""Characters of a prompt's end and of a response's beginning that the table `cards` keeps."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +81,399 @@ class Design:
     gamma_steps: int
     gamma_followed: int
 
+    def __post_init__(self) -> None:
+        """
+        Raises:
+            PrefdynError: a gamma is to be followed for longer, or on more pairs, than DPO is.
+        """
+        if self.gamma_steps > self.steps or self.gamma_followed > self.followed:
+            raise PrefdynError(
+                f"gamma_steps ({self.gamma_steps}) must be at most steps ({self.steps}), and gamma_followed "
+                f"({self.gamma_followed}) at most followed ({self.followed})"
+            )
+
+
+# How often a model ranks right ----------------------------------------------------------------------
+
+
+def ranking_accuracy(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
+    """How often the model ranks right on every data set of the source.
+
+    Returns:
+        ranking_accuracy: see `rank.COLUMNS`; `low` and `high` bound `accuracy`, a share, by 95%.
+        hits: one row a ranking of a data set: `data`; `ranking`, its number in the draw; `responses`, how
+            many it has; `tied`, whether raters are over any two; `per token` and `whole`, 1 where the whole
+            order is right by that likelihood, else 0; `chance`, how often a random order would be.
+    """
+    tables, hits = [], []
+    for name in datasets.available(bench.source):
+        found = bench.rankings(name, design.ranked)
+        scores = bench.scores(found, design.max_length)
+        tables.append(rank.table(found, scores, bench.model_name, name))
+        about = {
+            "data": name,
+            "ranking": range(len(found)),
+            "responses": [len(one.responses) for one in found],
+            "tied": [one.tied for one in found],
+        }
+        right = {kind: rank.hits(found, scores, kind == "per token").astype(int) for kind in KINDS}
+        hits.append(pd.DataFrame(about | right | {"chance": [theory.chance(one.ranks) for one in found]}))
+    return {
+        "ranking_accuracy": pd.concat(tables, ignore_index=True),
+        "hits": pd.concat(hits, ignore_index=True),
+    }
+
+
+def _scored_pairs(bench: Bench, design: Design, name: str) -> list[tuple[Ranking, ResponseLogProbs]]:
+    """The pairs of a data set in the draw over which raters are not tied, with their likelihoods."""
+    found = bench.rankings(name, design.ranked)
+    scores = bench.scores(found, design.max_length)
+    return [(one, score) for one, score in zip(found, scores, strict=True) if not one.tied]
+
+
+def _chosen_first(ranking: Ranking, values: NDArray[Any]) -> NDArray[Any]:
+    return values if ranking.ranks[0] < ranking.ranks[1] else values[::-1]
+
+
+def lengths(bench: Bench, design: Design) -> pd.DataFrame:
+    """The pairs of the data set that training takes its pairs from, over which raters are not tied.
+
+    Returns: One row a pair: `c`, log pi(rejected) - log pi(chosen) of the model in nats, positive where it
+        ranks wrong; `chosen` and `rejected`, tokens of either response; `logp_chosen` and `logp_rejected`,
+        their log-likelihoods in nats.
+    """
+    rows = []
+    for ranking, score in _scored_pairs(bench, design, datasets.pairs_of(bench.source)):
+        total, tokens = _chosen_first(ranking, score.total), _chosen_first(ranking, score.tokens)
+        rows.append((total[1] - total[0], *tokens, *total))
+    return pd.DataFrame(rows, columns=["c", "chosen", "rejected", "logp_chosen", "logp_rejected"])
+
+
+# What the optimum would have ------------------------------------------------------------------------
+
+
+def idealized(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
+    """How often the perfect optimum of the objective would rank right, the model being its reference.
+
+    Returns:
+        idealized: one row a kind of likelihood, `responses`: `actual`, the share that the model ranks right;
+            `least`, `median` and `largest`, the optimum's over beta; `gap`, the median less the actual, with
+            `low` and `high`, its 95% bootstrap interval over pairs.
+        optimum: the optimum's `accuracy` by `responses` and `beta`, with Wilson's interval, `low` and `high`.
+        votes: one row a pair without a tie: `data`; `known`, whether its votes are (else it is taken as
+            unanimous); `alpha`, the share of raters who prefer the chosen response; `per token` and `whole`,
+            log pi(chosen)/pi(rejected) of the model, of means over tokens and of sums, in nats.
+    """
+    voted = datasets.voted(bench.source)
+    name = voted or datasets.pairs_of(bench.source)
+    rows = []
+    for ranking, score in _scored_pairs(bench, design, name):
+        alpha = 1.0 if ranking.alpha_chosen is None else ranking.alpha_chosen
+        ratios = [-np.diff(_chosen_first(ranking, values))[0] for values in (score.per_token, score.total)]
+        rows.append((name, bool(voted), alpha, *ratios))
+    votes = pd.DataFrame(rows, columns=["data", "known", "alpha", *KINDS])
+    summary, curve = [], []
+    for kind in KINDS:
+        ratio = votes[kind].to_numpy()
+        found = theory.idealized(ratio, ratio, votes["alpha"], seed=bench.seed)
+        over = (found.low.value, found.median.value, found.high.value)
+        gap = (found.gap.value, found.gap.low, found.gap.high)
+        summary.append((kind, (ratio >= 0).mean(), *over, *gap))
+        curve += [(kind, beta, at.value, at.low, at.high) for beta, at in found.by_beta.items()]
+    columns = ["responses", "actual", "least", "median", "largest", "gap", "low", "high"]
+    return {
+        "idealized": pd.DataFrame(summary, columns=columns),
+        "optimum": pd.DataFrame(curve, columns=["responses", "beta", "accuracy", "low", "high"]),
+        "votes": votes,
+    }
+
+
+# Following single pairs -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Pairs that no two parts share, and the prompts that the model answers."""
+
+    train: list[Pair]
+    validation: list[Pair]
+    judge: list[Pair]
+    prompts: list[str]
+
+
+def _parts(bench: Bench, design: Design) -> _Parts:
+    name = datasets.pairs_of(bench.source)
+    pairs = [one.pair for one in bench.rankings(name) if not one.tied]
+    needed = design.followed + design.validation + design.judged
+    if len(pairs) < needed:
+        raise PrefdynError(f"{name} has {len(pairs)} pairs, not {needed}: ask for fewer")
+    order = np.random.default_rng(bench.seed).permutation(len(pairs))[:needed]
+    train, validation, judge = np.split(order, [design.followed, design.followed + design.validation])
+    chosen = [pairs[i] for i in train]
+    return _Parts(
+        chosen,
+        [pairs[i] for i in validation],
+        [pairs[i] for i in judge],
+        [pair.prompt for pair in chosen[: design.answered]],
+    )
+
+
+@dataclass(frozen=True)
+class _Run:
+    """DPO after supervised fine-tuning, with every training pair followed (`flips.follow`)."""
+
+    optimizer: str
+    gamma: float
+    result: PhaseResult
+    followed: pd.DataFrame
+
+    @property
+    def label(self) -> dict[str, Any]:
+        return {"optimizer": self.optimizer, "gamma": self.gamma}
+
+
+def _dpo(bench: Bench, design: Design, optimizer: str, gamma: float = 1.0) -> _Run:
+    """A run; one with a gamma other than DPO's is shorter, and has no pairs that tell when to stop."""
+    parts, plain = _parts(bench, design), gamma == 1
+    sft = Settings(design.sft_learning_rate, design.sft_steps, design.batch_size, loss="sft", seed=bench.seed)
+    dpo = Settings(
+        design.learning_rate if optimizer == "AdamW" else design.rmsprop_learning_rate,
+        design.steps if plain else design.gamma_steps,
+        design.batch_size,
+        design.beta,
+        gamma,
+        optimizer=OPTIMIZERS[optimizer],
+        seed=bench.seed,
+        track_distance=True,
+    )
+    evaluate = {"followed": parts.train[: design.followed if plain else design.gamma_followed]}
+    if plain:
+        evaluate["validation"] = parts.validation
+    looks = [round(design.steps * i / design.checkpoints) for i in range(1, design.checkpoints + 1)]
+    phases = [
+        Phase(parts.train, sft, max_length=design.max_length),
+        Phase(
+            parts.train,
+            dpo,
+            evaluate,
+            sorted({0, design.gamma_steps, *looks}) if plain else (0, design.gamma_steps),
+            each=["followed"],
+            answer=parts.prompts,
+            answer_tokens=design.answer_tokens,
+            max_length=design.max_length,
+        ),
+    ]
+    result = bench.train(phases)[1]
+    return _Run(optimizer, gamma, result, flips.follow(result.record, "followed"))
+
+
+def _runs(bench: Bench, design: Design) -> list[_Run]:
+    """DPO with each optimizer, then with every other gamma."""
+    others = [gamma for gamma in sorted(design.gammas) if gamma != 1]
+    return [
+        *(_dpo(bench, design, optimizer) for optimizer in OPTIMIZERS),
+        *(_dpo(bench, design, PAPERS, gamma) for gamma in others),
+    ]
+
+
+def followed(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
+    """What becomes of single training pairs under DPO, with both optimizers.
+
+    Returns:
+        followed: one row a pair and step of a run, which `optimizer` and `gamma` (1: DPO) name: `step`;
+            `pair`, its number; `loss` in nats; `margin`, the reward margin; `c`, log
+            pi_ref(rejected)/pi_ref(chosen) in nats; `right`, 1 where the policy ranks it right, else 0;
+            `group`, one of `flips.GROUPS`; `beta`, the strength of the pull to the reference.
+        validation: the mean `loss` of the validation pairs, in nats, by `optimizer` and `step`.
+        flips: one row an `optimizer`: `wrong pairs`, how many the reference ranks wrong; `step`, that of the
+            lowest validation loss; `flipped there`, the share of them that is ranked right by then, with
+            `low` and `high`, Wilson's 95% interval; `flipped at the end`, the share after the last update.
+    """
+    runs = _runs(bench, design)
+    tables, losses, shares = [], [], []
+    for run in runs:
+        columns = ["step", "pair", "loss", "margin", "c", "right", "group"]
+        table = run.followed[columns].assign(**run.label, beta=design.beta)
+        tables.append(table.astype({"right": int}))
+        if run.gamma != 1:
+            continue
+        loss = flips.mean_loss(run.result.record, "validation")
+        losses.append(loss.reset_index().assign(optimizer=run.optimizer))
+        best = flips.best_step(run.result.record)
+        share = flips.share_flipped(run.followed, best)
+        shares.append(
+            {
+                "optimizer": run.optimizer,
+                "wrong pairs": share.n,
+                "step": best,
+                "flipped there": share.value,
+                "low": share.low,
+                "high": share.high,
+                "flipped at the end": flips.share_flipped(run.followed, design.steps).value,
+            }
+        )
+    return {
+        "followed": pd.concat(tables, ignore_index=True),
+        "validation": pd.concat(losses, ignore_index=True),
+        "flips": pd.DataFrame(shares),
+    }
+
+
+def cards(bench: Bench, design: Design) -> pd.DataFrame:
+    """Training pairs to look at: those that DPO will find hard, easy, and easy to flip, by c.
+
+    Returns: One row a pair: `kind`; `pair`, its number; `c`, in nats; `loss` in nats and `right`, at the
+        lowest validation loss under RMSProp; `threshold`, the loss that it must reach to be ranked right, in
+        nats; `prompt`, its end; `chosen` and `rejected`, the beginnings of the responses; `chosen words` and
+        `rejected words`, how many either has.
+    """
+    run, pairs = _dpo(bench, design, PAPERS), _parts(bench, design).train
+    now = run.followed[run.followed["step"] == flips.best_step(run.result.record)].sort_values("c")
+    wrong = now[now["c"] > 0]
+    picked = {"Hard": now.tail(2)[::-1], "Easy": now.head(2), "Easy to flip": wrong.head(2)}
+    rows = []
+    for kind, part in picked.items():
+        for _, row in part.iterrows():
+            pair = pairs[int(row["pair"])]
+            rows.append(
+                {
+                    "kind": kind,
+                    "pair": int(row["pair"]),
+                    "c": row["c"],
+                    "loss": row["loss"],
+                    "threshold": float(theory.dpo_threshold(row["c"], design.beta)),
+                    "right": int(row["right"]),
+                    "prompt": _ending(pair.prompt),
+                    "chosen": _beginning(pair.chosen),
+                    "rejected": _beginning(pair.rejected),
+                    "chosen words": len(pair.chosen.split()),
+                    "rejected words": len(pair.rejected.split()),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _ending(prompt: str) -> str:
+    """A prompt's end, without the cue to answer."""
+    text = prompt.strip().removesuffix("Assistant:").strip()
+    return text if len(text) <= PROMPT_SHOWN else "…" + text[-PROMPT_SHOWN:]
+
+
+def _beginning(response: str) -> str:
+    text = response.strip()
+    return text if len(text) <= RESPONSE_SHOWN else text[:RESPONSE_SHOWN].rstrip() + "…"
+
+
+# How low the loss must go ---------------------------------------------------------------------------
+
+
+def check(followed: pd.DataFrame, beta: float, gamma: float = 1.0) -> dict[str, int]:
+    """Violations of Theorem 4.1, Proposition 2.6 and Proposition A.7 (tau = beta / 2) over all steps and
+    pairs.
+
+    Proposition 2.6 is about DPO: under another gamma it is not checked, and its entry is 0.
+
+    Args:
+        followed: what `flips.follow` returns.
+    """
+    right, loss, c, ratio = (followed[column].to_numpy() for column in ("right", "loss", "c", "log_ratio"))
+    return {
+        "Theorem 4.1": int(theory.violations(right, loss, c, ratio, beta, gamma).sum()),
+        "Proposition 2.6": int(theory.sanity_violations(right, loss, c).sum()) if gamma == 1 else 0,
+        "Proposition A.7": int(theory.ipo_violations(ratio, c, beta / 2).sum()),
+    }
+
+
+def identities(bench: Bench, design: Design) -> pd.DataFrame:
+    """What must hold of every pair at every checkpoint of every run.
+
+    Returns: One row a `statement`, by its number in the paper: `points`, pairs at checkpoints at which it
+        says something; `violations`, those that violate it.
+    """
+    points = {"Theorem 4.1": 0, "Proposition 2.6": 0, "Proposition A.7": 0}
+    broken = dict.fromkeys(points, 0)
+    for run in _runs(bench, design):
+        for name, count in check(run.followed, design.beta, run.gamma).items():
+            broken[name] += count
+        premise = (run.followed["c"] <= 0) & (run.followed["loss"] <= theory.SANITY_LOSS)
+        points["Theorem 4.1"] += len(run.followed)
+        points["Proposition 2.6"] += int(premise.sum()) if run.gamma == 1 else 0
+        points["Proposition A.7"] += len(run.followed)
+    return pd.DataFrame(
+        {"statement": list(points), "points": list(points.values()), "violations": list(broken.values())}
+    )
+
+
+# Does ranking show in the answers? ------------------------------------------------------------------
+
+
+def win_rate(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
+    """Answers of the trained models against the reference's, beside ranking accuracy.
+
+    Returns:
+        win_rate: one row a checkpoint of a run, which `run` and `gamma` (1: DPO) name: `step`; `distance`, of
+            the weights from where DPO began; `ranking accuracy`, of the first `gamma_followed` followed
+            pairs, with `accuracy low` and `accuracy high` (Wilson), and `win rate` with `win low` and `win
+            high` (Student), all shares; `optimizer`; `judge_accuracy`, the judge's on unseen pairs, empty
+            where it is not known.
+        gamma: of runs with RMSProp, the checkpoint after as many updates as all have, one row a gamma:
+            columns of `win_rate`.
+        wins: one row a checkpoint and prompt: `optimizer`, `gamma`, `step`, `prompt`, its number, and `win`:
+            1 where the judge prefers the answer to the reference's in both orders, 0 where in neither, else
+            1/2.
+        judge: its `name`, its `accuracy` on `n` unseen pairs, with `low` and `high`; empty where not known.
+    """
+    parts = _parts(bench, design)
+    judge = bench.judge(design.judge, parts.judge, design.answer_tokens)
+    trust = getattr(judge, "accuracy", None)
+    courses, wins = [], []
+    for run in _runs(bench, design):
+        won = {step: _wins(bench, design, judge, parts, run, step) for step in sorted(run.result.answers)}
+        course = flips.trajectory(run.followed, won, design.gamma_followed)
+        plain = f"{run.optimizer}, seed {bench.seed}"
+        courses.append(
+            course.assign(
+                run=plain if run.gamma == 1 else f"{run.optimizer}, γ = {run.gamma:g}",
+                gamma=run.gamma,
+                optimizer=run.optimizer,
+                judge_accuracy=trust.value if trust else np.nan,
+            )
+        )
+        for step, each in won.items():
+            wins.append(pd.DataFrame({**run.label, "step": step, "prompt": range(len(each)), "win": each}))
+    answers = pd.concat(courses, ignore_index=True)
+    same = answers["optimizer"].eq(PAPERS) & answers["step"].eq(design.gamma_steps)
+    sweep = answers[same & answers["gamma"].isin(design.gammas)].sort_values("gamma")
+    measured = ["distance", "ranking accuracy", "win rate"]
+    intervals = ["accuracy low", "accuracy high", "win low", "win high"]
+    known = {name: getattr(trust, field, np.nan) for name, field in JUDGED.items()}
+    return {
+        "win_rate": answers,
+        "gamma": sweep[["gamma", "step", *measured, *intervals]],
+        "wins": pd.concat(wins, ignore_index=True),
+        "judge": pd.DataFrame([{"name": judge.name, **known}]),
+    }
+
+
+JUDGED = {"accuracy": "value", "low": "low", "high": "high", "n": "n"}
+"""Columns of the table `judge`, by the field of an estimate that each is."""
+
+
+def _wins(
+    bench: Bench, design: Design, judge: judges.Judge, parts: _Parts, run: _Run, step: int
+) -> NDArray[np.float64]:
+    """See `judges.wins`; kept, because a judge may be a large model."""
+    own, first = run.result.answers[step], run.result.answers[0]
+    key = {
+        "judge": design.judge,
+        "pairs": data.fingerprint(parts.judge),
+        "tokens": design.answer_tokens,
+        "seed": bench.seed,
+        "prompts": parts.prompts,
+        "answers": [own, first],
+    }
+    return bench.keep("wins", key, judges.wins, lambda: judges.wins(judge, parts.prompts, own, first))
+
 
 # The plan -------------------------------------------------------------------------------------------
 
@@ -75,6 +489,7 @@ def work(p: Mapping[str, Any]) -> list[Work]:
     ranked = min(p["ranked"] or len(pairs), len(pairs))
     points = [round(p["steps"] * i / p["checkpoints"]) for i in range(1, p["checkpoints"] + 1)]
     seeds, batch = len(p["seeds"]), p["batch_size"] * each
+    draws = seeds if ranked < len(pairs) else 1
     held = p["followed"] + p["validation"]
     evaluation = held * each * (1 + len(points)) + p["answered"] * (each / 2 + p["answer_tokens"]) * (
         1 + len(points)
@@ -83,8 +498,8 @@ def work(p: Mapping[str, Any]) -> list[Work]:
     gamma_evaluation = 2 * (p["gamma_followed"] * each + p["answered"] * (each / 2 + p["answer_tokens"]))
     sft = p["sft_steps"] * batch / 2
     return [
-        Work(f"log-likelihoods on {sets} data sets", "forward", sets, ranked * each),
-        Work("the judge's features", "forward", 1, 2 * p["judged"] * each),
+        Work(f"log-likelihoods on {sets} data sets", "forward", sets * draws, ranked * each),
+        Work("the judge's features", "forward", seeds, 2 * p["judged"] * each),
         Work(
             "SFT, then DPO, two optimizers",
             "train",
@@ -97,7 +512,7 @@ def work(p: Mapping[str, Any]) -> list[Work]:
         Work(
             "SFT, then DPO, other gammas",
             "train",
-            other_gammas,
+            other_gammas * seeds,
             sft + p["gamma_steps"] * batch,
             p["sft_steps"] + p["gamma_steps"],
             gamma_evaluation,

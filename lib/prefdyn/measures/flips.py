@@ -1,8 +1,9 @@
-"""Pairs followed one by one through training: which were ranked right before, which are now (RA Section 4.1)."""
+"""Pairs followed one by one through training: which were ranked right before, which are now (RA Section 4.1).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from prefdyn.measures import estimates
 from prefdyn.measures.estimates import Estimate
-from prefdyn.measures.judges import Judge, win_rate
 
 GROUPS = ("right → right", "right → wrong", "wrong → right", "wrong → wrong")
 """How the reference ranked a pair, and how the policy does."""
 
 
 def follow(record: pd.DataFrame, split: str) -> pd.DataFrame:
-    """One row a step and pair of a split whose every pair is a group of the record (`workbench.Phase.each`).
+    """One row a step and pair of a split whose every pair is a group of the record (`each` of a
+    `phases.Phase`).
 
     Returns: Columns step, pair, loss, margin, log_ratio (of the policy, in nats), c (log
         pi_ref(y_l|x)/pi_ref(y_w|x), from step 0), right, group (one of `GROUPS`), distance.
@@ -61,10 +62,16 @@ def by_group(followed: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def mean_loss(record: pd.DataFrame, split: str) -> pd.Series:
+    """The mean loss of a split by step, over all its preferences."""
+    part = record[record["split"] == split]
+    total = (part["loss"] * part["n"]).groupby(part["step"]).sum()
+    return (total / part.groupby("step")["n"].sum()).rename("loss")
+
+
 def best_step(record: pd.DataFrame, split: str = "validation") -> int:
     """The step at which a split's mean loss is lowest; the earliest of several."""
-    part = record[record["split"] == split]
-    losses = (part["loss"] * part["n"]).groupby(part["step"]).sum() / part.groupby("step")["n"].sum()
+    losses = mean_loss(record, split)
     return int(losses.index.to_numpy()[losses.to_numpy().argmin()])
 
 
@@ -76,47 +83,35 @@ def flipped(followed: pd.DataFrame, step: int) -> NDArray[np.float64]:
     return now.loc[now["c"] > 0, "right"].to_numpy(dtype=np.float64)
 
 
-def share_flipped(runs: Mapping[int, tuple[pd.DataFrame, int]]) -> Estimate:
-    """The share of `flipped` over the pairs of all runs (by seed: what `follow` returns, and the step), with
-    Wilson's interval.
+def share_flipped(followed: pd.DataFrame, step: int) -> Estimate:
+    """The share of `flipped`, with Wilson's interval.
 
     Unknown (NaN) where the reference ranks fewer than three pairs wrong.
     """
-    hits = np.concatenate([flipped(followed, step) for followed, step in runs.values()])
+    hits = flipped(followed, step)
     return (
         estimates.proportion(hits) if len(hits) >= 3 else Estimate(np.nan, np.nan, np.nan, max(1, len(hits)))
     )
 
 
-def trajectory(
-    followed: pd.DataFrame,
-    answers: Mapping[int, Sequence[str]],
-    judge: Judge,
-    prompts: Sequence[str],
-    pairs: int,
-) -> pd.DataFrame:
+def trajectory(followed: pd.DataFrame, wins: Mapping[int, ArrayLike], pairs: int) -> pd.DataFrame:
     """Ranking accuracy, win rate against the answers at step 0, and distance of the weights, at each step
     with answers.
 
     Args:
+        wins: by step, what `judges.wins` says of each prompt's answer against that at step 0.
         pairs: ranking accuracy is of the first so many followed pairs.
     """
     rows = []
-    for step, own in sorted(answers.items()):
+    for step, each in sorted(wins.items()):
         now = followed[(followed["step"] == step) & (followed["pair"] < pairs)]
-        right, won = (
-            estimates.proportion(now["right"].astype(float)),
-            win_rate(judge, prompts, own, answers[0]),
-        )
-        row = {
-            "step": step,
-            "distance": now["distance"].iloc[0],
-            "ranking accuracy": right.value,
-            "win rate": won.value,
-        }
+        right, won = estimates.proportion(now["right"].astype(float)), estimates.mean(each)
         rows.append(
             {
-                **row,
+                "step": step,
+                "distance": now["distance"].iloc[0],
+                "ranking accuracy": right.value,
+                "win rate": won.value,
                 "accuracy low": right.low,
                 "accuracy high": right.high,
                 "win low": won.low,
