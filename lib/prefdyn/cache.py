@@ -50,7 +50,8 @@ def cached(
             Exception
         ) as error:  # what a flipped byte raises depends on where it lies: zlib, struct, pickle, memory
             print(
-                f"prefdyn: the kept result {path} is damaged ({error or type(error).__name__}); making it again",
+                f"prefdyn: the kept result {path} is damaged ({error or type(error).__name__}); "
+                "making it again",
                 flush=True,
             )
     result = compute()
@@ -107,15 +108,30 @@ def _tree(module: str) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+def _passed_on(module: str) -> Iterator[tuple[str, str]]:
+    """Names that a package passes on, each with the module it takes them from: what its `__init__.pyi` says,
+    else its `__init__.py`.
+    """
+    path = _path(module)
+    if path is None or path.name != "__init__.py":
+        return
+    stub = path.with_suffix(".pyi")
+    for node in ast.parse((stub if stub.is_file() else path).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom):
+            inside = ".".join(filter(None, [module if node.level else "", node.module]))
+            yield from ((alias.asname or alias.name, inside) for alias in node.names)
+
+
 def _imports(module: str) -> Iterator[str]:
-    """Modules of this package that a module names; what a package's `__init__` passes on is looked up where
-    it is defined.
+    """Modules of this package that a module names; what a package passes on is looked up where it is
+    defined.
     """
     for node in ast.walk(_tree(module)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if _path(alias.name))
         elif isinstance(node, ast.ImportFrom) and node.module and _path(node.module):
             yield from (_home(node.module, alias.name) for alias in node.names)
+    yield from (_home(inside, name) for name, inside in _passed_on(module) if _path(inside))
 
 
 def _home(module: str, name: str) -> str:
@@ -123,13 +139,8 @@ def _home(module: str, name: str) -> str:
     inner = f"{module}.{name}"
     if _path(inner):
         return inner
-    if _path(module) == LIBRARY.joinpath(*module.split(".")[1:], "__init__.py"):
-        for node in _tree(module).body:
-            if isinstance(node, ast.ImportFrom) and any(
-                name == (alias.asname or alias.name) for alias in node.names
-            ):
-                return _home(str(node.module), name)
-    return module
+    found = dict(_passed_on(module)).get(name)
+    return _home(found, name) if found else module
 
 
 def _meaning(module: str) -> str:

@@ -1,9 +1,13 @@
-"""Experiments: from a bench (a model and data) and a design to tidy tables, each independent run kept as soon as it is done."""
+"""Experiments: functions from a bench (a model and data) and a design to tidy tables; each independent run is
+kept as soon as it is done.
+"""
 
 from types import ModuleType
 
 from prefdyn.experiments import across, distinguishability, generalization, noise, ranking
 from prefdyn.experiments.bench import Bench
+from prefdyn.experiments.phases import Adapter, Phase, PhaseResult
+from prefdyn.experiments.provenance import Provenance, save_table
 
 CHAPTERS: dict[str, ModuleType] = {
     "distinguishability": distinguishability,
@@ -12,6 +16,8 @@ CHAPTERS: dict[str, ModuleType] = {
     "noise": noise,
     "across": across,
 }
-"""The experiments of each chapter, by its name, in the order to run them: long ones first, and the first two measure nothing in common."""
+"""The experiments of each chapter, by its name, in the order to run them: long ones first, and the first two
+measure nothing in common.
+"""
 
-__all__ = ["CHAPTERS", "Bench"]
+__all__ = ["CHAPTERS", "Adapter", "Bench", "Phase", "PhaseResult", "Provenance", "save_table"]

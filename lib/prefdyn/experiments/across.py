@@ -1,16 +1,77 @@
 """The four papers together: the experiments of chapter 5.
 
-Every experiment is a function of a bench and a design that returns a table, or tables by name.
+Every experiment is a function of a bench and a design that returns a table, or tables by name. All of them
+rest on the same measures of every persona, some from each paper, taken on halves of its statements that share
+nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from prefdyn import data
+from prefdyn.engine import losses
+from prefdyn.engine.last_layer import Descent
+from prefdyn.experiments import persona_halves
+from prefdyn.experiments.bench import Bench
+from prefdyn.experiments.persona_halves import Statements
 from prefdyn.experiments.plan import Work, tokens_of
+from prefdyn.measures import halves
+from prefdyn.measures.halves import Correlations
+
+Array = NDArray[np.float64]
+Result = TypeVar("Result")
+
+MEASURES = (
+    "δ",
+    "δ/√Tr Σ",
+    "speed",
+    "tightness",
+    "accuracy",
+    "cost of noise",
+    "right before",
+    "flipped",
+    "in company",
+    "left out",
+    "depth",
+    "flipped at best",
+    "alignment",
+    "accuracy, centred",
+    "cost, centred",
+    "under noise",
+    "under noise, centred",
+)
+"""Of a persona; what each is, and its unit, stands at `measures`."""
+DIFFERENCES = ("under noise", "under noise, centred")
+"""Those that follow from others."""
+BEFOREHAND = ("δ", "δ/√Tr Σ", "tightness", "right before", "depth", "alignment")
+"""Measures that need no training."""
+OUTCOMES = ("accuracy", "cost of noise", "flipped", "flipped at best", "in company", "left out")
+"""What training brings."""
+BY_DEFINITION = (
+    ("δ/√Tr Σ", "δ"),
+    ("speed", "δ"),
+    ("speed", "δ/√Tr Σ"),
+    ("tightness", "δ/√Tr Σ"),
+    ("cost of noise", "accuracy"),
+    ("left out", "in company"),
+)
+"""Pairs that are related by what they are, so that a correlation is no finding."""
+HELD = {
+    "cost of noise": "accuracy",
+    "cost, centred": "accuracy, centred",
+    "flipped": "depth",
+    "flipped at best": "depth",
+    "in company": "accuracy",
+    "left out": "alignment",
+}
+"""For an outcome, the measure that is held constant when it is asked what δ has to add."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +109,193 @@ class Design:
     learning_rate: float
     epochs: int
     divisions: int
+
+
+# The experiments --------------------------------------------------------------------------------------
+
+
+def measures(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
+    """What the four papers measure, of every persona, on both halves of many splits of its statements.
+
+    Returns:
+        measures: one row a persona, split and half, in the order of the source, with
+
+            - persona, split (from 0), half (0 or 1);
+            - δ: distance of the means of the two clouds of hidden states, in their units;
+            - δ/√Tr Σ: the same in units of the clouds' size;
+            - speed: fall of the mean loss of the training of fixed length, in nats;
+            - tightness: mean cosine of a state with the mean direction of its kind;
+            - accuracy: share of positive margins on held-out statements, trained on clean labels;
+            - cost of noise: how much less it is when trained on wrong labels, mean over the noise rates;
+            - accuracy, centred; cost, centred: the same on states less the mean of all states;
+            - right before: share of statements that the model ranks right before training;
+            - flipped: share of the others that the training of fixed length turns round (half a statement
+              added on either side);
+            - flipped at best: the same at the step of the lowest validation loss of a longer training;
+            - depth: median |log-ratio| of those ranked wrong before, in nats;
+            - in company, left out: held-out accuracy after training on all personas, and on all others;
+            - alignment: cosine of the persona's mean difference with the sum of the others'.
+        personas: one row a persona, least distinguishable first, with the means of these over all halves, and
+
+            - under noise; under noise, centred: accuracy less cost;
+            - violations: statements for which Theorem 4.1 of RA does not hold, over all halves;
+            - statements: of how many;
+            - stops early: share of the longer trainings whose lowest validation loss comes before their end.
+    """
+    taken = _taken(bench, design)
+    names = [persona.name for persona in _cast(bench, design)]
+    means = {name: values.mean(axis=(1, 2)) for name, values in taken.measures.items()}
+    personas = pd.DataFrame(
+        {
+            "persona": names,
+            **means,
+            "violations": taken.violations,
+            "statements": taken.statements,
+            "stops early": taken.stops_early,
+        }
+    )
+    raw = {name: values for name, values in taken.measures.items() if name not in DIFFERENCES}
+    return {
+        "measures": halves.as_table(raw, "persona", names),
+        "personas": personas.sort_values("δ", ignore_index=True),
+    }
+
+
+def correlations(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
+    """Rank correlations over personas between measures taken on opposite halves.
+
+    Returns:
+        correlations: one row a pair of measures, with
+
+            - measure, with: their names; of one with itself the correlation is its reliability;
+            - ρ, low, high: the rank correlation and its 95% interval, bootstrapped over personas;
+            - by definition: whether the two are related by what they are.
+        held: one row an outcome that δ might foretell, with
+
+            - outcome, held: names of the measure and of the one that is held constant;
+            - ρ, low, high: its rank correlation with δ;
+            - left, left low, left high: what is left of that (`Correlations.left`).
+        foretold: one row an outcome, with
+
+            - outcome: its name;
+            - a column for each measure that needs no training: the rank correlation with its interval, in
+              text.
+    """
+    rho = halves.correlations(_taken(bench, design).measures, bench.seed)
+    foretold = [
+        {"outcome": outcome} | {name: str(rho.between(name, outcome)) for name in BEFOREHAND}
+        for outcome in OUTCOMES
+    ]
+    return {"correlations": _pairs(rho), "held": _held(rho), "foretold": pd.DataFrame(foretold)}
+
+
+def _pairs(rho: Correlations) -> pd.DataFrame:
+    rows = []
+    for i, x in enumerate(rho.names):
+        for y in rho.names[: i + 1]:
+            e = rho.between(x, y)
+            rows.append((x, y, e.value, e.low, e.high, (x, y) in BY_DEFINITION))
+    return pd.DataFrame(rows, columns=["measure", "with", "ρ", "low", "high", "by definition"])
+
+
+def _held(rho: Correlations) -> pd.DataFrame:
+    rows = []
+    for outcome, third in HELD.items():
+        e, left = rho.between("δ", outcome), rho.left("δ", outcome, through=third)
+        rows.append((outcome, third, e.value, e.low, e.high, left.value, left.low, left.high))
+    return pd.DataFrame(
+        rows, columns=["outcome", "held", "ρ", "low", "high", "left", "left low", "left high"]
+    )
+
+
+# What they rest on ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Everything measured of the personas, in the order of the source.
+
+    Attributes:
+        measures: by name, in the order of `MEASURES`, shape (personas, splits, 2).
+        violations: of RA's Theorem 4.1, over all halves, a persona each; and of how many statements.
+        stops_early: share of the longer trainings that have their lowest validation loss before their end.
+    """
+
+    measures: dict[str, Array]
+    violations: list[int]
+    statements: list[int]
+    stops_early: list[float]
+
+
+def _cast(bench: Bench, design: Design) -> list[data.Persona]:
+    return bench.personas(design.personas, design.statements_per_label)
+
+
+def _taken(bench: Bench, design: Design) -> Taken:
+    """Draw every split by the bench's seed, one after another, and measure; every measurement is kept."""
+    rng = np.random.default_rng(bench.seed)
+    people = [
+        Statements.of(bench.features(p), p.labels, bench.answer_difference, design.splits, rng)
+        for p in _cast(bench, design)
+    ]
+    scale = float(np.concatenate([np.linalg.norm(p.features, axis=1) for p in people]).mean())
+    shared = np.concatenate([p.features for p in people]).mean(axis=0)
+    fixed = Descent(design.beta, design.unembedding_rate, design.unembedding_steps)
+    long = Descent(design.beta, design.long_rate, design.long_steps)
+    short = Descent(design.noise_beta, design.learning_rate, design.epochs)
+
+    shapes = [_kept(bench, persona_halves.before_training, p) for p in people]
+    learned = [_kept(bench, persona_halves.learn, p, fixed) for p in people]
+    best = [
+        _kept(bench, persona_halves.flipped_at_best, p, long, p.divided(design.long_divisions, rng))
+        for p in people
+    ]
+
+    def tested(of: Statements) -> Array:
+        """Held-out accuracy, shape (splits, 2, noise rates), the first of them 0."""
+        parts = of.divided(design.divisions, rng)
+        uniforms = rng.random(parts[:, :, :, 0].shape)
+        rates = [0.0, *design.noise_rates]
+        return _kept(bench, persona_halves.under_noise, of, short, rates, parts, uniforms, scale)
+
+    raw = np.array([tested(p) for p in people])
+    centred = np.array([tested(replace(p, features=p.features - shared)) for p in people])
+    parts = [p.divided(1, rng)[:, :, 0] for p in people]
+    joint = _kept(bench, persona_halves.together, people, short, parts, scale)
+
+    noisy, noisy_centred = (accuracy[..., 1:].mean(axis=-1) for accuracy in (raw, centred))
+    found = {
+        "δ": [shape["delta"] for shape in shapes],
+        "δ/√Tr Σ": [shape["separation"] for shape in shapes],
+        "speed": [one.fall for one in learned],
+        "tightness": [shape["tightness"] for shape in shapes],
+        "accuracy": raw[..., 0],
+        "cost of noise": raw[..., 0] - noisy,
+        "right before": [one.right_before for one in learned],
+        "flipped": [one.flipped for one in learned],
+        "in company": joint.company,
+        "left out": joint.transfer,
+        "depth": [one.depth for one in learned],
+        "flipped at best": [share for share, _ in best],
+        "alignment": joint.alignment,
+        "accuracy, centred": centred[..., 0],
+        "cost, centred": centred[..., 0] - noisy_centred,
+        "under noise": noisy,
+        "under noise, centred": noisy_centred,
+    }
+    return Taken(
+        {name: np.asarray(found[name]) for name in MEASURES},
+        [one.violations for one in learned],
+        [p.halves.size for p in people],
+        [early for _, early in best],
+    )
+
+
+def _kept(bench: Bench, by: Callable[..., Result], of: Statements | list[Statements], *given: Any) -> Result:
+    """A measurement with the loss of DPO, where it trains."""
+    loss = [losses.dpo()] if given else []
+    key = {"measure": by.__name__, "of": of, "given": given}
+    return bench.keep("halves", key, by, lambda: by(of, *loss, *given))
 
 
 # The plan -------------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """Measures of one persona from all four papers, each on both halves of many random splits of its statements.
 
-All are of the two-row model (`unembedding`). Its u never leaves the span of the states that it was trained
-on, u = sum_i a_i g_i, so that with n statements everything follows from their n x n inner products: thousands
-of small trainings are one batched product a step.
+All are of the two-row model (`engine.last_layer`). Its u never leaves the span of the states that it was
+trained on, u = sum_i a_i g_i, so that with n statements everything follows from their n x n inner products:
+thousands of small trainings are one batched product a step.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from prefdyn.engine.last_layer import Descent, descend, descend_coefficients, mislabelled
 from prefdyn.engine.losses import Loss
-from prefdyn.experiments import noisy
-from prefdyn.experiments.noisy import Descent
 from prefdyn.measures.geometry import cosine, moments
 from prefdyn.measures.halves import divide
 from prefdyn.theory import ranking
@@ -65,25 +64,6 @@ class Statements:
         places = divide(np.repeat([1, -1], size // 2), 2, splits * 2 * count, rng)
         parts = places.reshape(splits, 2, count, 2, -1)
         return np.take_along_axis(self.halves[:, :, None, None, :], parts, axis=-1)
-
-
-def descend(inner: Tensor, labels: Tensor, loss: Loss, descent: Descent) -> Tensor:
-    """Coefficients of u(t) = sum_i a_i(t) g_i along full-batch descent, for any number of trainings at once.
-
-    Args:
-        inner: inner products of the training states, shape (..., n, n).
-        labels: +1 or -1 as given, shape (..., k, n): k trainings on the same states.
-
-    Returns:
-        a, shape (steps + 1, ..., k, n). A state x has u(t).x = sum_i a_i(t) g_i.x.
-    """
-    path = torch.zeros(descent.steps + 1, *labels.shape, dtype=inner.dtype)
-    for t in range(descent.steps):
-        margins = 2 * descent.beta * labels * (path[t] @ inner)
-        path[t + 1] = path[t] - descent.learning_rate * descent.beta / labels.shape[
-            -1
-        ] * labels * loss.derivative(margins)
-    return path
 
 
 def before_training(persona: Statements) -> dict[str, Array]:
@@ -135,7 +115,7 @@ def learn(persona: Statements, loss: Loss, descent: Descent) -> Learned:
     index = persona.halves
     inner = persona.inner[index[..., :, None], index[..., None, :]]
     labels = torch.from_numpy(persona.labels[index])[..., None, :]
-    end = descend(inner, labels, loss, descent)[-1]
+    end = descend_coefficients(inner, labels, loss, descent)[-1]
     gain = 2 * (labels * (end @ inner))[..., 0, :]
     losses = loss.value(descent.beta * gain)
     start = persona.log_ratio[index]
@@ -164,23 +144,25 @@ def share_flipped(before: ArrayLike, after: ArrayLike) -> Array:
 
 
 def flipped_at_best(
-    persona: Statements, loss: Loss, descent: Descent, count: int, rng: np.random.Generator
+    persona: Statements, loss: Loss, descent: Descent, parts: NDArray[np.int64]
 ) -> tuple[Array, float]:
     """The share flipped at the step of the lowest loss on statements kept for validation.
 
-    Every half is divided `count` times into statements to train on, of which the share is, and as many to
-    validate on.
+    Args:
+        parts: every half divided, as by `Statements.divided`, into statements to train on, of which the share
+            is, and as many to validate on.
 
-    Returns: The share, mean over the divisions, shape (splits, 2); and the share of trainings whose best step
-        came before the last.
+    Returns:
+        The share, mean over the divisions, shape (splits, 2); and the share of trainings whose best step came
+        before the last.
     """
-    train, test = np.moveaxis(persona.divided(count, rng), 3, 0)
+    train, test = np.moveaxis(parts, 3, 0)
     inner, s = persona.inner, torch.from_numpy(persona.labels)
     own, other = (
         inner[train[..., :, None], train[..., None, :]],
         inner[train[..., :, None], test[..., None, :]],
     )
-    path = descend(own, s[train][..., None, :], loss, descent)
+    path = descend_coefficients(own, s[train][..., None, :], loss, descent)
     held_out = loss.value(2 * descent.beta * s[test] * (path @ other)[..., 0, :]).mean(-1)
     best = held_out.argmin(0)
     at_best = path.gather(0, best[None, ..., None, None].expand(1, *path.shape[1:]))[0]
@@ -194,29 +176,31 @@ def under_noise(
     loss: Loss,
     descent: Descent,
     rates: Sequence[float],
-    count: int,
-    rng: np.random.Generator,
+    parts: NDArray[np.int64],
+    uniforms: Array,
     scale: float,
 ) -> Array:
-    """Share of positive margins on held-out statements after training on wrong labels, mean over `count`
-    divisions of every half.
+    """Share of positive margins on held-out statements after training on wrong labels.
 
     Args:
-        rates: E noise rates; a division has the same uniform numbers for all.
+        rates: E noise rates.
+        parts: every half divided, as by `Statements.divided`, into statements to train on and to test on.
+        uniforms: a number in [0, 1) for each label to train on, the same at all rates, shape
+            (splits, 2, count, q).
         scale: what states are divided by.
 
     Returns:
-        Shape (splits, 2, E).
+        The mean over the divisions, shape (splits, 2, E).
     """
-    train, test = np.moveaxis(persona.divided(count, rng), 3, 0)
+    train, test = np.moveaxis(parts, 3, 0)
     inner, s = persona.inner / scale**2, torch.from_numpy(persona.labels)
     own, other = (
         inner[train[..., :, None], train[..., None, :]],
         inner[train[..., :, None], test[..., None, :]],
     )
-    uniforms = torch.from_numpy(rng.random(train.shape))[..., None, :]
-    labels = noisy.flipped(s[train][..., None, :], uniforms, torch.tensor(list(rates), dtype=s.dtype))
-    end = descend(own, labels, loss, descent)[-1]
+    drawn = torch.from_numpy(uniforms)[..., None, :]
+    labels = mislabelled(s[train][..., None, :], drawn, torch.tensor(list(rates), dtype=s.dtype))
+    end = descend_coefficients(own, labels, loss, descent)[-1]
     right = s[test][..., None, :] * (end @ other) > 0
     return right.double().mean(-1).mean(-2).numpy()
 
@@ -237,15 +221,19 @@ class Together:
 
 
 def together(
-    cast: Sequence[Statements], loss: Loss, descent: Descent, rng: np.random.Generator, scale: float
+    cast: Sequence[Statements],
+    loss: Loss,
+    descent: Descent,
+    parts: Sequence[NDArray[np.int64]],
+    scale: float,
 ) -> Together:
     """Train on one part of every persona's half and test on the other, then the other way round.
 
     Args:
+        parts: of each persona: every half divided in two, shape (splits, 2, 2, q).
         scale: what states are divided by.
     """
     splits, people = len(cast[0].halves), len(cast)
-    parts = [persona.divided(1, rng)[:, :, 0] for persona in cast]
     out = np.zeros((3, people, splits, 2))
     for split, half in np.ndindex(splits, 2):
         differences = np.array([_mean_difference(persona, persona.halves[split, half]) for persona in cast])
@@ -280,7 +268,7 @@ def _company(
     )
     # A label of 0 leaves a statement out of a training.
     labels = torch.stack([torch.where(group == left_out, 0.0, s) for left_out in range(len(chosen))] + [s])
-    u = noisy.train(g, labels, [loss], descent)[0].double().numpy()
+    u = descend(g, labels, [loss], descent)[0].double().numpy()
     right = [
         [(p.labels[test] * (p.features[test] @ row) > 0).mean() for row in (u[-1], u[i])]
         for i, (p, _, test) in enumerate(chosen)

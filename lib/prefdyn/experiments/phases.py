@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from prefdyn import data
-from prefdyn.data import Pair, Persona
+from prefdyn.data import Pair, Persona, fingerprint
 from prefdyn.engine import lora, sampling, states
 from prefdyn.engine.likelihood import TokenPair, tokenize_pairs, tokenize_persona
 from prefdyn.engine.objectives import Reference
@@ -50,11 +49,11 @@ class Phase:
     def key(self, seed: int) -> dict[str, Any]:
         """All that its results depend on, but for the model."""
         return {
-            "train": data.fingerprint(self.train),
+            "train": fingerprint(self.train),
             "settings": self.settings.describe(),
-            "evaluate": {name: data.fingerprint(part) for name, part in self.evaluate.items()},
+            "evaluate": {name: fingerprint(part) for name, part in self.evaluate.items()},
             "evaluate_at": list(self.evaluate_at),
-            "embed": [data.fingerprint([persona]) for persona in self.embed],
+            "embed": [fingerprint([persona]) for persona in self.embed],
             "each": sorted(self.each),
             "max_length": self.max_length,
             "answer": [list(self.answer), self.answer_tokens, seed if self.answer else None],

@@ -8,16 +8,21 @@ reliability, and bounds what it can show (Spearman 1904).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from prefdyn.errors import PrefdynError
 from prefdyn.measures.estimates import LEVEL, RESAMPLES, Estimate
 
 Array = NDArray[np.float64]
+
+BLOCK = 200
+"""Resamples at a time: what they need stays in a processor's cache."""
 
 
 def divide(labels: ArrayLike, parts: int, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -38,10 +43,30 @@ def divide(labels: ArrayLike, parts: int, count: int, rng: np.random.Generator) 
     size = min(map(len, of)) // parts
     if size < 1:
         raise PrefdynError(
-            f"{min(map(len, of))} statements of a label cannot be divided into {parts} parts: give at least {parts}"
+            f"{min(map(len, of))} statements of a label cannot be divided into {parts} parts: "
+            f"give at least {parts}"
         )
     orders = [index[rng.random((count, len(index))).argsort(axis=1)][:, : parts * size] for index in of]
     return np.concatenate([order.reshape(count, parts, size) for order in orders], axis=2)
+
+
+def as_table(measures: Mapping[str, Array], unit: str, units: Sequence[str]) -> pd.DataFrame:
+    """Measures as a table, one row a unit, split and half.
+
+    Args:
+        measures: by name, shape (units, splits, 2).
+        unit: the name of the column of the units.
+        units: their names.
+    """
+    _, splits, _ = next(iter(measures.values())).shape
+    rows = pd.MultiIndex.from_product([units, range(splits), range(2)], names=[unit, "split", "half"])
+    return pd.DataFrame({name: values.ravel() for name, values in measures.items()}, index=rows).reset_index()
+
+
+def from_table(table: pd.DataFrame, names: Sequence[str]) -> dict[str, Array]:
+    """Measures by name, shape (units, splits, 2), of a table that `as_table` made."""
+    splits = table["split"].nunique()
+    return {name: table[name].to_numpy(dtype=np.float64).reshape(-1, splits, 2) for name in names}
 
 
 @dataclass(frozen=True)
@@ -103,36 +128,51 @@ def correlations(
         PrefdynError: fewer than five units, which cannot exclude a correlation of 0.
     """
     values = np.array([np.asarray(measure, dtype=np.float64) for measure in measures.values()])
-    m, n, splits, _ = values.shape
+    _, n, splits, _ = values.shape
     if n < 5:
         raise PrefdynError(f"{n} personas are too few for a correlation between measures: give at least 5")
     rng = np.random.default_rng(seed)
     weights = np.vstack([np.ones(n), rng.multinomial(n, np.full(n, 1 / n), size=resamples)])
-    total, counted = (np.zeros((len(weights), m, m)) for _ in range(2))
-    for split in range(splits):
-        first, second = (_standard_ranks(values[:, :, split, half], weights) for half in (0, 1))
-        across = first @ second.transpose(0, 2, 1)
-        both = np.stack([across, across.transpose(0, 2, 1)])
-        total += np.nansum(both, axis=0)
-        counted += (~np.isnan(both)).sum(axis=0)
-    with np.errstate(invalid="ignore"):
-        return Correlations(tuple(measures), total / counted, n)
+    orders = [[_order(values[:, :, split, half]) for half in (0, 1)] for split in range(splits)]
+    drawn = [_drawn(orders, some) for some in np.array_split(weights, -(-len(weights) // BLOCK))]
+    return Correlations(tuple(measures), np.concatenate(drawn), n)
 
 
-def _standard_ranks(values: Array, weights: Array) -> Array:
+def _order(values: Array) -> NDArray[np.float32]:
+    """+1 where a unit lies below another, -1 where above; shape (n, m n) for values of shape (m, n)."""
+    m, n = values.shape
+    first, second = values[:, :, None], values[:, None, :]
+    return np.sign(first - second).astype(np.float32).reshape(m * n, n).T
+
+
+def _drawn(orders: Sequence[Sequence[NDArray[np.float32]]], weights: Array) -> Array:
+    """The correlations of some resamples, shape (resamples, m, m).
+
+    Args:
+        orders: of each split, of both halves.
+        weights: how often each unit is in a resample, shape (resamples, n).
+    """
+    across = []
+    for pair in orders:
+        first, second = (_standard_ranks(order, weights) for order in pair)
+        product = first @ second.transpose(0, 2, 1)
+        across += [product, product.transpose(0, 2, 1)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of a mean of nothing: a measure that never varies
+        return np.asarray(np.nanmean(across, axis=0))
+
+
+def _standard_ranks(order: NDArray[np.float32], weights: Array) -> Array:
     """Ranks within each resample, centred and of length 1, shape (resamples, m, n); a correlation is then an
     inner product.
 
     A resample is a weight for each unit. The rank of a unit is the weight of all below it and half of that of
     its equals, itself included: the mid-rank that the resample would give, less 1/2. NaN where all are equal.
-
-    Args:
-        values: shape (m, n).
-        weights: shape (resamples, n), each row of sum n.
+    Twice the rank, centred, is the weight below less the weight above: whole numbers, exact in float32.
     """
-    order = np.sign(values[:, :, None] - values[:, None, :])  # +1 where the second lies below the first
-    ranks = np.einsum("bj,mij->bmi", weights, order, optimize=True) / 2
-    ranks *= np.sqrt(weights)[:, None, :]
-    length = np.linalg.norm(ranks, axis=2, keepdims=True)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(length > 1e-9, ranks / length, np.nan)
+    n = weights.shape[1]
+    twice = (weights.astype(np.float32) @ order).reshape(len(weights), -1, n)
+    ranks: Array = twice * np.sqrt(weights)[:, None, :]
+    length = np.sqrt(np.einsum("bmn,bmn->bm", ranks, ranks))[:, :, None]
+    ranks /= np.where(length > 0, length, np.nan)
+    return ranks

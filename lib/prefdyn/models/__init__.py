@@ -2,17 +2,6 @@
 here.
 """
 
-from prefdyn.models.devices import Precision, choose_device, choose_precision
-from prefdyn.models.loading import DEFAULT, KNOWN, KnownModel, LanguageModel, answer_tokens, load
+import lazy_loader
 
-__all__ = [
-    "DEFAULT",
-    "KNOWN",
-    "KnownModel",
-    "LanguageModel",
-    "Precision",
-    "answer_tokens",
-    "choose_device",
-    "choose_precision",
-    "load",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,1 +1,7 @@
-"""The papers' theorems as functions: bounds, conditions, identities; one module a chapter."""
+"""The papers' theorems as functions of numbers and arrays: bounds, conditions, identities, one module a
+subject.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,16 @@
+from . import datasets as datasets
+from .fingerprints import fingerprint as fingerprint
+from .noise import mislabel as mislabel
+from .noise import simulate_votes as simulate_votes
+from .pairs import Pair as Pair
+from .pairs import load_pairs as load_pairs
+from .pairs import split_dialogues as split_dialogues
+from .personas import TEMPLATE as TEMPLATE
+from .personas import Persona as Persona
+from .personas import load_persona as load_persona
+from .personas import persona_names as persona_names
+from .personas import split as split
+from .personas import split_indices as split_indices
+from .rankings import Ranking as Ranking
+from .sources import SAMPLE as SAMPLE
+from .sources import Source as Source

@@ -1,0 +1,12 @@
+from . import devices as devices
+from . import loading as loading
+from . import token_trees as token_trees
+from .devices import Precision as Precision
+from .devices import choose_device as choose_device
+from .devices import choose_precision as choose_precision
+from .loading import DEFAULT as DEFAULT
+from .loading import KNOWN as KNOWN
+from .loading import KnownModel as KnownModel
+from .loading import LanguageModel as LanguageModel
+from .loading import answer_tokens as answer_tokens
+from .loading import load as load
