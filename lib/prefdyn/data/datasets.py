@@ -20,7 +20,7 @@ from prefdyn.data import rankings
 from prefdyn.data.pairs import PAIRS_FOLDER, load_pairs
 from prefdyn.data.rankings import Ranking
 from prefdyn.data.sources import Source, from_hub
-from prefdyn.errors import PrefdynError
+from prefdyn.errors import PrefdynError, extra
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,8 @@ def voted(source: Source) -> str:
 
 
 def _by_datasets(about: DataSet, source: Source, split: str, limit: int, seed: int) -> Iterator[Ranking]:
-    import datasets
+    with extra("hub"):
+        import datasets
 
     split = split or about.split
     if source == "sample":
@@ -196,7 +197,8 @@ def _alpaca_eval(source: Source, joined: bool) -> Iterator[Ranking]:
     """
     if source in ("hub", "sample"):
         raise PrefdynError(
-            "AlpacaEval's annotations are files of its GitHub repository: give a folder that holds alpaca_eval/*.json.gz"
+            "AlpacaEval's annotations are files of its GitHub repository: "
+            "give a folder that holds alpaca_eval/*.json.gz"
         )
     folder = Path(source).expanduser() / "alpaca_eval"
     paths = sorted(folder.glob("*.json.gz"))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from prefdyn.data.sources import Source, folder_of, from_hub, read_jsonl
-from prefdyn.errors import PrefdynError
+from prefdyn.errors import PrefdynError, extra
 
 PAIRS_FOLDER = Path("hh-rlhf")
 PAIRS_ON_HUB = "Anthropic/hh-rlhf"
@@ -53,8 +53,8 @@ def load_pairs(source: Source = "sample", split: str = "test") -> list[Pair]:
         PrefdynError: a missing folder or a malformed file.
     """
     if source == "hub":
-        from datasets import load_dataset
-
+        with extra("hub"):
+            from datasets import load_dataset
         with from_hub(PAIRS_ON_HUB):
             rows: Iterable[tuple[int, Mapping[str, Any]]] = enumerate(
                 load_dataset(PAIRS_ON_HUB, split=split), start=1

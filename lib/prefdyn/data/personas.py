@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefdyn.data.sources import Source, folder_of, from_hub, read_jsonl
-from prefdyn.errors import PrefdynError
+from prefdyn.errors import PrefdynError, extra
 
 PERSONA_FOLDER = Path("anthropic-evals") / "persona"
 PERSONAS_ON_HUB = "Anthropic/model-written-evals"
@@ -102,8 +102,8 @@ def load_persona(name: str, source: Source = "sample") -> Persona:
             f"there is no persona {name!r} in {source}: did you mean {', '.join(near)}? ({len(known)} in all)"
         )
     if source == "hub":
-        from datasets import load_dataset
-
+        with extra("hub"):
+            from datasets import load_dataset
         with from_hub(PERSONAS_ON_HUB):
             rows = load_dataset(PERSONAS_ON_HUB, data_files=f"persona/{name}.jsonl", split="train")
         return _persona(name, enumerate(rows, start=1), f"{PERSONAS_ON_HUB}/persona/{name}.jsonl")
@@ -126,7 +126,8 @@ def split_indices(
         held_out = max(1, round(test_fraction * len(index)))
         if held_out >= len(index):
             raise PrefdynError(
-                f"the persona {persona.name!r} has too few statements to hold out {test_fraction:.0%} of each label"
+                f"the persona {persona.name!r} has too few statements "
+                f"to hold out {test_fraction:.0%} of each label"
             )
         test.append(index[:held_out])
         train.append(index[held_out:])

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from prefdyn.errors import PrefdynError
+from prefdyn.errors import PrefdynError, extra
 from prefdyn.models import LanguageModel
 
 
@@ -30,8 +30,9 @@ def adapted(
     Raises:
         PrefdynError: the model has no layer of those names.
     """
-    from peft import LoraConfig, inject_adapter_in_model
-    from peft.tuners.lora import LoraLayer
+    with extra("train"):
+        from peft import LoraConfig, inject_adapter_in_model
+        from peft.tuners.lora import LoraLayer
 
     config = LoraConfig(
         r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(targets) if targets else None

@@ -16,15 +16,17 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
-from datasets import Dataset
 from torch.utils.data import SequentialSampler
-from trl import DPOConfig, DPOTrainer
 
 from prefdyn.engine import losses
 from prefdyn.engine.likelihood import TokenPair
 from prefdyn.engine.training import RECORD, Settings, batch_order
-from prefdyn.errors import PrefdynError
+from prefdyn.errors import PrefdynError, extra
 from prefdyn.models import LanguageModel, Precision
+
+with extra("scale"):
+    from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer
 
 LOSS_TYPES = {"dpo": "sigmoid", "rdpo": "robust", "slic": "hinge"}
 """Our losses by TRL's names, where it has them for sums of log-probabilities (its smoothed losses sort the

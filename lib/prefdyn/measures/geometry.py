@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
 from scipy.spatial.distance import squareform
 
-from prefdyn.errors import PrefdynError
+from prefdyn.errors import PrefdynError, extra
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ def moments(features: ArrayLike, labels: ArrayLike) -> Moments:
         x = g[s == sign]
         if len(x) < 2:
             raise PrefdynError(
-                f"{len(x)} statements of the label {sign:+d} are too few for a covariance: give at least 2 of each"
+                f"{len(x)} statements of the label {sign:+d} are too few for a covariance: "
+                "give at least 2 of each"
             )
         mean = x.mean(axis=0)
         singular = np.linalg.svd((x - mean) / np.sqrt(len(x) - 1), compute_uv=False)
@@ -142,14 +143,20 @@ def typical_per_row(matrix: ArrayLike, absolute: bool = False) -> NDArray[np.flo
 
 
 def plane(points: NDArray[np.float32], layout: str, neighbours: int, seed: int) -> NDArray[np.float32]:
-    """Points in the plane, shape (n, 2), by UMAP (McInnes et al.
+    """Points, shape (n, d), in the plane, shape (n, 2).
 
-    2018) or, where the layout is "pca", by two principal components.
+    Args:
+        layout: "umap" (McInnes et al. 2018), or "pca" for two principal components.
+        neighbours: of a point, for UMAP; fewer where there are fewer points.
+
+    Raises:
+        PrefdynError: the package umap-learn is not installed.
     """
     if layout == "pca":
         centred = points - points.mean(axis=0)
         return centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
-    from umap import UMAP
+    with extra("book"):
+        from umap import UMAP
 
     return UMAP(n_neighbors=min(neighbours, len(points) - 1), random_state=seed, n_jobs=1).fit_transform(
         points
