@@ -166,7 +166,8 @@ class Chapter:
         local = None if self.here is None else self._judged[HERE]
         glued: dict[str, str] = {}
         for id_, claim in self._claims.items():
-            own = local[id_] if local else {"verdict": None, "statistics": [None] * len(claim.statistics)}
+            nothing: Entry = {"verdict": None, "statistics": [None] * len(claim.statistics)}
+            own = nothing if local is None else local[id_]
             glued[f"{id_}-verdict"] = scoreboard.chip(finding[id_]["verdict"], own["verdict"])
             parts = zip(finding[id_]["statistics"], own["statistics"], claim.statistics, strict=True)
             for number, (part, here, statistic) in enumerate(parts, start=1):

@@ -1,5 +1,5 @@
-"""The command line: run chapters, build the site, make a course of it, print the ledger of claims, rank with
-any model, list models.
+"""The command line: run chapters, build the site, make a course of it, judge the claims, rank with any model,
+list models.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno != errno.ENOSPC:
             raise
         print(
-            "prefdyn: the disk is full: make room, or set PREFDYN_CACHE to another disk; what was finished is kept",
+            "prefdyn: the disk is full: make room, or set PREFDYN_CACHE to another disk; what was finished "
+            "is kept",
             file=sys.stderr,
         )
         return 1
@@ -100,9 +101,9 @@ def _parser() -> argparse.ArgumentParser:
         help="print the plan (models, data, steps, memory, time) and run nothing",
     )
     command.set_defaults(command=_run)
-    command = commands.add_parser("build", help="build the site from what was run")
+    command = commands.add_parser("build", help="build the site from the shipped tables and what was run")
     command.set_defaults(command=_build)
-    command = commands.add_parser("pdf", help="print what was run as one PDF file (needs Chromium)")
+    command = commands.add_parser("pdf", help="print the site as one PDF file (needs Chromium)")
     command.set_defaults(command=_pdf)
     command = commands.add_parser("book", parents=[running], help="run chapters, then build the site")
     command.set_defaults(command=_book, dry_run=False)
@@ -111,7 +112,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--output", type=Path, metavar="DIR", help="where they go (default: _build/course)")
     command.set_defaults(command=_course)
-    command = commands.add_parser("claims", help="the ledger of claims, as measured by the last runs")
+    command = commands.add_parser("claims", help="judge the claims from tables")
+    command.add_argument(
+        "--from",
+        dest="folder",
+        type=Path,
+        metavar="FOLDER",
+        help="an edition, such as results/reference (default: _build/runs, what this machine measured)",
+    )
     command.add_argument("--json", action="store_true", help="as a list of objects")
     command.set_defaults(command=_claims)
     command = commands.add_parser("rank", help="ranking accuracy of models on preference data sets")
@@ -181,24 +189,35 @@ def _value(name: str, text: str) -> Any:
 def _build(options: argparse.Namespace) -> None:
     from prefbook.publishing import site
 
-    print(f"prefdyn: the site is at {site.build(*_executed())}")
+    print(f"prefdyn: the site is at {site.build(*_pages())}")
 
 
 def _pdf(options: argparse.Namespace) -> None:
     from prefbook.publishing import pdf, site
 
     pdf.find_browser()
-    root, notebooks = _executed()
+    root, notebooks = _pages()
     print(f"prefdyn: the book is at {pdf.build(root, site.build(root, notebooks))}")
 
 
-def _executed() -> tuple[Path, dict[str, Path]]:
-    """The book's folder, and the notebook of each chapter that was run."""
+def _pages() -> tuple[Path, dict[str, Path]]:
+    """The book's folder, and the executed page of each chapter: this machine's run where it is up to date,
+    else what the reference edition alone shows, made now.
+    """
     from prefbook.project import chapters, find_root
+    from prefbook.running import runs, schedule
 
     root = find_root()
-    notebooks = {name: root / "_build" / "runs" / name / f"{name}.ipynb" for name in chapters(root)}
-    return root, {name: path for name, path in notebooks.items() if path.is_file()}
+    own = {name: runs.kept(root, name) for name in chapters(root)}
+    for name, run in own.items():
+        if run is None and (root / "_build" / "runs" / name / f"{name}.ipynb").is_file():
+            print(
+                f"prefdyn: the run of {name} is not up to date, so its page shows the reference edition "
+                f"alone; `prefdyn run {name}` brings it up to date"
+            )
+    shown = runs.to_show(root, [name for name, run in own.items() if run is None])
+    made = [run for run, _ in schedule.run_all(shown, progress=False)]
+    return root, {run.chapter: run.notebook for run in (*own.values(), *made) if run is not None}
 
 
 def _book(options: argparse.Namespace) -> None:
@@ -221,21 +240,26 @@ def _course(options: argparse.Namespace) -> None:
         print(f"prefdyn: the slides are in {output / 'slides'}")
     if missing := ", ".join(name for name in pages if name not in built):
         print(
-            f"prefdyn: no slides of {missing}: their figures are those of the built site, so call `prefdyn book` first"
+            f"prefdyn: no slides of {missing}: their figures are those of the built site, so call "
+            "`prefdyn build` first"
         )
 
 
 def _claims(options: argparse.Namespace) -> None:
-    from prefbook.ledger import claims
+    from prefbook.ledger import editions, judging
     from prefbook.project import find_root
 
-    entries = claims.collect(find_root() / "_build" / "runs")
+    edition = editions.named(find_root(), options.folder)
+    entries = list(edition.entries.values())
     if options.json:
         print(json.dumps(entries, indent=1, ensure_ascii=False))
     elif entries:
-        print(claims.table(entries).drop(columns="sentence").to_string(index=False))
+        print(judging.table(entries).to_string(index=False))
     else:
-        raise PrefdynError("no claim has been measured yet: run `prefdyn run` first")
+        raise PrefdynError(
+            f"{edition.folder} holds no tables: run `prefdyn run` first, or name an edition, as in "
+            "`prefdyn claims --from results/reference`"
+        )
 
 
 def _rank(options: argparse.Namespace) -> None:

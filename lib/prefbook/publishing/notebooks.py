@@ -22,7 +22,8 @@ def notebook(source: Path, target: Path) -> None:
     becomes "": on another machine it would not exist.
     """
     content = nbformat.read(source, as_version=4)
-    content.metadata.pop("papermill", None)
+    for mark in ("papermill", "prefdyn"):
+        content.metadata.pop(mark, None)
     for cell in content.cells:
         for mark in ("papermill", "execution"):
             cell.metadata.pop(mark, None)

@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from prefbook.publishing import notebooks as publish
@@ -56,8 +56,8 @@ def build(root: Path, executed: Mapping[str, Path], output: Path | None = None) 
 
 
 def _lay_out(root: Path, executed: Mapping[str, Path], stage: Path) -> None:
-    """Copy the book to `stage`, where an executed notebook replaces its source; and the ledgers and tables
-    that the scoreboard reads.
+    """Copy the book to `stage`, where an executed notebook replaces its source; and the tables that the
+    scoreboard reads.
     """
     shutil.rmtree(stage, ignore_errors=True)
     try:
@@ -69,30 +69,27 @@ def _lay_out(root: Path, executed: Mapping[str, Path], stage: Path) -> None:
         for chapter, notebook in executed.items():
             (stage / "book" / f"{chapter}.md").unlink(missing_ok=True)
             publish.notebook(notebook, stage / "book" / f"{chapter}.ipynb")
-            _copy_if_there(notebook.parent, stage / "_build" / "runs" / chapter, ("claims.json", "tables"))
-        _copy_if_there(root, stage, ("results",))
+            for table in notebook.parent.glob("*.csv"):
+                target = stage / "_build" / "runs" / chapter / table.name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(table, target)
+        if (root / "results").is_dir():
+            shutil.copytree(root / "results", stage / "results", ignore=shutil.ignore_patterns("*.ipynb"))
     except FileNotFoundError as error:
         raise PrefdynError(f"{error.filename}: no such file, and the site needs it") from error
 
 
-def _copy_if_there(source: Path, target: Path, names: Sequence[str]) -> None:
-    for name in names:
-        if (source / name).is_dir():
-            shutil.copytree(source / name, target / name, ignore=shutil.ignore_patterns("*.ipynb"))
-        elif (source / name).is_file():
-            target.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source / name, target / name)
-
-
 def _digest(stage: Path) -> str:
-    """Of every file laid out, of the library that draws the scoreboard, and of the versions of what builds
+    """Of every file laid out, of the package that draws the scoreboard, and of the versions of what builds
     the site.
     """
     lines = [
         f"{name} {importlib.metadata.version(name)}"
         for name in ("jupyter-book", "sphinx", "sphinx-book-theme", "myst-nb")
     ]
-    lines += [sha256(path) for path in sorted(Path(__file__).parent.glob("**/*.py"))]
+    package = Path(__file__).parents[1]
+    files = sorted([*package.glob("**/*.py"), *package.glob("publishing/templates/*")])
+    lines += [sha256(path) for path in files]
     lines += [
         f"{path.relative_to(stage).as_posix()} {sha256(path)}"
         for path in sorted(stage.rglob("*"))

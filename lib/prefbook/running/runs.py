@@ -9,13 +9,14 @@ import json
 import tempfile
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import jupytext
 import nbformat
 
+from prefbook.ledger.editions import reference
 from prefbook.project import chapters
 from prefbook.running import parameters
 from prefdyn import data
@@ -48,30 +49,62 @@ class Run:
         return self.folder / f"{self.chapter}.ipynb"
 
     def key(self) -> str:
-        """Changes with anything that the page depends on: text, parameters, claims, the reference edition, the
-        science of its experiments, what draws it, data, a local model's files.
+        """Changes with anything that the page depends on: its text, parameters, claims, the shipped tables,
+        the science of its experiments, what draws it, data, a local model's files.
         """
-        book = sorted(Path(__file__).parents[1].glob("**/*.py"))
-        tables = sorted((self.root / "results" / "reference" / self.chapter).glob("*.csv"))
-        parts = [sha256(path) for path in (self.source, self.root / "book" / "claims.yml", *book, *tables)]
-        settings = {name: value for name, value in self.values.items() if name != "output"}
+        own = self.folder.resolve()
+        shipped = sorted((self.root / "results").glob(f"reference*/{self.chapter}/*.csv"))
+        tables = [path for path in shipped if path.parent.resolve() != own]
+        claims = self.root / "book" / "claims.yml"
+        parts = [sha256(path) for path in (self.source, claims, *_drawing(self.chapter), *tables)]
         states = [_data_state(self.values["data"]), _model_state(self.values["model"])]
-        science = science_version(f"prefdyn.experiments.{self.chapter}")
-        content = [science, *parts, json.dumps(settings, sort_keys=True), *states]
+        science = science_version(CHAPTERS[self.chapter].__name__)
+        content = [science, *parts, json.dumps(self.settings, sort_keys=True), *states]
         return hashlib.sha256("".join(content).encode()).hexdigest()
 
-    def is_done(self) -> bool:
-        """Whether the executed copy is of the very same chapter, parameters, library, data and model."""
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The parameters that are not a place."""
+        return {name: value for name, value in self.values.items() if name != "output"}
+
+    def made(self) -> dict[str, Any]:
+        """What the executed copy says of itself: the key and the settings of its run, and the digests of the
+        tables that it left; nothing where there is none.
+        """
         try:
-            return (
-                nbformat.read(self.notebook, as_version=4).metadata.get("prefdyn", {}).get("key")
-                == self.key()
-            )
-        except (OSError, ValueError, AttributeError, nbformat.ValidationError):
-            return False
+            about = nbformat.read(self.notebook, as_version=4).metadata["prefdyn"]
+            return {name: dict(about)[name] for name in ("key", "settings", "tables")}
+        except (OSError, ValueError, AttributeError, KeyError, TypeError, nbformat.ValidationError):
+            return {}
+
+    def is_done(self) -> bool:
+        """Whether the executed copy is of the very same chapter, parameters, library, data and model, and
+        its tables are there as it left them.
+        """
+        about = self.made()
+        return bool(about) and about["key"] == self.key() and about["tables"] == self.tables()
+
+    def tables(self) -> dict[str, str]:
+        """Digests of the tables in the run's folder, by file."""
+        return {path.name: sha256(path) for path in sorted(self.folder.glob("*.csv"))}
 
     def work(self) -> list[plan.Work]:
-        return CHAPTERS[self.chapter].work(self.values)
+        """What the experiments do, for all seeds together; nothing where only shipped tables are shown."""
+        if not self.values["measure"]:
+            return []
+        count = len(self.values["seeds"])
+        return [
+            item if item.kind == "forward" else replace(item, runs=item.runs * count)
+            for item in CHAPTERS[self.chapter].work(self.values)
+        ]
+
+
+def _drawing(chapter: str) -> list[Path]:
+    """The files of this package that a page of the chapter uses, and the templates."""
+    book = Path(__file__).parents[1]
+    patterns = ("chapter.py", "project.py", "ledger/**/*.py", "figures/*.py", "publishing/scoreboard.py")
+    files = [path for pattern in (*patterns, "publishing/templates/*") for path in book.glob(pattern)]
+    return sorted(path for path in files if path.stem == chapter or path.stem not in CHAPTERS)
 
 
 def _data_state(source: str) -> str:
@@ -123,15 +156,48 @@ def prepare(
         local = Path(values["model"]).expanduser()
         if loading.full_name(values["model"]) not in loading.KNOWN and local.exists():
             values["model"] = str(local.resolve())
-        data.persona_names(values["data"])
+        if values["measure"]:
+            data.persona_names(values["data"])
         folder = (output or root / "_build" / "runs") / name
         values["output"] = str(folder.resolve())
         runs.append(Run(root, name, values, folder))
     return runs
 
 
+def kept(root: Path, chapter: str) -> Run | None:
+    """The whole run of a chapter that this machine has in _build/runs; None where it has none, or one that
+    is no longer up to date.
+    """
+    folder = root / "_build" / "runs" / chapter
+    settings = Run(root, chapter, {}, folder).made().get("settings")
+    run = None if settings is None else Run(root, chapter, {**settings, "output": str(folder)}, folder)
+    return run if run is not None and run.is_done() else None
+
+
+def to_show(root: Path, chapters: Sequence[str]) -> list[Run]:
+    """Runs that measure nothing and show chapters from the reference edition alone.
+
+    Raises:
+        PrefdynError: the edition has no tables of one.
+    """
+    for name in chapters:
+        if not reference(root).has(name):
+            raise PrefdynError(
+                f"{reference(root).folder / name} holds no tables, so the page {name} has nothing to show: "
+                f"run the chapter (`prefdyn run {name}`), or bring back the folder"
+            )
+    out = []
+    for name in chapters:
+        folder = root / "_build" / "shown" / name
+        values = parameters.values_of(parameters.declared(root / "book" / f"{name}.md"), {"measure": False})
+        out.append(Run(root, name, {**values, "output": str(folder)}, folder))
+    return out
+
+
 def describe(run: Run) -> str:
     """The plan of a run in words and a table; nothing is run, and no model is fetched."""
+    if not run.values["measure"]:
+        return f"{run.chapter}: nothing is measured, the page shows the reference edition alone"
     device = devices.choose_device(run.values["device"])
     precision = devices.choose_precision(device, run.values["precision"])
     name = loading.full_name(run.values["model"])
@@ -163,6 +229,20 @@ def run_chapter(run: Run, progress: bool = True) -> bool:
     """
     if run.is_done():
         return False
+    if run.values["measure"]:
+        _fetch(run)
+    key = run.key()
+    with tempfile.TemporaryDirectory() as folder:
+        made = _papermill(run, Path(folder), progress)
+    made.metadata["prefdyn"] = {"key": key, "settings": run.settings, "tables": run.tables()}
+    with atomic_file(run.notebook) as path:
+        nbformat.write(made, path)
+        path.chmod(0o644)
+    return True
+
+
+def _fetch(run: Run) -> None:
+    """Have the run's model at hand, and see that its work fits."""
     name = loading.full_name(run.values["model"])
     known = loading.KNOWN.get(name)
     with _FETCHING:
@@ -170,14 +250,6 @@ def run_chapter(run: Run, progress: bool = True) -> bool:
             print(f"prefdyn: {known.terms}", flush=True)
         loading.fingerprint(name)  # fetches the model, if need be, where the user sees it
     plan.check_memory(run.work(), name, plan.model_size(name), devices.choose_device(run.values["device"]))
-    key = run.key()
-    with tempfile.TemporaryDirectory() as folder:
-        made = _papermill(run, Path(folder), progress)
-    made.metadata["prefdyn"] = {"key": key}
-    with atomic_file(run.notebook) as path:
-        nbformat.write(made, path)
-        path.chmod(0o644)
-    return True
 
 
 def _papermill(run: Run, folder: Path, progress: bool) -> nbformat.NotebookNode:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 
@@ -24,19 +25,23 @@ def at_once(chapters: Sequence[Run]) -> int:
     """How many of them to run at the same time: two on a CPU that has two cores or more and the memory for
     the two largest, else one.
     """
-    devices = [devices.choose_device(run.values["device"]) for run in chapters]
-    if len(chapters) < 2 or any(device.type != "cpu" for device in devices) or torch.get_num_threads() < 2:
+    places = [devices.choose_device(run.values["device"]) for run in chapters]
+    if len(chapters) < 2 or any(place.type != "cpu" for place in places) or torch.get_num_threads() < 2:
         return 1
-    needs = sorted(
-        max(work.memory(plan.model_size(loading.full_name(run.values["model"]))) for work in run.work())
-        for run in chapters
-    )
-    return 2 if sum(needs[-2:]) <= plan.free_memory(devices[0]) else 1
+    needs = sorted(map(_memory, chapters))
+    return 2 if sum(needs[-2:]) <= plan.free_memory(places[0]) else 1
+
+
+def _memory(run: Run) -> float:
+    """Bytes of a run's heaviest work."""
+    work = run.work()
+    size = plan.model_size(loading.full_name(run.values["model"])) if work else None
+    return max((item.memory(size) for item in work if size), default=plan.FIXED_BYTES)
 
 
 def run_all(chapters: Sequence[Run], progress: bool = True) -> Iterator[tuple[Run, bool]]:
-    """Run chapters in the order of `experiments.CHAPTERS`; yields each as it is finished, with whether it ran or was
-    up to date.
+    """Run chapters in the order of `experiments.CHAPTERS`; yields each as it is finished, with whether it ran
+    or was up to date.
 
     Raises:
         PrefdynError: what stopped a chapter; those begun by then are finished first, the others are not
@@ -49,23 +54,32 @@ def run_all(chapters: Sequence[Run], progress: bool = True) -> Iterator[tuple[Ru
         for run in ordered:
             yield run, runs.run_chapter(run, progress)
         return
+    stopped = threading.Event()
+
+    def run_unless_stopped(run: Run) -> bool | None:
+        try:
+            return None if stopped.is_set() else runs.run_chapter(run, progress)
+        except BaseException:
+            stopped.set()
+            raise
+
     pool = ThreadPoolExecutor(count)
     with _threads(torch.get_num_threads() // count):
-        waiting = {pool.submit(runs.run_chapter, run, progress): run for run in ordered}
+        waiting = {pool.submit(run_unless_stopped, run): run for run in ordered}
         try:
             for done in as_completed(waiting):
-                yield waiting[done], done.result()
+                ran = done.result()
+                if ran is not None:
+                    yield waiting[done], ran
         except Exception:
             pool.shutdown(cancel_futures=True)
             raise
-        except (
-            BaseException
-        ):  # an interrupt reaches this process, not the kernels, which have sessions of their own
+        except BaseException:
+            # An interrupt reaches this process, not the kernels, which have sessions of their own; and the
+            # client of a killed kernel may never end.
             pool.shutdown(wait=False, cancel_futures=True)
             _stop_kernels()
-            wait(
-                [begun for begun in waiting if not begun.cancelled()], timeout=10
-            )  # the client of a killed kernel may never end
+            wait([begun for begun in waiting if not begun.cancelled()], timeout=10)
             raise
         pool.shutdown()
 

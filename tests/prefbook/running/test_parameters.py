@@ -34,8 +34,8 @@ width: float = 3  # in nats: a unit, no range
 
 def write_notebook(folder: Path, cell: str, tags: str = ":tags: [parameters]") -> Path:
     path = folder / "chapter.md"
-    head = "---\njupytext:\n  text_representation:\n    extension: .md\n    format_name: myst\nkernelspec:\n  name: python3\n"
-    head += "  display_name: Python 3\n  language: python\n---\n"
+    head = "---\njupytext:\n  text_representation:\n    extension: .md\n    format_name: myst\n"
+    head += "kernelspec:\n  name: python3\n  display_name: Python 3\n  language: python\n---\n"
     path.write_text(
         f"{head}\n# A chapter\n\n```{{code-cell}} ipython3\n{tags}\n\n{cell.strip()}\n```\n", encoding="utf-8"
     )

@@ -22,43 +22,13 @@ import pytest
 from prefbook.running import runs
 from prefbook.running.runs import Run
 from prefdyn.errors import PrefdynError
-from prefdyn.experiments import plan
+from prefdyn.experiments import CHAPTERS, plan
 from prefdyn.experiments.plan import Size, Work
 from prefdyn.models import loading
 
 ROOT = Path(__file__).parents[3]
 CHAPTER = "distinguishability"
 
-HEAD = """---
-jupytext:
-  text_representation:
-    extension: .md
-    format_name: myst
-kernelspec:
-  display_name: Python 3
-  language: python
-  name: python3
----
-
-# {title}
-
-```{{code-cell}} ipython3
-:tags: [parameters]
-
-model: str = "smoke"  # a name
-data: str = "sample"  # a source
-profile: str = ""  # its name
-output: str = ""  # a folder
-device: str = "cpu"  # where
-precision: str = "float32"  # one of auto, float32, bfloat16
-seed: int = 0  # in [0, 100]: of everything
-steps: int = 1  # in [1, 100]: how many
-```
-
-```{{code-cell}} ipython3
-{code}
-```
-"""
 CODE = """
 from pathlib import Path
 Path(output).mkdir(parents=True, exist_ok=True)
@@ -68,12 +38,10 @@ print(steps, profile)
 """
 
 
-def write_chapter(root: Path, name: str = "small", code: str = CODE) -> None:
-    (root / "book" / f"{name}.md").write_text(HEAD.format(title=name, code=code.strip()), encoding="utf-8")
-
-
 @pytest.fixture
-def book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def book(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_chapter: Callable[..., None], stand_in: Any
+) -> Path:
     """A book of one chapter of two cells."""
     root = tmp_path / "root"
     (root / "book" / "profiles").mkdir(parents=True)
@@ -82,8 +50,9 @@ def book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "book" / "index.md").write_text("# No chapter\n")
     (root / "book" / "profiles" / "laptop.yml").write_text("small: {}\n")
     (root / "book" / "profiles" / "smoke.yml").write_text("small:\n  steps: 2\n")
-    write_chapter(root)
-    monkeypatch.setitem(plan.CHAPTERS, "small", lambda values: [Work("small work", "forward", 1, 100.0)])
+    write_chapter(root, "small", CODE)
+    work = [Work("small work", "forward", 1, 100.0), Work("small training", "train", 2, 100.0)]
+    monkeypatch.setitem(CHAPTERS, "small", stand_in(work))
     monkeypatch.setenv("PREFDYN_CACHE", str(tmp_path / "cache"))
     return root
 
@@ -99,7 +68,8 @@ def times_run(run: Run) -> int:
 
 def mark_as_done(run: Run) -> None:
     """Leave what an execution of this very run leaves."""
-    notebook = nbformat.v4.new_notebook(metadata={"prefdyn": {"key": run.key()}})
+    about = {"key": run.key(), "settings": run.settings, "tables": run.tables()}
+    notebook = nbformat.v4.new_notebook(metadata={"prefdyn": about})
     run.folder.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, run.notebook)
 
@@ -184,7 +154,8 @@ def test_values_come_from_notebook_profile_choice_and_command(book: Path) -> Non
         "profile": "smoke",
         "device": "cpu",
         "precision": "float32",
-        "seed": 5,
+        "seeds": [5],
+        "measure": True,
         "steps": 2,
     }
     assert {name: value for name, value in run.values.items() if name != "output"} == expected
@@ -211,8 +182,8 @@ def test_paths_are_those_of_the_working_folder(
     assert run.values["output"] == str(elsewhere / "out" / "small")
 
 
-def test_without_names_every_chapter_is_prepared(book: Path) -> None:
-    write_chapter(book, "another")
+def test_without_names_every_chapter_is_prepared(book: Path, write_chapter: Callable[..., None]) -> None:
+    write_chapter(book, "another", CODE)
     assert [run.chapter for run in runs.prepare(book, [], "smoke", {}, {})] == ["another", "small"]
 
 
@@ -265,7 +236,7 @@ def test_work_that_cannot_fit_stops_before_it_starts(
     monkeypatch.setattr(plan, "free_memory", lambda device: 1e9)
     monkeypatch.setattr(plan, "model_size", lambda name: Size(10**9, 10**9, 1000, 10))
     monkeypatch.setattr(runs, "_papermill", lambda *a: pytest.fail("the chapter was run"))
-    with pytest.raises(PrefdynError, match=r"small work with smoke .* needs .* GiB and cpu has 0.9 GiB free"):
+    with pytest.raises(PrefdynError, match=r"small training with smoke .* needs .* and cpu has 0.9 GiB free"):
         act(prepared(book))
 
 
@@ -301,7 +272,7 @@ def done(book: Path) -> Run:
 
 
 @pytest.mark.parametrize(
-    "given", [{"steps": 3}, {"seed": 1}, {"precision": "bfloat16"}, {"model": "default"}]
+    "given", [{"steps": 3}, {"seeds": [0, 1]}, {"precision": "bfloat16"}, {"model": "default"}]
 )
 def test_run_with_another_parameter_is_not_done(done: Run, given: dict[str, Any]) -> None:
     assert not prepared(done.root, **given).is_done()
@@ -312,7 +283,7 @@ def test_run_of_another_profile_is_not_done(done: Run) -> None:
 
 
 def test_run_of_the_same_values_written_otherwise_is_done(done: Run) -> None:
-    assert prepared(done.root, steps=2, seed=0).is_done()
+    assert prepared(done.root, steps=2, seeds=0).is_done()
 
 
 @pytest.mark.parametrize("file", ["small.md", "claims.yml"])
@@ -322,18 +293,61 @@ def test_run_of_another_text_or_other_claims_is_not_done(done: Run, file: str) -
     assert not prepared(done.root).is_done()
 
 
+@pytest.mark.parametrize(
+    ("file", "matters"),
+    [
+        ("chapter.py", True),
+        ("ledger/judging.py", True),
+        ("ledger/statistics/small.py", True),
+        ("ledger/statistics/noise.py", False),
+        ("figures/noise.py", False),
+        ("publishing/templates/parts.html", True),
+        ("publishing/slides.py", False),
+        ("command_line.py", False),
+    ],
+)
 def test_run_of_another_library_is_not_done(
-    done: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    done: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, matters: bool
 ) -> None:
     library = tmp_path / "library"
-    shutil.copytree(
-        Path(runs.__file__).parent, library, ignore=shutil.ignore_patterns("samples", "__pycache__")
-    )
-    monkeypatch.setattr(runs, "__file__", str(library / "runs.py"))
+    shutil.copytree(Path(runs.__file__).parents[1], library)
+    (library / "ledger" / "statistics" / "small.py").touch()
+    monkeypatch.setattr(runs, "__file__", str(library / "running" / "runs.py"))
+    mark_as_done(done)
     assert done.is_done()
-    with open(library / "theory" / "distinguishability.py", "a") as file:
-        file.write("# a change\n")
-    assert not done.is_done()
+    with open(library / file, "a") as changed:
+        changed.write("# a change\n")
+    assert done.is_done() is not matters
+
+
+def test_run_beside_other_shipped_tables_is_not_done(done: Run) -> None:
+    """A page shows the reference edition beside what it measured; other chapters' tables are no matter."""
+    for chapter, still in (("other", True), ("small", False)):
+        table = done.root / "results" / "reference" / chapter / "points.csv"
+        table.parent.mkdir(parents=True)
+        table.write_text("seed\n0\n")
+        assert done.is_done() is still
+
+
+def test_run_that_makes_the_reference_does_not_depend_on_it(book: Path) -> None:
+    (run,) = runs.prepare(book, ["small"], "smoke", {}, {}, book / "results" / "reference")
+    mark_as_done(run)
+    before = run.key()
+    (run.folder / "points.csv").write_text("seed\n0\n")
+    assert run.key() == before and not run.is_done()
+
+
+@pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_text("seed\n1\n")])
+def test_run_whose_tables_are_not_as_it_left_them_is_not_done(
+    book: Path, change: Callable[[Path], object]
+) -> None:
+    run = prepared(book)
+    run.folder.mkdir(parents=True)
+    (run.folder / "points.csv").write_text("seed\n0\n")
+    mark_as_done(run)
+    assert run.is_done()
+    change(run.folder / "points.csv")
+    assert not run.is_done()
 
 
 @pytest.fixture
@@ -386,10 +400,11 @@ def test_run_on_a_changed_local_model_is_not_done(book: Path, tmp_path: Path, na
     assert not run.is_done()
 
 
+FOREIGN = '{"nbformat": 4, "nbformat_minor": 5, "cells": [], "metadata": {"prefdyn": {"key": "some"}}}'
 OTHER_NOTEBOOK = '{"nbformat": 4, "nbformat_minor": 5, "cells": [], "metadata": {}}'
 
 
-@pytest.mark.parametrize("content", ["", "{", "{}", "[]", "3", '{"nbformat": 4}', OTHER_NOTEBOOK])
+@pytest.mark.parametrize("content", ["", "{", "{}", "[]", "3", '{"nbformat": 4}', OTHER_NOTEBOOK, FOREIGN])
 def test_executed_copy_that_is_none_is_not_done(done: Run, content: str) -> None:
     done.notebook.write_text(content)
     assert not done.is_done()
@@ -421,11 +436,13 @@ def test_place_of_the_output_is_no_reason_to_run_again(done: Run, tmp_path: Path
     ],
     ids=["error", "library's own", "killed kernel"],
 )
-def test_failing_cell_is_one_sentence_and_leaves_the_earlier_copy(book: Path, code: str, match: str) -> None:
+def test_failing_cell_is_one_sentence_and_leaves_the_earlier_copy(
+    book: Path, write_chapter: Callable[..., None], code: str, match: str
+) -> None:
     run = prepared(book)
     mark_as_done(run)
     before = run.notebook.read_bytes()
-    write_chapter(book, code=code)
+    write_chapter(book, "small", code)
     with pytest.raises(PrefdynError, match=f"^the chapter small {match}") as error:
         runs.run_chapter(run, progress=False)
     assert "\n" not in str(error.value)
@@ -469,3 +486,45 @@ def test_key_does_not_depend_on_the_order_of_the_parameters(book: Path) -> None:
     backwards = replace(run, values=dict(reversed(run.values.items())))
     assert json.dumps(run.values) != json.dumps(backwards.values)
     assert run.key() == backwards.key()
+
+
+# What the site shows ------------------------------------------------------------------------------
+
+
+def test_whole_run_is_kept_until_the_page_changes(book: Path, write_chapter: Callable[..., None]) -> None:
+    assert runs.kept(book, "small") is None
+    run = prepared(book, steps=7)
+    mark_as_done(run)
+    found = runs.kept(book, "small")
+    assert found is not None and found.values == run.values and found.notebook == run.notebook
+    write_chapter(book, "small", "another page")
+    assert runs.kept(book, "small") is None
+
+
+def test_page_is_shown_from_the_reference_alone_once(
+    book: Path, monkeypatch: pytest.MonkeyPatch, write_chapter: Callable[..., None]
+) -> None:
+    table = book / "results" / "reference" / "small" / "points.csv"
+    table.parent.mkdir(parents=True)
+    table.write_text("seed\n0\n")
+    write_chapter(book, "small", "print(steps, measure)")
+    monkeypatch.setattr(loading, "fingerprint", lambda name: pytest.fail("nothing is measured"))
+    (run,) = runs.to_show(book, ["small"])
+    assert run.work() == [] and "nothing is measured" in runs.describe(run)
+    assert runs.run_chapter(run, progress=False) is True
+    assert run.notebook == book / "_build" / "shown" / "small" / "small.ipynb"
+    made = nbformat.read(run.notebook, as_version=4)
+    assert made.cells[-1].outputs[0].text == "1 False\n", "the page's own parameters, no profile's"
+    (again,) = runs.to_show(book, ["small"])
+    assert runs.run_chapter(again, progress=False) is False
+    table.write_text("seed\n1\n")
+    assert not again.is_done()
+
+
+def test_chapter_without_a_reference_is_one_sentence(book: Path) -> None:
+    with pytest.raises(PrefdynError, match=r"reference/small holds no tables, .*`prefdyn run small`"):
+        runs.to_show(book, ["small"])
+
+
+def test_every_seed_counts_in_the_plan(book: Path) -> None:
+    assert [item.runs for item in prepared(book, seeds=[0, 1, 2]).work()] == [1, 6]
