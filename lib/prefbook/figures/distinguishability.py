@@ -1,4 +1,4 @@
-"""The figures of chapter 1, each from its tables: the reference edition, with this machine's points over it."""
+"""The figures of chapter 1, from its tables: the reference edition, with this machine's points over it."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ def _correlated(ax: Axes, rho: Estimate) -> None:
 
 def _whole_steps(ax: Axes) -> None:
     ax.set_xlabel("step")
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.locator_params(axis="x", integer=True)
 
 
 # Before training --------------------------------------------------------------------------------------
 
 
 def statement_maps(reference: Tables, here: Tables | None) -> str:
-    """Statements of a behaviour of low, middle and high distinguishability; this machine's are folded below."""
+    """Statements of a behaviour of low, middle and high distinguishability; this machine's are folded."""
     words = (
         "Three maps of statements, for a behaviour of low, middle and high distinguishability: Yes as blue "
         "circles, No as orange squares."
@@ -96,9 +96,9 @@ def _maps(reference: Tables, here: Tables | None, name: str, words: str, columns
         maps = {}
         for title in titles.unique():
             part = table[titles == title]
-            name = style.readable(part["behaviour"].iloc[0])
+            behaviour = style.readable(part["behaviour"].iloc[0])
             places = part[["x", "y"]].to_numpy()
-            maps[f"{title}\n{name}"] = (places, list(part["statement"]), part["label"].to_numpy())
+            maps[f"{title}\n{behaviour}"] = (places, list(part["statement"]), part["label"].to_numpy())
         return style.statement_maps(maps, words, columns)
 
     if here is None:
@@ -248,8 +248,8 @@ def fine_tuning(reference: Tables, here: Tables | None) -> Figure:
     if own is not None:
         style.this_machine(right, own["fine_tuning"]["δ"], own["fine_tuning"][FALL])
     _whole_steps(left)
-    ends = sorted(_part(curves, split="training")["step"].unique())
-    middle.set(xlabel="step", xticks=ends, title="Before and after")
+    measured = sorted(_part(curves, split="training")["step"].unique())
+    middle.set(xlabel="step", xticks=measured, title="Before and after")
     left.set(ylabel="loss (nats)", title="Batches")
     right.axhline(0, color=style.NEUTRAL, linewidth=1)
     right.set(xlabel=DELTA, ylabel="fall of the loss (nats)")
@@ -391,7 +391,8 @@ def betas(reference: Tables, here: Tables | None) -> Figure:
         part = _part(falls, **{"β": beta})
         colours = list(style.ordered_colours(list(part["behaviour"])).values())
         ax.scatter(part["δ"], part[FALL], c=colours, s=46, edgecolor="white", zorder=3)
-        if own is not None and len(mine := _part(own["beta_falls"], **{"β": beta})):
+        if own is not None:
+            mine = _part(own["beta_falls"], **{"β": beta})
             style.this_machine(ax, mine["δ"], mine[FALL])
         ax.axhline(0, color=style.NEUTRAL, linewidth=1)
         ax.set(title=f"β = {beta:g}, ρ = {rho}", ylabel="fall (nats)")
