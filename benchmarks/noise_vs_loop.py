@@ -1,14 +1,13 @@
-"""The controlled experiment of the chapter on noise: all noise rates as matrix products beside one model and
-optimizer a run.
+"""The chapter on noise's controlled experiment: matrix products beside one model and optimizer a run.
 
 One setting of Figure 1: d = 512, gamma = 1/8, angle pi/3, 1,000 + 1,000 training points and as many test
 points, 41 noise rates, 20 trials, 10 epochs of full-batch descent on the DPO loss. Ours is
-`prefdyn.noisy.controlled`, all of it. The plain way draws the points of every trial and noise rate with
-scipy's `vonmises_fisher`, makes a `torch.nn.Linear` with two outputs and a `torch.optim.SGD`, and trains it
-by autograd. It is timed on `--sample` of its 820 runs, spread evenly over trials and rates, and its time is
-scaled up: `seconds_peer` is an estimate, as the field `scaled_from` says. `max_difference` is the largest
-difference of the two test accuracies, each a mean over the runs with noise rates below, at, or above one
-half, in units of its standard error.
+`prefdyn.experiments.noisy.controlled`, all of it. The plain way draws the points of every trial and noise
+rate with scipy's `vonmises_fisher`, makes a `torch.nn.Linear` with two outputs and a `torch.optim.SGD`, and
+trains it by autograd. It is timed on `--sample` of its 820 runs, spread evenly over trials and rates, and its
+time is scaled up: `seconds_peer` is an estimate, as the field `scaled_from` says. `max_difference` is the
+largest difference of the two test accuracies, each a mean over the runs with noise rates below, at, or above
+one half, in units of its standard error.
 """
 
 from __future__ import annotations
@@ -27,10 +26,11 @@ import torch.nn.functional as F
 from scipy.stats import vonmises_fisher
 
 from prefdyn.engine import losses
+from prefdyn.engine.last_layer import Descent
 from prefdyn.experiments import noisy
 
-CLOUD = noisy.Cloud(gamma=1 / 8, angle=math.pi / 3, dimension=512)
-DESCENT = noisy.Descent(beta=0.1, learning_rate=0.05, steps=10)
+CLOUD = noisy.Cloud(relative_kappa=1 / 8, angle=math.pi / 3, dimension=512)
+DESCENT = Descent(beta=0.1, learning_rate=0.05, steps=10)
 RATES, TRIALS, PER_LABEL = np.arange(41) / 40, 20, 1000
 
 
@@ -50,13 +50,13 @@ def main() -> None:
     for repeat in range(options.repeats):
         start = time.perf_counter()
         table = noisy.controlled(
-            {"": CLOUD},
+            CLOUD,
             {"dpo": losses.dpo()},
             {"": DESCENT},
             RATES,
             PER_LABEL,
             TRIALS,
-            repeat,
+            (repeat, 0),
             options.device,
         )
         ours.append(time.perf_counter() - start)
