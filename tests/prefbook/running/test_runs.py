@@ -147,7 +147,7 @@ def test_unknown_name_in_a_profile_stops_before_work(book: Path) -> None:
 
 
 def test_values_come_from_notebook_profile_choice_and_command(book: Path) -> None:
-    (run,) = runs.prepare(book, [], "smoke", {"data": "sample"}, {"seed": 5})
+    (run,) = runs.prepare(book, [], "smoke", {"data": "sample"}, {"seeds": 5})
     expected = {
         "model": "smoke",
         "data": "sample",

@@ -117,10 +117,13 @@ def test_what_is_up_to_date_needs_no_company(book: list[Run], monkeypatch: pytes
 def test_failing_chapter_lets_the_one_beside_it_finish_and_begins_no_other(
     book: list[Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failed, begun, finished = threading.Event(), [], []
+    both, failed = threading.Barrier(2, timeout=60), threading.Event()
+    begun: list[str] = []
+    finished: list[str] = []
 
     def run_chapter(run: Run, progress: bool) -> bool:
         begun.append(run.chapter)
+        both.wait()
         if run.chapter == "second":
             failed.set()
             raise PrefdynError("the chapter second stopped")
