@@ -159,7 +159,7 @@ def _drawn(orders: Sequence[Sequence[NDArray[np.float32]]], weights: Array) -> A
         across += [product, product.transpose(0, 2, 1)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of a mean of nothing: a measure that never varies
-        return np.asarray(np.nanmean(across, axis=0))
+        return np.asarray(np.nanmean(across, axis=0), dtype=np.float64)
 
 
 def _standard_ranks(order: NDArray[np.float32], weights: Array) -> Array:
@@ -172,7 +172,7 @@ def _standard_ranks(order: NDArray[np.float32], weights: Array) -> Array:
     """
     n = weights.shape[1]
     twice = (weights.astype(np.float32) @ order).reshape(len(weights), -1, n)
-    ranks: Array = twice * np.sqrt(weights)[:, None, :]
+    ranks = np.asarray(twice * np.sqrt(weights)[:, None, :], dtype=np.float64)
     length = np.sqrt(np.einsum("bmn,bmn->bm", ranks, ranks))[:, :, None]
     ranks /= np.where(length > 0, length, np.nan)
     return ranks

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from prefdyn.engine import losses
-from prefdyn.engine.last_layer import LastLayerRun, train
+from prefdyn.engine import last_layer, losses
+from prefdyn.engine.last_layer import Descent, LastLayerRun, train
 from prefdyn.engine.training import Settings
 from prefdyn.experiments import persona_halves
-from prefdyn.experiments.noisy import Descent
 from prefdyn.experiments.persona_halves import Statements
 from prefdyn.measures import geometry
 from prefdyn.theory import vmf
@@ -33,6 +32,12 @@ def alone(
     return train(p.features[index], p.labels[index] if labels is None else labels, settings, WEIGHTS)
 
 
+def halves_of(cast: list[Statements], seed: int) -> list[np.ndarray]:
+    """Every half of everyone divided in two."""
+    rng = np.random.default_rng(seed)
+    return [p.divided(1, rng)[:, :, 0] for p in cast]
+
+
 def test_log_ratio_is_that_of_the_preferred_answer() -> None:
     p = persona()
     np.testing.assert_allclose(p.log_ratio, p.labels * (p.features @ WEIGHTS))
@@ -50,7 +55,7 @@ def test_divisions_stay_within_their_half() -> None:
 def test_coefficients_are_the_path_of_the_trainer() -> None:
     p, descent = persona(), Descent(0.3, 2.0, 15)
     given = np.stack([p.labels, -p.labels, np.where(np.arange(24) < 5, -p.labels, p.labels)])
-    path = persona_halves.descend(p.inner, torch.from_numpy(given), DPO, descent)
+    path = last_layer.descend_coefficients(p.inner, torch.from_numpy(given), DPO, descent)
     for k, labels in enumerate(given):
         np.testing.assert_allclose(
             path[:, k].numpy() @ p.features, alone(p, np.arange(24), descent, labels).path, atol=1e-10
@@ -107,8 +112,8 @@ def test_nothing_wrong_before_has_no_depth() -> None:
 @pytest.mark.parametrize("apart", [0.2, 3.0])
 def test_best_step_is_the_one_of_the_lowest_validation_loss(apart: float) -> None:
     p, descent = persona(apart=apart), Descent(0.2, 0.5, 40)
-    found, before_the_end = persona_halves.flipped_at_best(p, DPO, descent, 2, np.random.default_rng(5))
     parts = p.divided(2, np.random.default_rng(5))
+    found, before_the_end = persona_halves.flipped_at_best(p, DPO, descent, parts)
     shares, early = np.zeros((3, 2, 2)), []
     for place in np.ndindex(3, 2, 2):
         index, test = parts[place]
@@ -124,10 +129,10 @@ def test_best_step_is_the_one_of_the_lowest_validation_loss(apart: float) -> Non
 
 def test_noise_is_that_of_the_trainer_with_flipped_labels() -> None:
     p, descent, rates = persona(apart=0.4), Descent(0.3, 1.0, 10), [0.0, 0.3, 1.0]
-    found = persona_halves.under_noise(p, DPO, descent, rates, 4, np.random.default_rng(6), scale=2.0)
     rng = np.random.default_rng(6)
     parts = p.divided(4, rng)
     uniforms = rng.random(parts[..., 0, :].shape)
+    found = persona_halves.under_noise(p, DPO, descent, rates, parts, uniforms, scale=2.0)
     for place in np.ndindex(3, 2):
         for e, rate in enumerate(rates):
             right = []
@@ -143,9 +148,8 @@ def test_noise_is_that_of_the_trainer_with_flipped_labels() -> None:
 
 def test_company_and_transfer_are_joint_trainings_with_and_without_the_persona() -> None:
     cast, descent = [persona(seed, apart=0.5) for seed in range(3)], Descent(0.2, 1.0, 6)
-    found = persona_halves.together(cast, DPO, descent, np.random.default_rng(1), scale=1.0)
-    rng = np.random.default_rng(1)
-    parts = [p.divided(1, rng)[:, :, 0] for p in cast]
+    parts = halves_of(cast, 1)
+    found = persona_halves.together(cast, DPO, descent, parts, scale=1.0)
     for i, split, half in [(0, 0, 0), (1, 1, 1), (2, 2, 0), (0, 2, 1)]:
         company, transfer = [], []
         for fold in (0, 1):
@@ -167,9 +171,8 @@ def test_company_and_transfer_are_joint_trainings_with_and_without_the_persona()
 def test_opposed_personas_turn_each_other_round() -> None:
     one = persona(apart=3.0)
     other = Statements(one.features, -one.labels, -one.log_ratio, one.halves[:, :, ::-1])
-    found = persona_halves.together(
-        [one, other, other, other], DPO, Descent(0.1, 0.1, 3), np.random.default_rng(0), scale=1.0
-    )
+    cast = [one, other, other, other]
+    found = persona_halves.together(cast, DPO, Descent(0.1, 0.1, 3), halves_of(cast, 0), scale=1.0)
     assert (
         (found.transfer[0] < 0.2).all()
         and (found.company[0] < 0.2).all()
