@@ -162,7 +162,8 @@ def idealized(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
         optimum: the optimum's `accuracy` by `responses` and `beta`, with Wilson's interval, `low` and `high`.
         votes: one row a pair without a tie: `data`; `known`, whether its votes are (else it is taken as
             unanimous); `alpha`, the share of raters who prefer the chosen response; `per token` and `whole`,
-            log pi(chosen)/pi(rejected) of the model, of means over tokens and of sums, in nats.
+            log pi(chosen)/pi(rejected) of the model, of means over tokens and of sums, in nats; `logp_chosen`
+            and `logp_rejected`, the sums.
     """
     voted = datasets.voted(bench.source)
     name = voted or datasets.pairs_of(bench.source)
@@ -170,8 +171,9 @@ def idealized(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     for ranking, score in _scored_pairs(bench, design, name):
         alpha = 1.0 if ranking.alpha_chosen is None else ranking.alpha_chosen
         ratios = [-np.diff(_chosen_first(ranking, values))[0] for values in (score.per_token, score.total)]
-        rows.append((name, bool(voted), alpha, *ratios))
-    votes = pd.DataFrame(rows, columns=["data", "known", "alpha", *KINDS])
+        rows.append((name, bool(voted), alpha, *ratios, *_chosen_first(ranking, score.total)))
+    columns = ["data", "known", "alpha", *KINDS, "logp_chosen", "logp_rejected"]
+    votes = pd.DataFrame(rows, columns=columns)
     summary, curve = [], []
     for kind in KINDS:
         ratio = votes[kind].to_numpy()

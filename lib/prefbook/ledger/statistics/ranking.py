@@ -168,8 +168,69 @@ STATISTICS: dict[str, Callable[[Tables], Estimate]] = {
 # Quoted ---------------------------------------------------------------------------------------------
 
 
+MISSING = "not measured"
+"""Where an edition has not what is quoted."""
+
+
 def _share(value: float) -> str:
-    return f"{value:.1%}"
+    return f"{value:.0%}" if value == 0 or value >= 0.1 else f"{value:.1%}"
 
 
-QUOTED: dict[str, Callable[[Tables], str]] = {}
+def _accuracy(tables: Tables, data: str, kind: str) -> str:
+    """Ranking accuracy on a data set, rankings with ties left out."""
+    found = tables["ranking_accuracy"]
+    row = found[(found["data"] == data) & (found["responses"] == kind) & (found["ties"] != "counted")]
+    return " ".join(_share(value) for value in row["accuracy"]) or MISSING
+
+
+def _of_optimizer(tables: Tables, optimizer: str, column: str) -> float:
+    found = tables["flips"]
+    return float(found[column][found["optimizer"] == optimizer].item())
+
+
+def _near_at_ten(tables: Tables) -> str:
+    """The share of pairs that the model ranks wrong by less than votes can move a log-ratio at beta 10."""
+    ratio = tables["votes"]["whole"]
+    reach = np.log((1 - theory.UNANIMITY) / theory.UNANIMITY) / 10
+    return _share(float(((ratio < 0) & (ratio > -reach)).mean()))
+
+
+def _optimum(tables: Tables, kind: str, column: str) -> str:
+    found = tables["idealized"]
+    return _share(float(found[column][found["responses"] == kind].item()))
+
+
+def _reach_of_zero(tables: Tables) -> str:
+    """How far up the interval of a share of zero reaches, over as many pairs as there are."""
+    wrong = int(tables["flips"]["wrong pairs"].min())
+    return _share(estimates.proportion(np.zeros(max(3, wrong))).high)
+
+
+def _judge(tables: Tables) -> str:
+    judge = tables["judge"].iloc[0]
+    if np.isnan(judge["accuracy"]):
+        return "not known"
+    return str(Estimate(judge["accuracy"], judge["low"], judge["high"], int(judge["n"])))
+
+
+QUOTED: dict[str, Callable[[Tables], str]] = {
+    "alpaca-per-token": lambda tables: _accuracy(tables, "alpaca-eval", "per token"),
+    "alpaca-whole": lambda tables: _accuracy(tables, "alpaca-eval", "whole"),
+    "orders-per-token": lambda tables: _accuracy(tables, "alpaca-eval-rankings", "per token"),
+    "actual-per-token": lambda tables: _optimum(tables, "per token", "actual"),
+    "median-per-token": lambda tables: _optimum(tables, "per token", "median"),
+    "actual-whole": lambda tables: _optimum(tables, "whole", "actual"),
+    "median-whole": lambda tables: _optimum(tables, "whole", "median"),
+    "largest-whole": lambda tables: _optimum(tables, "whole", "largest"),
+    "near-at-ten": _near_at_ten,
+    "median-alpha": lambda tables: _share(float(tables["votes"]["alpha"].median())),
+    "updates": lambda tables: f"{tables['followed'].query('gamma == 1')['step'].max()}",
+    "best-step-rmsprop": lambda tables: f"{_of_optimizer(tables, 'RMSProp', 'step'):g}",
+    "best-step-adamw": lambda tables: f"{_of_optimizer(tables, 'AdamW', 'step'):g}",
+    "wrong-pairs": lambda tables: f"{_of_optimizer(tables, 'RMSProp', 'wrong pairs'):g}",
+    "reach-of-zero": _reach_of_zero,
+    "judge-accuracy": _judge,
+    "judge-pairs": lambda tables: f"{tables['judge']['n'].iloc[0]:g}",
+    "rho-difference": lambda tables: str(correlation_of_difference(tables)),
+    "rho-size": lambda tables: str(correlation_of_size(tables)),
+}
