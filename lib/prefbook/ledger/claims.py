@@ -13,7 +13,7 @@ from prefdyn.measures.estimates import Estimate
 
 Kind = Literal["identity", "theorem", "empirical"]
 Outcome = Literal["holds", "fails", "open", "zero"]
-"""What a statistic says: its interval is on the side asked for, on the other, on both, or practically at zero."""
+"""What a statistic says: its interval is on the side asked for, on the other, on both, or practically 0."""
 
 VERDICTS: dict[str, dict[str, str]] = {
     "identity": {"holds": "checked", "fails": "violated", "open": "inconclusive"},
@@ -74,7 +74,8 @@ class Statistic:
 
     Attributes:
         words: what it is.
-        function: the name of the function of the chapter's tables that returns it (`prefbook.ledger.statistics`).
+        function: the name of the function of the chapter's tables that returns it, in
+            `prefbook.ledger.statistics`.
         n_for_power: units with which an effect that matters is found in four cases of five; None where that
             is no question.
         published: the paper's own figure with its place in the paper, or one that compares; "" without one.

@@ -58,7 +58,8 @@ class Tables(Mapping[str, pd.DataFrame]):
             return [self._seed]
         if not len(self):
             raise PrefdynError(f"{self.folder} holds no tables: run the chapter {self.chapter} to make them")
-        return sorted({int(seed) for name in self for seed in self[name]["seed"].unique()})
+        tables = (_whole(self.folder / f"{name}.csv") for name in self)
+        return sorted({int(seed) for table in tables for seed in table["seed"].unique()})
 
     @property
     def seed(self) -> int:
@@ -105,8 +106,9 @@ def _read(path: Path, changed: int, size: int) -> pd.DataFrame:
     try:
         found = pd.read_csv(path, comment="#")
     except (ValueError, OSError) as error:
+        said = " ".join(str(error).split())
         raise PrefdynError(
-            f"{path}: the table is damaged ({error}): run the chapter again to make it"
+            f"{path}: the table is damaged ({said}): run the chapter again to make it"
         ) from error
     if "seed" not in found:
         raise PrefdynError(f"{path}: the table has no column 'seed'")

@@ -1,0 +1,81 @@
+"""Tables as they are read back from a folder: by name, by seed, with their provenance, and what is said where
+one is missing or damaged.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from prefbook.ledger.tables import Tables
+from prefdyn.errors import PrefdynError
+
+HEAD = "# commit: abc with changes\n# model: some: model\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "reference" / "first"
+    folder.mkdir(parents=True)
+    (folder / "points.csv").write_text(f'{HEAD}x,name,seed\n1,a,0\n2,b,0\n5,"c # d",1\n')
+    (folder / "curves.csv").write_text(f"{HEAD}y,seed\n3,1\n")
+    return folder
+
+
+def test_tables_are_those_of_the_folder(folder: Path) -> None:
+    tables = Tables(folder)
+    assert list(tables) == ["curves", "points"] and len(tables) == 2 and tables.chapter == "first"
+    assert tables["points"]["x"].tolist() == [1, 2, 5] and tables.seeds == [0, 1] and tables.seed == 0
+    assert tables.provenance == {"commit": "abc with changes", "model": "some: model"}
+
+
+def test_tables_of_a_seed_are_its_rows(folder: Path) -> None:
+    tables = Tables(folder).of(1)
+    assert tables["points"]["x"].tolist() == [5] and tables["points"].index.tolist() == [0]
+    assert tables.seeds == [1] and tables.provenance["model"] == "some: model"
+
+
+def test_what_is_done_to_a_table_is_done_to_a_copy(folder: Path) -> None:
+    for tables in (Tables(folder), Tables(folder).of(0)):
+        table = tables["points"]
+        table.loc[:, "x"] = 0
+        assert tables["points"]["x"].iloc[0] == 1
+
+
+def test_table_that_changed_is_read_again(folder: Path) -> None:
+    tables = Tables(folder)
+    assert tables.seeds == [0, 1]
+    for name in tables:
+        (folder / f"{name}.csv").write_text("x,seed\n7,41\n")
+    assert tables["points"]["x"].tolist() == [7] and tables.seeds == [41]
+
+
+def test_missing_table_is_named_with_what_makes_it(folder: Path) -> None:
+    with pytest.raises(PrefdynError, match=r"first/lines\.csv: no such table; run the chapter first again"):
+        Tables(folder)["lines"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [("", "damaged"), ("x,seed\n1,0\n1,0,3,4\n", "damaged"), ("x\n1\n", "no column 'seed'")],
+)
+def test_file_that_is_no_table_is_named(folder: Path, content: str, said: str) -> None:
+    (folder / "points.csv").write_text(content)
+    with pytest.raises(PrefdynError, match=rf"points\.csv: .*{said}") as error:
+        Tables(folder)["points"]
+    assert "\n" not in str(error.value)
+
+
+def test_empty_folder_has_no_seeds_and_no_provenance(tmp_path: Path) -> None:
+    assert len(Tables(tmp_path)) == 0 and Tables(tmp_path).provenance == {}
+    with pytest.raises(PrefdynError, match="holds no tables"):
+        _ = Tables(tmp_path / "first").seeds
+
+
+def test_clearing_spares_what_is_not_ours(folder: Path) -> None:
+    pd.DataFrame({"mine": [1]}).to_csv(folder / "mine.csv", index=False)
+    Tables(folder).clear()
+    assert [path.name for path in folder.iterdir()] == ["mine.csv"]
+    Tables(folder / "none").clear()
