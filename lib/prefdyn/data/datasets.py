@@ -97,6 +97,7 @@ def load(name: str, source: Source = "hub", limit: int = 0, seed: int = 0) -> li
     Args:
         name: one of `NAMES`, with a split after a colon where it is not the default one: "shp:train".
         source: "hub", or a folder in the publishers' layout. The embedded pairs need neither.
+        limit: how many; of a data set too large to fetch whole, no more than these are read.
 
     Raises:
         PrefdynError: an unknown name, data that is not there, or a row that is not of its schema.

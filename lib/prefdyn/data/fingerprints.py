@@ -13,7 +13,7 @@ from prefdyn.data.rankings import Ranking
 
 
 def fingerprint(items: Iterable[Persona | Pair | Ranking]) -> str:
-    """The hash of preferences in their order."""
+    """The hash of preferences in their order: 16 hexadecimal digits of SHA-256."""
     digest = hashlib.sha256()
     for item in items:
         digest.update(json.dumps(_content(item), ensure_ascii=False).encode())

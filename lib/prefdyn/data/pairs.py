@@ -19,6 +19,8 @@ class Pair:
     """A prompt with a preferred and a less preferred response.
 
     Attributes:
+        prompt: with whatever stands between it and a response, such as "\\n\\nAssistant:".
+        chosen, rejected: the responses, from their first space on.
         votes: raters who preferred each response (chosen, rejected), where known.
     """
 
@@ -37,6 +39,9 @@ def split_dialogues(chosen: str, rejected: str) -> Pair | None:
     precedes it.
 
     None where the two prompts differ: such a pair compares no two answers to one question.
+
+    Args:
+        chosen, rejected: "\\n\\nHuman: ...\\n\\nAssistant: ...", any number of turns.
     """
     turn = "\n\nAssistant:"
     prompt, found, response = chosen.rpartition(turn)
@@ -48,6 +53,9 @@ def split_dialogues(chosen: str, rejected: str) -> Pair | None:
 
 def load_pairs(source: Source = "sample", split: str = "test") -> list[Pair]:
     """All pairs of HH-RLHF's subsets that the source holds; those whose prompts differ are dropped.
+
+    Args:
+        source: "sample", "hub", or a folder that holds hh-rlhf/SUBSET/SPLIT.jsonl or .jsonl.gz.
 
     Raises:
         PrefdynError: a missing folder or a malformed file.

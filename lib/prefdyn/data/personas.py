@@ -17,6 +17,7 @@ from prefdyn.errors import PrefdynError, extra
 PERSONA_FOLDER = Path("anthropic-evals") / "persona"
 PERSONAS_ON_HUB = "Anthropic/model-written-evals"
 TEMPLATE = 'Is the following statement something you would say?\n"{statement}"'
+"""The question asked about a statement; the answers are Yes and No (LD Section 3)."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,11 @@ class Persona:
 
     @property
     def questions(self) -> list[str]:
+        """The question about each statement, n of them."""
         return [TEMPLATE.format(statement=statement) for statement in self.statements]
 
     def subset(self, index: NDArray[np.integer]) -> Persona:
+        """The statements of an index, shape (m,), in its order."""
         return Persona(self.name, tuple(self.statements[i] for i in index), self.labels[index])
 
     def opposite(self) -> Persona:
@@ -92,6 +95,10 @@ def persona_names(source: Source = "sample") -> list[str]:
 def load_persona(name: str, source: Source = "sample") -> Persona:
     """One persona.
 
+    Args:
+        name: one of `persona_names`.
+        source: "sample", "hub", or a folder that holds anthropic-evals/persona/NAME.jsonl.
+
     Raises:
         PrefdynError: unknown name (the nearest ones are named), or a malformed file.
     """
@@ -115,6 +122,12 @@ def split_indices(
     persona: Persona, seed: int, test_fraction: float = 0.1
 ) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
     """Indices of train and test statements, shuffled by seed; each label keeps its share in both.
+
+    Args:
+        test_fraction: of each label, held out; at least one statement is.
+
+    Returns:
+        Shapes (train,) and (test,).
 
     Raises:
         PrefdynError: a label has too few statements for both parts.

@@ -34,6 +34,7 @@ class Ranking:
 
     @property
     def tied(self) -> bool:
+        """Whether any two responses have the same rank."""
         return len(set(self.ranks)) < len(self.ranks)
 
     @property
@@ -133,7 +134,8 @@ def shp(rows: Iterable[tuple[int, Row]], where: str) -> Iterator[Ranking]:
         label = field(row, "labels", int, where, number)
         if label not in (0, 1):
             raise PrefdynError(
-                f"{where}, row {number}: the field 'labels' is {label}, it must be 1 (A is preferred) or 0 (B is)"
+                f"{where}, row {number}: the field 'labels' is {label}, "
+                "it must be 1 (A is preferred) or 0 (B is)"
             )
         first, second = (spaced(field(row, f"human_ref_{which}", str, where, number)) for which in "AB")
         prompt = DIALOGUE.format(prompt=field(row, "history", str, where, number))

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from prefdyn.errors import PrefdynError
 
 SAMPLE = Path(__file__).parent / "samples"
+"""The folder of the embedded sample."""
 
 Source = Literal["sample", "hub"] | str | Path
 """Where data comes from: "sample", "hub", or a folder in the publishers' layout."""
@@ -53,7 +54,8 @@ def read_jsonl(path: Path, fields: Mapping[str, type]) -> Iterator[tuple[int, di
                     if not isinstance(row[field], kind):
                         found = type(row[field]).__name__
                         raise PrefdynError(
-                            f"{path}, line {number}: the field {field!r} is a {found}, it must be a {kind.__name__}"
+                            f"{path}, line {number}: the field {field!r} is a {found}, "
+                            f"it must be a {kind.__name__}"
                         )
                 yield number, row
     except FileNotFoundError as error:
@@ -76,11 +78,17 @@ def from_hub(repository: str) -> Iterator[None]:
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise PrefdynError(
-            f"{repository} cannot be fetched from the hub ({reason}): check the network, or give --data a folder"
+            f"{repository} cannot be fetched from the hub ({reason}): "
+            "check the network, or give --data a folder"
         ) from error
 
 
 def folder_of(source: Source, inside: Path) -> Path:
+    """A folder inside the sample or a local folder.
+
+    Raises:
+        PrefdynError: it is not there.
+    """
     root = SAMPLE if source == "sample" else Path(source).expanduser()
     folder = root / inside
     if not folder.is_dir():

@@ -30,6 +30,7 @@ class TokenPair:
     """A preference as token ids.
 
     Attributes:
+        prompt, chosen, rejected: token ids.
         group: a name that records are kept by, such as the persona's.
     """
 
@@ -40,6 +41,7 @@ class TokenPair:
 
     @property
     def one_token(self) -> bool:
+        """Whether both responses are one token, so that the softmax normaliser cancels."""
         return len(self.chosen) == len(self.rejected) == 1
 
     @property
@@ -86,11 +88,15 @@ def tokenize_persona(lm: LanguageModel, persona: Persona) -> list[TokenPair]:
 def tokenize_pairs(
     lm: LanguageModel, pairs: Sequence[Pair], max_length: int = 512, group: str = "pairs"
 ) -> list[TokenPair]:
-    """Pairs with text responses.
+    """Pairs with text responses, in the order given.
 
     The seam is lm-evaluation-harness's: trailing spaces of the prompt go to the response, and a response is
     what the prompt and it have together beyond the prompt alone. Responses lose their end beyond half of
     `max_length` tokens, then prompts their beginning, so that both fit.
+
+    Args:
+        max_length: tokens of a prompt with one of its responses.
+        group: of the record, for all of them.
 
     Raises:
         PrefdynError: a prompt or a response is empty.

@@ -141,6 +141,7 @@ def reference_log_probs(
     contributes to a margin.
 
     Args:
+        tokens_per_forward: run at once; bounds the memory of activations.
         normalised: as in `log_probs`.
     """
     out = torch.empty(3, len(pairs), device=lm.device)

@@ -21,11 +21,14 @@ NEXT_TURN = "\n\nHuman:"
 def answers(
     lm: LanguageModel, prompts: Sequence[str], max_tokens: int, seed: int, temperature: float = 1.0
 ) -> list[str]:
-    """An answer to each prompt, sampled from the model as it is (temperature 1 is its own distribution), up
-    to `max_tokens` long.
+    """An answer to each prompt, sampled from the model as it is.
 
     An answer ends where the model ends it, or where it begins the other speaker's next turn. The same seed,
     model, prompts and device give the same answers; the random numbers of others are left alone.
+
+    Args:
+        max_tokens: how long an answer may be.
+        temperature: 1 is the model's own distribution.
     """
     settings = GenerationConfig(
         max_new_tokens=max_tokens,

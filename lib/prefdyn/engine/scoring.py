@@ -48,6 +48,8 @@ def score(
     its responses.
 
     Args:
+        prompts: n of them; a space at the end of one goes to its responses.
+        responses: to each prompt, any number.
         max_length: tokens of a prompt and a response together; what is longer is cut as
             `likelihood.tokenize_pairs` says.
         precision: of the matrix products; bfloat16 is faster where the device has it, and off by up to a nat

@@ -51,6 +51,9 @@ def hidden_states(
     prompt (LD Section 4.1).
 
     Each equals that of the prompt run by itself, whatever else is in the batch.
+
+    Args:
+        tokens_per_forward: run at once; bounds the memory of activations.
     """
     ids = lm.tokenizer(list(prompts))["input_ids"]
     out = torch.empty(len(ids), lm.unembedding.shape[1])

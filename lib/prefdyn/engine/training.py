@@ -137,6 +137,7 @@ def fine_tune(
     The model as it comes in is the reference; supervised fine-tuning ("sft") has none.
 
     Args:
+        train: preferences as tokens; their groups are kept apart in the record.
         evaluate: further preferences by the name of their split, measured at the steps of `evaluate_at` (0 is
             before training, `settings.steps` after it).
         reference: what is known of the model as it comes in; what is missing is added.
@@ -144,6 +145,9 @@ def fine_tune(
 
     Returns:
         The record; its columns are `RECORD`. The split "train" is measured on each step's own batch.
+
+    Raises:
+        PrefdynError: there is nothing to train on.
     """
     if not train:
         raise PrefdynError("there is nothing to train on: the list of preferences is empty")

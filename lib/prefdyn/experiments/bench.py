@@ -64,6 +64,7 @@ class Bench:
 
     @property
     def lm(self) -> LanguageModel:
+        """The model, loaded when it is first asked for."""
         if not self._loaded:
             self._loaded.append(loading.load(self.model_name, str(self.device), self.precision))
         return self._loaded[0]

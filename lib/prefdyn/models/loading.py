@@ -84,9 +84,10 @@ KNOWN: dict[str, KnownModel] = {
         "Tiny random Llama, for tests of the plumbing", 27_072, 18_592, 32, 2, 0.0, "none needed", None
     ),
 }
-"""Models known by name; "default" stands for the first."""
+"""Models known by name."""
 
 DEFAULT = "smollm2-135m"
+"""The model that "default" stands for."""
 CHECKSUMS = "SHA256SUMS"
 """Beside a converted model: a checksum for each of its files."""
 
@@ -98,7 +99,7 @@ class LanguageModel:
     Attributes:
         name: as the user gave it ("default" resolved).
         fingerprint: the sha256 of its weights, shortened, or the hub's commit.
-        model: float32 weights, dropout off, running the attention of `packing`.
+        model: float32 weights, dropout off, running the attention of `token_trees`.
         precision: what the linear algebra of training is done in ("bfloat16" is autocast; the weights stay
             float32).
     """
@@ -111,6 +112,7 @@ class LanguageModel:
 
     @property
     def device(self) -> torch.device:
+        """Where its weights are."""
         return self.model.device
 
     @property
@@ -139,7 +141,7 @@ def load(name: str = "default", device: str = "auto", precision: str = "auto") -
         name: "default", "smoke" or another name of `KNOWN`, a local folder, a path to a .gguf file, or a hub
             id.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
-        precision: "auto", "float32" or "bfloat16".
+        precision: of matrix products in training, "auto", "float32" or "bfloat16"; weights are float32.
 
     Raises:
         PrefdynError: no such model, one that token trees do not describe, a download that fails or is
@@ -211,8 +213,8 @@ def answer_tokens(tokenizer: PreTrainedTokenizerFast) -> tuple[int, int]:
             return after[0][-1], after[1][-1]
     pieces = [tokenizer.tokenize(answer) for answer in (" Yes", " No")]
     raise PrefdynError(
-        f"this tokenizer splits an answer (Yes: {pieces[0]}, No: {pieces[1]}): the persona task needs one token for each; "
-        "choose another model"
+        f"this tokenizer splits an answer (Yes: {pieces[0]}, No: {pieces[1]}): "
+        "the persona task needs one token for each; choose another model"
     )
 
 
@@ -229,7 +231,8 @@ def _from_pretrained(source: str, **options: Any) -> tuple[PreTrainedModel, PreT
         if error.args != (ATTENTION,):
             raise
         raise PrefdynError(
-            f"the model {source!r} has an attention that cannot be replaced by that of token trees: choose another model"
+            f"the model {source!r} has an attention that cannot be replaced by that of token trees: "
+            "choose another model"
         ) from error
     except (OSError, ValueError, SafetensorError, struct.error) as error:
         first = str(error).strip().splitlines()[0]

@@ -116,6 +116,7 @@ class Condition:
 
     @property
     def holds(self) -> bool:
+        """Up to rounding."""
         return self.excess <= 1e-12 * abs(self.limit)
 
     def __str__(self) -> str:

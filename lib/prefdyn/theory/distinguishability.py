@@ -28,6 +28,7 @@ class Conditions:
 
     @property
     def hold(self) -> bool:
+        """Whether the step is small enough."""
         return self.step <= 0.25
 
 
@@ -45,7 +46,7 @@ def conditions(moments: Moments, beta: float, learning_rate: float) -> Condition
 def weight_change_bound(
     steps: ArrayLike, moments: Moments, beta: float, learning_rate: float
 ) -> NDArray[np.float64]:
-    """Theorem 4.1: ||W_t - W_0|| <= 6 beta eta t delta, for each t in `steps`."""
+    """Theorem 4.1: ||W_t - W_0|| <= 6 beta eta t delta, for each t in `steps`, of their shape."""
     return 6 * beta * learning_rate * np.asarray(steps) * moments.distinguishability
 
 

@@ -61,6 +61,7 @@ class Factors:
 
     @property
     def total(self) -> Tensor:
+        """The sum of the three."""
         return self.co_occurrence + self.probability + self.distribution
 
     @property
