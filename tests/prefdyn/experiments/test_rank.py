@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,7 @@ import pandas as pd
 import pytest
 
 from prefbook import command_line as cli
-from prefbook.figures import cards
-from prefdyn.data import Pair, Ranking
+from prefdyn.data import Ranking
 from prefdyn.engine import scoring
 from prefdyn.engine.scoring import ResponseLogProbs
 from prefdyn.errors import PrefdynError
@@ -72,6 +72,7 @@ def test_killed_run_goes_on_where_it_was(cache: Path, monkeypatch: pytest.Monkey
     calls = []
     real = scoring.score
 
+    @functools.wraps(real)  # the key covers the code of the module that it names
     def counted(*arguments: object) -> list[ResponseLogProbs]:
         calls.append(len(arguments[1]))  # type: ignore[arg-type]
         if len(calls) == 2:
@@ -108,10 +109,3 @@ def test_errors_are_one_sentence(
 def test_no_data_set_is_an_error() -> None:
     with pytest.raises(PrefdynError, match="no data set is named"):
         rank.rank(["smoke"], [])
-
-
-def test_cards_show_texts_as_they_are() -> None:
-    pair = Pair("\n\nHuman: Is <b> & <i> HTML?\n\nAssistant:", " Yes, <script>alert(1)</script>", " x" * 500)
-    html = cards.cards([cards.Card("Hard", pair, {"c": "1 < 2"})])
-    assert "<script>" not in html and "Is &lt;b&gt; &amp; &lt;i&gt; HTML?" in html and "1 &lt; 2" in html
-    assert html.count('class="pair-card"') == 1 and "…" in html and "Assistant:" not in html

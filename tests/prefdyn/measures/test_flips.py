@@ -81,27 +81,25 @@ def test_best_step_and_flips_there() -> None:
     ]
 
 
-def test_share_flipped_pools_the_seeds() -> None:
+def test_share_flipped_needs_three_wrong_pairs() -> None:
     followed = flips.follow(FOUR, "followed")
-    share = flips.share_flipped({0: (followed, 3), 1: (followed, 3)})
+    assert np.isnan(flips.share_flipped(followed, 3).value) and flips.share_flipped(followed, 3).n == 2
+    twice = pd.concat([followed, followed])
+    share = flips.share_flipped(twice, 3)
     assert (share.value, share.n) == (0.5, 4) and 0 < share.low < share.high < 1
-    assert np.isnan(flips.share_flipped({0: (followed, 3)}).value)  # two pairs are too few for an interval
 
 
-class Longer:
-    name = "longer"
+def test_mean_loss_is_over_all_preferences_of_a_split() -> None:
+    parts = FOUR[FOUR["split"] == "validation"]
+    uneven = pd.concat([parts, parts.assign(loss=1.0, n=3)])
+    assert flips.mean_loss(uneven, "validation").to_dict() == pytest.approx(
+        {0: (0.69 + 3) / 4, 3: (0.64 + 3) / 4, 6: (0.66 + 3) / 4}
+    )
 
-    def first_is_better(self, prompts: list[str], first: list[str], second: list[str]) -> np.ndarray:
-        return np.array(
-            [float(len(a) > len(b)) if len(a) != len(b) else 0.5 for a, b in zip(first, second, strict=True)]
-        )
 
-
-def test_course_compares_each_step_with_the_first() -> None:
-    answers = {0: ["a", "a", "a"], 3: ["aa", "a", "aaa"]}
-    course = flips.trajectory(
-        flips.follow(FOUR, "followed"), answers, Longer(), ["p", "q", "r"], pairs=3
-    ).set_index("step")
+def test_trajectory_has_both_measures_at_each_step() -> None:
+    wins = {0: [0.5, 0.5, 0.5], 3: [1.0, 0.5, 1.0]}
+    course = flips.trajectory(flips.follow(FOUR, "followed"), wins, pairs=3).set_index("step")
     assert course["win rate"].tolist() == pytest.approx([0.5, 2.5 / 3])
     assert course["ranking accuracy"].tolist() == pytest.approx([2 / 3, 2 / 3])  # of the first three pairs
 
@@ -114,7 +112,7 @@ def test_correlation_of_what_never_changes_is_unknown() -> None:
 
 
 def test_every_pair_of_a_run_is_followed_by_itself(cache: Path) -> None:
-    lab = Bench("smoke", device="cpu", precision="float32")
+    bench = Bench("smoke", device="cpu", precision="float32")
     pairs = data.load_pairs()[:6]
     settings = Settings(3e-3, 3, 3, 0.2, optimizer="rmsprop", track_distance=True)
     phase = Phase(
@@ -125,15 +123,14 @@ def test_every_pair_of_a_run_is_followed_by_itself(cache: Path) -> None:
         each=["followed"],
         max_length=100,
     )
-    (result,) = lab.train([phase])
+    (result,) = bench.train([phase])
     followed = flips.follow(result.record, "followed")
     assert followed.groupby("step").size().to_dict() == {0: 4, 3: 4}
-    tokens = likelihood.tokenize_pairs(lab.lm, pairs[:4], max_length=100)
+    tokens = likelihood.tokenize_pairs(bench.lm, pairs[:4], max_length=100)
     with torch.no_grad():
-        before = likelihood.log_probs(lab.lm.model, tokens)  # the weights are back
+        before = likelihood.log_probs(bench.lm.model, tokens)  # the weights are back
     np.testing.assert_allclose(followed.query("step == 0")["c"], -before.log_ratio.numpy(), rtol=0, atol=1e-3)
     np.testing.assert_allclose(followed.query("step == 0")["loss"], np.log(2), atol=1e-6)
-    assert flips.check(followed, 0.2) == {"Theorem 4.1": 0, "Proposition 2.6": 0, "Proposition A.7": 0}
     assert (result.record.query("split == 'validation'")["n"] == 2).all()
     assert (
         followed.query("step == 0")["distance"].eq(0).all()
@@ -141,23 +138,14 @@ def test_every_pair_of_a_run_is_followed_by_itself(cache: Path) -> None:
     )
 
 
-def test_another_reference_in_the_loss_is_noticed(cache: Path) -> None:
-    lab = Bench("smoke", device="cpu", precision="float32")
-    pairs = data.load_pairs()[:8]
-    phase = Phase(pairs, Settings(3e-3, 2, 8, 0.2), {"followed": pairs}, (0, 2), each=["followed"])
-    followed = flips.follow(lab.train([phase])[0].record, "followed")
-    other = followed.assign(c=-followed["c"])
-    assert flips.check(followed, 0.2)["Theorem 4.1"] == 0 < flips.check(other, 0.2)["Theorem 4.1"]
-
-
 def test_answers_are_those_of_the_model_at_that_step(cache: Path) -> None:
     from prefdyn.engine import sampling
 
-    lab = Bench("smoke", device="cpu", precision="float32")
+    bench = Bench("smoke", device="cpu", precision="float32")
     prompts = ["\n\nHuman: Why?\n\nAssistant:", "\n\nHuman: How is it?\n\nAssistant:"]
     phase = Phase(
         data.load_pairs()[:4], Settings(5e-2, 2, 4, 0.2), {}, (0, 2), answer=prompts, answer_tokens=8
     )
-    (result,) = lab.train([phase])
+    (result,) = bench.train([phase])
     assert set(result.answers) == {0, 2}
-    assert result.answers[0] == sampling.answers(lab.lm, prompts, 8, seed=0) != result.answers[2]
+    assert result.answers[0] == sampling.answers(bench.lm, prompts, 8, seed=0) != result.answers[2]

@@ -1,0 +1,148 @@
+"""Figures of chapter 4: what the tables hold is what is drawn, and this machine's points are marked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+
+from prefbook.figures import ranking, style
+from prefbook.ledger.tables import Tables
+from prefdyn.experiments import ranking as experiments
+from prefdyn.experiments.bench import Bench
+from prefdyn.experiments.provenance import save_table
+from prefdyn.theory.ranking import dpo_threshold
+
+SMALL = experiments.Design(
+    max_length=100,
+    ranked=20,
+    followed=8,
+    validation=4,
+    judged=10,
+    judge="embedded",
+    answered=3,
+    answer_tokens=4,
+    sft_learning_rate=1e-3,
+    sft_steps=1,
+    beta=0.2,
+    learning_rate=3e-3,
+    rmsprop_learning_rate=1e-3,
+    steps=2,
+    checkpoints=1,
+    batch_size=3,
+    gammas=[0.0, 1.0],
+    gamma_steps=1,
+    gamma_followed=6,
+)
+DRAWN = [
+    ranking.accuracies,
+    ranking.optimum,
+    ranking.groups,
+    ranking.thresholds,
+    ranking.win_rates,
+    ranking.gammas,
+    ranking.lengths,
+]
+each_figure = pytest.mark.parametrize("draw", DRAWN, ids=lambda draw: draw.__name__)
+
+
+@pytest.fixture(scope="module")
+def editions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tables, Tables]:
+    """Two runs on the tiny model, with the seeds 0 and 1."""
+    folder = tmp_path_factory.mktemp("editions")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFDYN_CACHE", str(folder / "cache"))
+        for seed in (0, 1):
+            bench = Bench("smoke", seed=seed, device="cpu", precision="float32")
+            for experiment in (
+                experiments.ranking_accuracy,
+                experiments.lengths,
+                experiments.idealized,
+                experiments.followed,
+                experiments.cards,
+                experiments.win_rate,
+            ):
+                found = experiment(bench, SMALL)
+                tables = found if isinstance(found, dict) else {experiment.__name__: found}
+                for name, table in tables.items():
+                    path = folder / str(seed) / f"{name}.csv"
+                    save_table(table.assign(seed=seed), path, bench.provenance())
+    return Tables(folder / "0"), Tables(folder / "1")
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    style.use_style()
+    yield
+    plt.close("all")
+
+
+def labels(figure: Figure) -> list[str]:
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
+def hollow(figure: Figure) -> int:
+    """Points that are drawn as this machine's."""
+    lines = [line for ax in figure.axes for line in ax.lines]
+    return sum(
+        len(line.get_xdata())  # type: ignore[arg-type]
+        for line in lines
+        if line.get_marker() == style.HERE["marker"] and to_hex(line.get_markerfacecolor()) == "#ffffff"
+    )
+
+
+@each_figure
+def test_reference_alone_has_no_mark_of_this_machine(
+    draw: Callable[[Tables, Tables | None], Figure], editions: tuple[Tables, Tables]
+) -> None:
+    figure = draw(editions[0], None)
+    assert "this machine" not in labels(figure) and hollow(figure) == 0
+
+
+@each_figure
+def test_this_machine_is_drawn_over_it_and_named_once(
+    draw: Callable[[Tables, Tables | None], Figure], editions: tuple[Tables, Tables]
+) -> None:
+    figure = draw(*editions)
+    assert labels(figure).count("this machine") == 1 and len(labels(figure)) == len(set(labels(figure)))
+    assert hollow(figure) > 0
+    assert len(draw(editions[0], None).axes) == len(figure.axes)
+
+
+def test_points_are_ranked_right_below_the_threshold(editions: tuple[Tables, Tables]) -> None:
+    figure = ranking.thresholds(editions[0], None)
+    for ax in figure.axes:
+        right, wrong, curve = ax.lines
+        assert curve.get_label() == "threshold, β = 0.2"
+        for line, below in ((right, True), (wrong, False)):
+            c, loss = np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
+            decided = np.abs(loss - dpo_threshold(c, 0.2)) > 1e-5
+            assert ((loss < dpo_threshold(c, 0.2)) == below)[decided].all()
+
+
+def test_titles_say_what_was_measured(editions: tuple[Tables, Tables]) -> None:
+    judge = editions[0]["judge"]["accuracy"].item()
+    assert (
+        ranking.win_rates(*editions).axes[0].get_title("left")
+        == f"judge right on {judge:.0%} of unseen pairs"
+    )
+    assert all(ax.get_title("left").startswith("ρ = ") for ax in ranking.lengths(*editions).axes)
+
+
+def test_rows_of_both_editions_data_sets_are_drawn(editions: tuple[Tables, Tables], tmp_path: Path) -> None:
+    other = editions[1]["ranking_accuracy"].assign(data="hh-rlhf")
+    other.to_csv(tmp_path / "ranking_accuracy.csv", index=False)
+    (ax,) = ranking.accuracies(editions[0], Tables(tmp_path)).axes
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["The embedded pairs", "HH-RLHF"]
+
+
+def test_cards_of_this_machine_are_folded(editions: tuple[Tables, Tables]) -> None:
+    alone, both = ranking.pair_cards(editions[0], None), ranking.pair_cards(*editions)
+    assert "<details>" not in alone and both.startswith(alone)
+    assert alone.count('class="pair-card"') == len(editions[0]["cards"])
+    assert both.count('class="pair-card"') == len(editions[0]["cards"]) + len(editions[1]["cards"])
