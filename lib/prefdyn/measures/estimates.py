@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
 
 from prefdyn.errors import PrefdynError
 
@@ -90,13 +91,9 @@ def spearman_over_pairs(x: ArrayLike, y: ArrayLike, ends: ArrayLike, seed: int =
     a, b = _checked(x), _checked(y)
     names, index = np.unique(np.asarray(ends), return_inverse=True)
     first, second = index.reshape(-1, 2).T
-    drawn = np.random.default_rng(seed).multinomial(
-        len(names), np.full(len(names), 1 / len(names)), size=RESAMPLES
-    )
-    low, high = np.nanpercentile(
-        _weighted_spearman(a, b, drawn[:, first] * drawn[:, second]), [50 * (1 - LEVEL), 50 * (1 + LEVEL)]
-    )
-    return Estimate(float(_spearman(a, b, -1)), float(low), float(high), len(names))
+    counts = resample_counts(len(names), seed)
+    drawn = _weighted_spearman(a, b, counts[:, first] * counts[:, second])
+    return from_resamples(float(_spearman(a, b, -1)), drawn, len(names))
 
 
 def proportion(hits: ArrayLike) -> Estimate:
@@ -109,12 +106,9 @@ def proportion(hits: ArrayLike) -> Estimate:
         PrefdynError: fewer than three cases.
     """
     x = _checked(hits)
-    n, share, z = len(x), float(x.mean()), float(stats.norm.ppf((1 + LEVEL) / 2))
-    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return Estimate(
-        share, min(share, max(0.0, float(centre - half))), max(share, min(1.0, float(centre + half))), n
-    )
+    share = float(x.mean())
+    low, high = proportion_confint(x.sum(), len(x), alpha=1 - LEVEL, method="wilson")
+    return Estimate(share, min(share, float(low)), max(share, float(high)), len(x))
 
 
 def bootstrap(statistic: Callable[..., NDArray[np.float64]], *columns: ArrayLike, seed: int = 0) -> Estimate:
@@ -127,6 +121,24 @@ def bootstrap(statistic: Callable[..., NDArray[np.float64]], *columns: ArrayLike
         PrefdynError: fewer than three rows.
     """
     return _bootstrap(statistic, *map(_checked, columns), seed=seed)
+
+
+def resample_counts(units: int, seed: int = 0, resamples: int = RESAMPLES) -> NDArray[np.int64]:
+    """How often each unit is drawn in each bootstrap resample, shape (resamples, units)."""
+    return np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=resamples)
+
+
+def from_resamples(value: float, drawn: ArrayLike, n: int, widened: bool = False) -> Estimate:
+    """A statistic with the percentile interval of its values in bootstrap resamples.
+
+    Args:
+        drawn: those values; NaN, of a resample in which the statistic has none, says nothing and is left out.
+        widened: whether an interval that lies beside the value is widened to hold it.
+    """
+    low, high = np.nanpercentile(np.asarray(drawn), [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    if widened:
+        low, high = min(low, value), max(high, value)
+    return Estimate(value, float(low), float(high), n)
 
 
 def count(violations: int, n: int) -> Estimate:
@@ -155,9 +167,7 @@ def _bootstrap(
             method="percentile",
             rng=np.random.default_rng(seed),
         ).bootstrap_distribution
-    # A resample of one unit only has no rank correlation; it says nothing and is left out.
-    low, high = np.nanpercentile(drawn, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
-    return Estimate(float(statistic(*data, axis=-1)), float(low), float(high), len(data[0]))
+    return from_resamples(float(statistic(*data, axis=-1)), drawn, len(data[0]))
 
 
 def _permutation_p(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

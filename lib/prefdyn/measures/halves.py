@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from prefdyn.errors import PrefdynError
-from prefdyn.measures.estimates import LEVEL, RESAMPLES, Estimate
+from prefdyn.measures.estimates import RESAMPLES, Estimate, from_resamples, resample_counts
 
 Array = NDArray[np.float64]
 
@@ -111,9 +111,7 @@ class Correlations:
         value = float(drawn[0])
         if np.isnan(value) or np.isnan(drawn[1:]).all():
             return Estimate(np.nan, np.nan, np.nan, self.units)
-        # A resample without variation says nothing and is left out, as in `intervals`.
-        low, high = np.nanpercentile(drawn[1:], [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
-        return Estimate(value, float(min(low, value)), float(max(high, value)), self.units)
+        return from_resamples(value, drawn[1:], self.units, widened=True)
 
 
 def correlations(
@@ -131,8 +129,7 @@ def correlations(
     _, n, splits, _ = values.shape
     if n < 5:
         raise PrefdynError(f"{n} personas are too few for a correlation between measures: give at least 5")
-    rng = np.random.default_rng(seed)
-    weights = np.vstack([np.ones(n), rng.multinomial(n, np.full(n, 1 / n), size=resamples)])
+    weights = np.vstack([np.ones(n), resample_counts(n, seed, resamples)])
     orders = [[_order(values[:, :, split, half]) for half in (0, 1)] for split in range(splits)]
     drawn = [_drawn(orders, some) for some in np.array_split(weights, -(-len(weights) // BLOCK))]
     return Correlations(tuple(measures), np.concatenate(drawn), n)

@@ -16,6 +16,7 @@ from scipy.optimize import brentq
 from scipy.special import ndtr
 
 from prefdyn.errors import PrefdynError
+from prefdyn.measures import estimates
 from prefdyn.measures.estimates import Estimate
 from prefdyn.theory import vmf
 
@@ -251,17 +252,10 @@ def bootstrap_fit(rates: ArrayLike, risks: ArrayLike, seed: int = 0, resamples: 
     is widened to hold its estimate.
     """
     x, y = np.asarray(rates, dtype=np.float64), np.asarray(risks, dtype=np.float64)
-    weights = np.random.default_rng(seed).multinomial(
-        len(y), np.full(len(y), 1 / len(y)), size=resamples
-    ) / len(y)
-    means = np.vstack([y.mean(axis=0), weights @ y])
+    means = np.vstack([y.mean(axis=0), estimates.resample_counts(len(y), seed, resamples) / len(y) @ y])
     clean, c = fit_equation_18(x, means)
     residuals = means - equation_18(x, clean, c)
     total = ((means - means.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
     parts = (clean, c, 1 - (residuals**2).sum(axis=1) / total, np.abs(residuals).max(axis=1))
 
-    def estimate(values: NDArray[np.float64]) -> Estimate:
-        low, high = np.percentile(values[1:], [2.5, 97.5])
-        return Estimate(float(values[0]), float(min(low, values[0])), float(max(high, values[0])), len(y))
-
-    return Fit(*map(estimate, parts))
+    return Fit(*(estimates.from_resamples(float(v[0]), v[1:], len(y), widened=True) for v in parts))

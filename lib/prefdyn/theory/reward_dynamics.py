@@ -1,29 +1,31 @@
-"""Reward dynamics of one-token preferences under gradient flow on the unembedding (GN Section 3.2), for any
-loss of the GPO family.
+"""Reward dynamics of one-token preferences under gradient flow on the unembedding (GN Section 3.2).
 
-Gradient flow on W moves it only along differences of answer rows: W(t) - W(0) = sum_k (y_a - y_b)_k u_k(t)^T,
-one vector u_k for each distinct pair of answers {a, b}. All margins, of training samples (Eq. 8) and of new
-ones (Eq. 9), are linear in these few vectors. So the N coupled equations of Eq. 8 are solved as K equations
-in R^d, and the N x N matrix of Eq. 10 is never made.
+The loss is any of the GPO family. Gradient flow on W moves it only along differences of answer rows:
+W(t) - W(0) = sum_k (y_a - y_b)_k u_k(t)^T, one vector u_k for each distinct pair of answers {a, b}. All
+margins, of training samples (Eq. 8) and of new ones (Eq. 9), are linear in these few vectors. So the N
+coupled equations of Eq. 8 are solved as K equations in R^d, and the N x N matrix of Eq. 10 is never made.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.integrate import solve_ivp
 
-from prefdyn.engine import losses
 from prefdyn.errors import PrefdynError
+
+if TYPE_CHECKING:
+    from prefdyn.engine.losses import Loss
 
 Array = NDArray[np.float64]
 EVALUATIONS = 50_000
-"""Of the right-hand side, after which a solution is given up: smooth losses need hundreds where no step is
-implicit.
+"""Of the right-hand side, after which a solution is given up.
+
+Smooth losses need hundreds where no step is implicit.
 """
 JACOBIANS = 100
 """Allowed beyond that; one costs an evaluation a dimension, and stiff systems need some dozens."""
@@ -45,7 +47,8 @@ class OneTokenPreferences:
     def __post_init__(self) -> None:
         if len({len(self.features), len(self.chosen), len(self.rejected)}) > 1:
             raise PrefdynError(
-                f"{len(self.features)} features, {len(self.chosen)} chosen and {len(self.rejected)} rejected tokens: give as many of each"
+                f"{len(self.features)} features, {len(self.chosen)} chosen and {len(self.rejected)} rejected "
+                "tokens: give as many of each"
             )
         if (self.chosen == self.rejected).any():
             raise PrefdynError(
@@ -57,16 +60,16 @@ class OneTokenPreferences:
 
 
 def yes_or_no(features: ArrayLike, labels: ArrayLike) -> OneTokenPreferences:
-    """The persona task: tokens 0 and 1, of which 0 is chosen where the label, shape (n,), is +1 and 1 where
-    it is -1.
-    """
+    """The persona task: token 0 is chosen where the label, shape (n,), is +1, and token 1 where it is -1."""
     negative = (np.asarray(labels) < 0).astype(np.int64)
     return OneTokenPreferences(np.asarray(features, dtype=np.float64), negative, 1 - negative)
 
 
 def token_overlap(a: ArrayLike, b: ArrayLike) -> Array:
-    """(y_w - y_l).(y_w' - y_l') for token pairs (chosen, rejected), shapes (m, 2) and (n, 2); shape (m, n),
-    entries from -2 to 2.
+    """(y_w - y_l).(y_w' - y_l'), from -2 to 2, shape (m, n).
+
+    Args:
+        a, b: token pairs (chosen, rejected), shapes (m, 2) and (n, 2).
     """
     x, y = np.asarray(a)[:, None, :], np.asarray(b)[None, :, :]
     same = (x == y).sum(-1)
@@ -75,10 +78,9 @@ def token_overlap(a: ArrayLike, b: ArrayLike) -> Array:
 
 
 def interactions(of: OneTokenPreferences, on: OneTokenPreferences) -> Array:
-    """C(x_j, x_i) of Eq.
+    """C(x_j, x_i) of Eq. 10, shape (n, m), of n samples against m training samples.
 
-    10, shape (n, m): preference sharing times the inner product of features, n samples against m training
-    samples.
+    It is preference sharing times the inner product of features.
     """
     pairs = [np.stack([part.chosen, part.rejected], axis=1) for part in (of, on)]
     return token_overlap(*pairs) * (of.features @ on.features.T)
@@ -102,8 +104,10 @@ class _Blocks:
         ]
 
     def margins(self, directions: Array) -> Array:
-        """s_i g_i.direction, each sample with its block's direction, shape (blocks, d); in sorted order,
-        shape (n,).
+        """s_i g_i.direction, each sample with its block's direction, in sorted order, shape (n,).
+
+        Args:
+            directions: shape (blocks, d).
         """
         parts = [
             self.features[part] @ direction for part, direction in zip(self.slices, directions, strict=True)
@@ -133,8 +137,9 @@ class RewardPath:
     beta: float
 
     def margins(self, preferences: OneTokenPreferences, start: ArrayLike = 0.0) -> Array:
-        """Margins of any samples along the path, shape (T, n): Eq. 8 for training samples, Eq. 9 for new
-        ones.
+        """Margins of any samples along the path, shape (T, n).
+
+        They are those of Eq. 8 for training samples, of Eq. 9 for new ones.
 
         Args:
             start: their margins at t = 0, shape (n,): 0 where the model at t = 0 is the reference.
@@ -147,17 +152,22 @@ class RewardPath:
         return out + np.asarray(start)
 
 
-def _velocity(blocks: _Blocks, beta: float, loss: losses.Loss, start: Array) -> Callable[[Array], Array]:
-    """tau du/dt as a function of u, both of shape (K, d): minus the gradient of the mean loss (Eq.
+def _velocity(blocks: _Blocks, beta: float, loss: Loss | None, start: ArrayLike) -> Callable[[Array], Array]:
+    """tau du/dt as a function of u, both of shape (K, d): minus the gradient of the mean loss.
 
-    6 with -f' for sigmoid(-r)).
+    It is Eq. 6 with -f' for sigmoid(-r).
     """
+    import torch
+
+    from prefdyn.engine import losses
+
+    f = loss or losses.dpo()
     overlap = token_overlap(blocks.answers, blocks.answers)
-    before = start[blocks.order]
+    before = np.broadcast_to(np.asarray(start, dtype=np.float64), len(blocks.order))[blocks.order]
 
     def velocity(movement: Array) -> Array:
         margins = before + beta * blocks.margins(overlap @ movement)
-        slope = -loss.derivative(torch.from_numpy(margins)).numpy()
+        slope = -f.derivative(torch.from_numpy(margins)).numpy()
         return beta / len(margins) * blocks.pull(slope)
 
     return velocity
@@ -167,7 +177,7 @@ def flow(
     train: OneTokenPreferences,
     times: ArrayLike,
     beta: float,
-    loss: losses.Loss | None = None,
+    loss: Loss | None = None,
     start: ArrayLike = 0.0,
     tolerance: float = 1e-8,
 ) -> RewardPath:
@@ -186,9 +196,7 @@ def flow(
             can come to rest on the jump, and no step across it is small enough. `descend` walks along it.
     """
     blocks = _Blocks(train)
-    velocity = _velocity(
-        blocks, beta, loss or losses.dpo(), np.broadcast_to(np.asarray(start, dtype=np.float64), len(train))
-    )
+    velocity = _velocity(blocks, beta, loss, start)
     at = np.asarray(times, dtype=np.float64)
     shape = (len(blocks.answers), train.features.shape[1])
     zero = np.zeros(shape)
@@ -201,8 +209,8 @@ def flow(
         evaluations += 1
         if evaluations > limit:
             raise PrefdynError(
-                f"the reward dynamics are at t = {time:g} of {at[-1]:g} after {limit} evaluations: samples rest where the loss's "
-                "slope jumps; use `descend` with small steps, or a shorter time"
+                f"the reward dynamics are at t = {time:g} of {at[-1]:g} after {limit} evaluations: samples "
+                "rest where the loss's slope jumps; use `descend` with small steps, or a shorter time"
             )
         return velocity(state.reshape(shape)).ravel()
 
@@ -227,16 +235,15 @@ def descend(
     steps: int,
     learning_rate: float,
     beta: float,
-    loss: losses.Loss | None = None,
+    loss: Loss | None = None,
     start: ArrayLike = 0.0,
 ) -> RewardPath:
-    """Full-batch gradient descent on the unembedding: what the flow becomes with steps of size learning_rate
-    in t / tau.
+    """Full-batch gradient descent on the unembedding.
+
+    It is what the flow becomes with steps of size learning_rate in t / tau.
     """
     blocks = _Blocks(train)
-    velocity = _velocity(
-        blocks, beta, loss or losses.dpo(), np.broadcast_to(np.asarray(start, dtype=np.float64), len(train))
-    )
+    velocity = _velocity(blocks, beta, loss, start)
     movement = np.zeros((steps + 1, len(blocks.answers), train.features.shape[1]))
     for step in range(steps):
         movement[step + 1] = movement[step] + learning_rate * velocity(movement[step])
@@ -244,7 +251,7 @@ def descend(
 
 
 def initial_rates(
-    train: OneTokenPreferences, of: OneTokenPreferences, beta: float, loss: losses.Loss | None = None
+    train: OneTokenPreferences, of: OneTokenPreferences, beta: float, loss: Loss | None = None
 ) -> Array:
     """tau dr/dt at t = 0 of any samples, shape (n,), exactly: Eq. 9 where all training margins are 0."""
     one_step = descend(train, 1, 1.0, beta, loss)

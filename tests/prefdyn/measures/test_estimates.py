@@ -91,10 +91,10 @@ def test_interval_of_a_mean_covers_the_truth_as_often_as_it_says(units: int) -> 
 
 def test_interval_of_a_median_covers_the_truth_and_not_much_more() -> None:
     rng = np.random.default_rng(12)
-    estimates = [estimates.median(rng.normal(3.0, 2.0, size=40), seed=i) for i in range(200)]
-    assert 0.85 <= np.mean([covers(got, 3.0) for got in estimates]) <= 0.99
+    every = [estimates.median(rng.normal(3.0, 2.0, size=40), seed=i) for i in range(200)]
+    assert 0.85 <= np.mean([covers(got, 3.0) for got in every]) <= 0.99
     spread = np.sqrt(np.pi / 2) * 2.0 / np.sqrt(40)  # of the median of normal data
-    assert np.mean([got.high - got.low for got in estimates]) == pytest.approx(2 * 1.96 * spread, rel=0.2)
+    assert np.mean([got.high - got.low for got in every]) == pytest.approx(2 * 1.96 * spread, rel=0.2)
 
 
 @given(st.lists(st.floats(-5, 5), min_size=3, max_size=20))
