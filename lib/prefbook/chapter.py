@@ -172,11 +172,7 @@ class Chapter:
             parts = zip(finding[id_]["statistics"], own["statistics"], claim.statistics, strict=True)
             for number, (part, here, statistic) in enumerate(parts, start=1):
                 key = id_ if number == 1 else f"{id_}-{number}"
-                glued[key] = scoreboard.quote(
-                    scoreboard.numbers(part, statistic.criterion),
-                    scoreboard.estimate(here) if here else None,
-                    scoreboard.numbers(here, statistic.criterion) if here else None,
-                )
+                glued[key] = scoreboard.compared(part, here, statistic.criterion)
                 glued[f"{key}-n"] = scoreboard.quote(f"{part['n']:,}", f"{here['n']:,}" if here else None)
         return glued
 

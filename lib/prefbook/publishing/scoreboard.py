@@ -49,6 +49,14 @@ def quote(finding: str, local: str | None = None, whole: str | None = None) -> s
     return _part("quote", finding, local, whole)
 
 
+def compared(finding: Entry, local: Entry | None, criterion: Criterion) -> str:
+    """The reference edition's estimate with its interval in HTML, this machine's estimate beside it."""
+    if local is None:
+        return quote(numbers(finding, criterion))
+    whole = numbers(local, criterion)
+    return quote(numbers(finding, criterion), whole if criterion.kind == "none" else estimate(local), whole)
+
+
 def _part(macro: str, *arguments: object) -> str:
     return str(getattr(TEMPLATES.get_template("parts.html").module, macro)(*arguments)).strip()
 
