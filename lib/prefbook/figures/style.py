@@ -149,6 +149,7 @@ def correlation_triangle(
     names: Sequence[str],
     estimates: Mapping[tuple[int, int], Estimate],
     apart: Sequence[tuple[int, int]],
+    here: Mapping[tuple[int, int], Estimate] | None = None,
 ) -> None:
     """Correlations of measures with each other: every cell a number, a shade, and its interval on a small
     scale from -1 to 1.
@@ -157,6 +158,7 @@ def correlation_triangle(
         estimates: by row and column, the column not after the row; those on the diagonal, reliabilities, have
             no shade.
         apart: cells to hatch instead of shading.
+        here: what this machine measured, on the same small scales.
     """
     scale, shade = mpl.colors.Normalize(-1.3, 1.3), mpl.colormaps["PuOr_r"]
     for (row, column), estimate in estimates.items():
@@ -182,6 +184,8 @@ def correlation_triangle(
         ax.plot([column] * 2, [row + 0.16, row + 0.34], color="#999999", linewidth=0.6)
         ax.plot([low, high], [row + 0.25] * 2, color="#111111", linewidth=2.2, solid_capstyle="butt")
         ax.plot(middle, row + 0.25, "o", color="#111111", markersize=3.6)
+    for (row, column), estimate in (here or {}).items():
+        this_machine(ax, column + 0.42 * estimate.value, row + 0.25, markersize=4, markeredgewidth=1)
     size = len(names)
     ax.set(
         xlim=(-0.52, size - 0.48),
@@ -197,12 +201,17 @@ def correlation_triangle(
 
 
 def forest(
-    ax: Axes, rows: Sequence[tuple[str, Estimate]], colours: Sequence[str], gaps: Sequence[int] = ()
+    ax: Axes,
+    rows: Sequence[tuple[str, Estimate]],
+    colours: Sequence[str],
+    gaps: Sequence[int] = (),
+    here: Sequence[Estimate] = (),
 ) -> None:
     """Estimates with their intervals, one a row from the top under its name, on a scale from -1 to 1.
 
     Args:
         gaps: rows above which there is some space.
+        here: what this machine measured, a row each.
     """
     places = -np.arange(len(rows), dtype=float)
     for gap in gaps:
@@ -219,6 +228,9 @@ def forest(
         )
         ax.plot([estimate.low, estimate.high], [place, place], color=colour, linewidth=2)
         ax.plot(estimate.value, place, "o", color=colour, markersize=6)
+    for place, estimate, colour in zip(places, here, colours, strict=False):
+        ax.plot([estimate.low, estimate.high], [place - 0.3] * 2, color=colour, linewidth=1)
+        this_machine(ax, estimate.value, place - 0.3, colour)
     ax.axvline(0, color=NEUTRAL, linewidth=1)
     ax.set(xlim=(-1.05, 1.05), ylim=(places[-1] - 0.5, 0.8), yticks=[])
     ax.spines["left"].set_visible(False)

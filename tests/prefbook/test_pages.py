@@ -1,0 +1,187 @@
+"""The pages of the chapters as they are written: their sections, their findings, and the size of their cells.
+
+Nothing is run here.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from pathlib import Path
+
+import jupytext
+import pytest
+from nbformat import NotebookNode
+
+from prefbook.ledger.claims import load_claims
+from prefbook.ledger.statistics import QUOTED
+from prefbook.project import chapters
+
+ROOT = Path(__file__).parents[2]
+each_chapter = pytest.mark.parametrize("chapter", chapters(ROOT))
+
+GLUE = re.compile(r"\{glue(?::\w+)?\}`([^`]+)`")
+IN_SHORT = re.compile(r"^```\{admonition\} In short\n:class: in-short\n(.*?)^```$", re.M | re.S)
+SECTIONS = (
+    r"```\{admonition\} In short",
+    r"## Since the papers?",
+    r"## The ledger",
+    r"## Exercises",
+    r"## Referee's notes",
+)
+"""What every page has, in this order, each on a line of its own."""
+
+
+def source(chapter: str) -> str:
+    return (ROOT / "book" / f"{chapter}.md").read_text(encoding="utf-8")
+
+
+def cells(chapter: str) -> list[NotebookNode]:
+    """The code cells of a page."""
+    return [cell for cell in jupytext.read(ROOT / "book" / f"{chapter}.md").cells if cell.cell_type == "code"]
+
+
+def hidden(cell: NotebookNode) -> bool:
+    return any(tag.startswith(("hide-", "remove-")) for tag in cell.metadata.get("tags", []))
+
+
+def start(cell: NotebookNode) -> str:
+    return cell.source.splitlines()[0]
+
+
+def findings(chapter: str) -> list[str]:
+    """The bullets of In short, each as one line."""
+    (box,) = IN_SHORT.findall(source(chapter))
+    return [" ".join(part.split()) for part in re.findall(r"^- (.*?)(?=^- |^$|\Z)", box, re.M | re.S)]
+
+
+def keys(chapter: str) -> set[str]:
+    """What `Chapter.ledger` glues on a page."""
+    out = set(QUOTED[chapter])
+    for id_, claim in load_claims(ROOT / "book" / "claims.yml").items():
+        if claim.chapter == chapter:
+            numbered = [id_, *(f"{id_}-{k}" for k in range(2, len(claim.statistics) + 1))]
+            out |= {f"{id_}-verdict", *numbered, *(f"{key}-n" for key in numbered)}
+    return out
+
+
+# The sections -------------------------------------------------------------------------------------
+
+
+@each_chapter
+def test_sections_stand_in_their_order(chapter: str) -> None:
+    lines = source(chapter).splitlines()
+    places = [[i for i, line in enumerate(lines) if re.fullmatch(name, line)] for name in SECTIONS]
+    assert [len(found) for found in places] == [1] * len(SECTIONS), dict(zip(SECTIONS, places, strict=True))
+    assert places == sorted(places)
+    after = [line for line in lines[places[-1][0] + 1 :] if line.startswith("## ")]
+    assert after == [], "the notes are the last section"
+
+
+@each_chapter
+def test_a_question_of_two_sentences_comes_first(chapter: str) -> None:
+    lines = source(chapter).splitlines()
+    title = next(i for i, line in enumerate(lines) if line.startswith("# "))
+    box = next(i for i, line in enumerate(lines) if re.fullmatch(SECTIONS[0], line))
+    question = [line for line in lines[title + 1 : box] if line]
+    assert 1 <= len(question) <= 2 and question[-1].endswith("?")
+
+
+# In short -----------------------------------------------------------------------------------------
+
+
+@each_chapter
+def test_findings_have_a_verdict_and_a_number_each(chapter: str) -> None:
+    found = findings(chapter)
+    assert 3 <= len(found) <= 5
+    for line in found:
+        glued = GLUE.findall(line)
+        assert any(key.endswith("-verdict") for key in glued), line
+        assert any(not key.endswith(("-verdict", "-n")) for key in glued), line
+
+
+@each_chapter
+def test_no_number_of_ours_is_typed_in_a_finding(chapter: str) -> None:
+    """Digits stand in roles, formulas and names of chapters alone. A paper's own number is in a clause that
+    says so, and 0 and 1 are what a share or a bound is compared with.
+    """
+    for line in findings(chapter):
+        plain = re.sub(r"\{[\w:]+\}`[^`]*`|`[^`]*`|\$[^$]*\$|[Cc]hapters? \d(?: and \d)?", "", line)
+        plain = re.sub(r"\b[01]\b(?![.,]\d)", "", plain)
+        for clause in re.split(r"[;:,.](?=\s|$)|[()]", plain):
+            assert not re.search(r"\d", clause) or "paper" in clause, (clause, line)
+
+
+@each_chapter
+def test_minutes_to_read_and_to_run_are_told(chapter: str) -> None:
+    (box,) = IN_SHORT.findall(source(chapter))
+    told = " ".join(box.rpartition("\n\n")[2].split()).lower()
+    assert not told.startswith("- ") and "read" in told and "run" in told
+    assert re.search(r"minute|hour|second", told)
+
+
+# Numbers ------------------------------------------------------------------------------------------
+
+
+@each_chapter
+def test_every_glued_number_exists(chapter: str) -> None:
+    used = set(GLUE.findall(source(chapter)))
+    assert used - keys(chapter) == set()
+
+
+@each_chapter
+def test_every_quoted_number_is_quoted(chapter: str) -> None:
+    assert set(QUOTED[chapter]) - set(GLUE.findall(source(chapter))) == set()
+
+
+@each_chapter
+def test_no_quoted_number_has_the_name_of_a_claims(chapter: str) -> None:
+    claimed = keys(chapter) - set(QUOTED[chapter])
+    assert not claimed & set(QUOTED[chapter])
+    assert not any(re.match(r"[A-Z]{2}-\d", key) for key in QUOTED[chapter])
+
+
+# The cells ----------------------------------------------------------------------------------------
+
+
+@each_chapter
+def test_cells_are_short(chapter: str) -> None:
+    lengths = {start(cell): len(cell.source.splitlines()) for cell in cells(chapter)}
+    assert statistics.median(lengths.values()) <= 10
+    assert {line: length for line, length in lengths.items() if length > 40} == {}
+
+
+@each_chapter
+def test_more_is_shown_than_hidden(chapter: str) -> None:
+    every = cells(chapter)
+    assert sum(map(hidden, every)) < len(every) / 2
+
+
+@each_chapter
+def test_a_button_says_what_it_hides(chapter: str) -> None:
+    for cell in filter(hidden, cells(chapter)):
+        about = cell.metadata.get("mystnb", {})
+        said = about.get("code_prompt_show", "")
+        assert len(said.split()) >= 3, (start(cell), said)
+
+
+@each_chapter
+def test_experiments_are_measured_once_each_and_the_page_ends_with_its_provenance(chapter: str) -> None:
+    code = [cell.source for cell in cells(chapter)]
+    measured = re.findall(r"experiments\.([a-z]\w*)", "\n".join(code))
+    assert measured and len(measured) == len(set(measured))
+    assert code[-1] == "chapter.provenance()"
+    assert sum("chapter.ledger()" in part for part in code) == 1
+
+
+@each_chapter
+def test_solutions_are_gated_around_live_cells_or_have_no_code(chapter: str) -> None:
+    """A fenced block of Python in a solution would not be run, and would rot."""
+    text = source(chapter)
+    assert not re.search(r"^```python$", text, re.M)
+    starts = re.findall(r"^`{3,}\{solution-start\} ([\w-]+)$", text, re.M)
+    ends = re.findall(r"^`{3,}\{solution-end\}$", text, re.M)
+    assert len(starts) == len(set(starts)) == len(ends)
+    exercises = re.findall(r"^`{3,}\{exercise\}\n:label: ([\w-]+)$", text, re.M)
+    solutions = re.findall(r"^`{3,}\{solution(?:-start)?\} ([\w-]+)$", text, re.M)
+    assert exercises == solutions
