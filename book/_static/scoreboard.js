@@ -1,10 +1,26 @@
-// The scoreboard's filter: which papers' claims are shown, and with which verdict. Without it every claim is.
+// The scoreboard: its filter, by paper and by verdict, and claims that fold their statistics away. Without it everything is shown.
 (() => {
   "use strict";
+  const fold = (claim, folded) => {
+    claim.classList.toggle("folded", folded);
+    const button = claim.querySelector("button.fold");
+    button.setAttribute("aria-expanded", String(!folded));
+    button.textContent = folded ? "how it is measured" : "fold";
+  };
+
+  const addButton = (claim) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "fold";
+    button.addEventListener("click", () => fold(claim, !claim.classList.contains("folded")));
+    claim.querySelector("tr.claim > th").append(" ", button);
+    fold(claim, `#${claim.id}` !== location.hash);
+  };
+
   const prepare = (board) => {
     const form = board.querySelector("form.score-filter");
     const claims = [...board.querySelectorAll("tbody[data-paper]")];
-    if (!form) return;
+    claims.forEach(addButton);
 
     const apply = () => {
       const paper = form.elements.paper.value, verdict = form.elements.verdict.value;
@@ -22,6 +38,12 @@
     apply(); // a browser that comes back to the page keeps what was chosen
   };
 
-  const start = () => document.querySelectorAll(".scoreboard-of-claims").forEach(prepare);
+  const start = () => {
+    document.querySelectorAll(".scoreboard-of-claims").forEach(prepare);
+    addEventListener("hashchange", () => {
+      const claim = document.getElementById(location.hash.slice(1));
+      if (claim?.querySelector("button.fold")) fold(claim, false);
+    });
+  };
   document.readyState === "loading" ? document.addEventListener("DOMContentLoaded", start) : start();
 })();

@@ -1,4 +1,6 @@
-"""A small book with claims of every kind, whose statistics are read straight from tables."""
+"""What tests of the ledger and of the scoreboard share: a small book with claims of every kind, whose
+statistics are read straight from tables.
+"""
 
 from __future__ import annotations
 
