@@ -35,7 +35,7 @@ def _editions(reference: Tables, here: Tables | None) -> tuple[Tables, Tables | 
     return _first(reference), None if here is None else _first(here)
 
 
-def _some(names: Sequence[str], count: int = SHOWN) -> list[str]:
+def _some(names: Sequence[Any], count: int = SHOWN) -> list[Any]:
     """Names, of which `count` evenly spaced ones are left."""
     picked = np.unique(np.linspace(0, len(names) - 1, min(count, len(names))).round().astype(int))
     return [names[i] for i in picked]
@@ -66,6 +66,11 @@ def _correlated(ax: Axes, rho: Estimate) -> None:
 def _whole_steps(ax: Axes) -> None:
     ax.set_xlabel("step")
     ax.locator_params(axis="x", integer=True)
+
+
+def few(table: pd.DataFrame) -> pd.DataFrame:
+    """Some rows of a table, evenly spaced from its first to its last."""
+    return table.loc[_some(list(table.index))]
 
 
 # Before training --------------------------------------------------------------------------------------
@@ -353,14 +358,14 @@ def text(reference: Tables, here: Tables | None) -> Figure:
         "misaligning the aligned model": style.NEGATIVE,
         "misaligning the base model": style.NEUTRAL,
     }
-    figure, (ax,) = style.panels(1, 1, width=7)
+    figure, (ax,) = style.panels(1, 1, height=4.2, width=7)
     for run, step, lead in _leads(known["text"]):
         ax.plot(step, lead, "o-", color=colours[run], label=run)
     if own is not None:
         for run, step, lead in _leads(own["text"]):
             style.this_machine(ax, step, lead, colours[run], line=True)
     ax.axhline(0, color=style.THEORY, linewidth=1, linestyle=":")
-    ax.set_ylabel(r"change of $\log\,\pi(y_w) - \log\,\pi(y_l)$ (nats)")
+    ax.set_ylabel("change of $\\log\\,\\pi(y_w) - \\log\\,\\pi(y_l)$\n(nats)")
     _whole_steps(ax)
     style.legend_below(figure)
     return figure
