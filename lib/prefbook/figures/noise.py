@@ -39,7 +39,7 @@ FEW = slice(None, None, 4)
 
 def circle(reference: Tables, here: Tables | None) -> str:
     """Points on a circle, some of them with wrong labels, and the boundary that they teach; with sliders."""
-    return noise_explorer(seed=reference.seed)
+    return noise_explorer()
 
 
 def controlled(reference: Tables, here: Tables | None, loss: str = "DPO") -> Figure:
@@ -420,3 +420,41 @@ def _factor(ax: Axes, tables: Tables) -> None:
         ax.plot(kappas, np.sqrt(factor), color=colour, label=name)
     ax.set(xscale="log", yscale="log", xlabel="γ", ylabel="√(R₀ γ)", title="Which way?")
     ax.legend(fontsize=9, title="angle", title_fontsize=9)
+
+
+# Tables as they are shown ---------------------------------------------------------------------------
+
+
+def fits(table: pd.DataFrame) -> pd.DataFrame:
+    """The fits of Equation 18, each with the interval of its c and the errors of its rivals."""
+    c = [f"{row['c']:.3g} [{row['c low']:.3g}, {row['c high']:.3g}]" for _, row in table.iterrows()]
+    errors = {f"error: {model}": table[f"held out: {model}"] for model in theory.MODELS}
+    columns = ["loss", "setting", "clean risk", "R", "R²", "largest residual"]
+    return table[columns].assign(**{"c [95%]": c}, **errors)
+
+
+def looks(table: pd.DataFrame, rows: int = 10) -> pd.DataFrame:
+    """Some behaviours, from the smallest ratio of variances to the largest; variances in millionths."""
+    order = table.sort_values("ratio")
+    some = order.iloc[np.linspace(0, len(order) - 1, min(rows, len(order))).astype(int)]
+    millionths = {f"{name} (10⁻⁶)": 1e6 * some[name] for name in ("variance of the cosine", "that of a vMF")}
+    shown = some[["behaviour", "spread of the norm", "cosine", "γ"]].assign(**millionths)
+    return shown.assign(**{name: some[name] for name in ("ratio", "angle (°)")})
+
+
+def regime(table: pd.DataFrame) -> pd.DataFrame:
+    """Concentrations in whole numbers, and "none" where none is enough."""
+    out = table.rename(columns=lambda name: name.replace("hoeffding", "Hoeffding"))
+    for name in out.columns[2:]:
+        out[name] = [f"{value:,.0f}" if np.isfinite(value) else "none" for value in out[name]]
+    return out
+
+
+def correlations(table: pd.DataFrame) -> pd.DataFrame:
+    """A row a predictor and a column an outcome."""
+    said = [
+        str(estimates.Estimate(row["correlation"], row["low"], row["high"], row["n"]))
+        for _, row in table.iterrows()
+    ]
+    wide = table.assign(said=said).pivot(index="predictor", columns="outcome", values="said")
+    return wide.loc[table["predictor"].unique(), table["outcome"].unique()].reset_index()
