@@ -88,11 +88,10 @@ def labels(figure: Figure) -> list[str]:
 
 def hollow(figure: Figure) -> int:
     """Points that are drawn as this machine's."""
-    lines = [line for ax in figure.axes for line in ax.lines]
+    lines = [line for ax in figure.axes for line in ax.lines if line.get_marker() == style.HERE["marker"]]
+    faces = [to_hex(line.get_markerfacecolor()) for line in lines]
     return sum(
-        len(line.get_xdata())  # type: ignore[arg-type]
-        for line in lines
-        if line.get_marker() == style.HERE["marker"] and to_hex(line.get_markerfacecolor()) == "#ffffff"
+        np.size(line.get_xdata()) for line, face in zip(lines, faces, strict=True) if face == "#ffffff"
     )
 
 
