@@ -16,29 +16,13 @@ import prefdyn
 from prefbook import command_line as cli
 from prefbook.project import chapters
 from prefbook.publishing import site
-from prefbook.running import runs
+from prefbook.running import runs, schedule
 from prefdyn.errors import PrefdynError
-from prefdyn.experiments import plan
+from prefdyn.experiments import CHAPTERS
 from prefdyn.models import loading
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(sys.executable).with_name("prefdyn")
-
-ENTRY = {
-    "id": "LD-1",
-    "chapter": "distinguishability",
-    "sentence": "A sentence.",
-    "verdict": "inconclusive",
-    "statistics": [
-        {
-            "statistic": "slope of δ",
-            "estimate": 0.5,
-            "interval": [-1.0, 2.0],
-            "n": 7,
-            "criterion": "interval above 0",
-        }
-    ],
-}
 
 
 @pytest.fixture
@@ -255,91 +239,110 @@ def test_bug_keeps_its_traceback(real_book: Path, monkeypatch: pytest.MonkeyPatc
 PARAMETERS = "```{code-cell}\n:tags: [parameters]\n```\n"
 
 
-def test_build_takes_what_was_run(
-    book: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def two_chapters(book: Path) -> Path:
     for name in ("first", "second"):
         (book / "book" / f"{name}.md").write_text(f"---\nkernelspec:\n  name: python3\n---\n{PARAMETERS}")
-    executed = book / "_build" / "runs" / "first" / "first.ipynb"
-    executed.parent.mkdir(parents=True)
-    executed.touch()
-    monkeypatch.setattr(
-        site, "build", lambda root, chapters: f"{root.name}: {chapters == {'first': executed}}"
-    )
+    return book
+
+
+def test_build_takes_what_was_run_and_shows_the_rest_from_the_reference(
+    two_chapters: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stale = two_chapters / "_build" / "runs" / "second" / "second.ipynb"
+    stale.parent.mkdir(parents=True)
+    stale.touch()
+    own = runs.Run(two_chapters, "first", {}, two_chapters / "_build" / "runs" / "first")
+    monkeypatch.setattr(runs, "kept", lambda root, name: own if name == "first" else None)
+    shown = runs.Run(two_chapters, "second", {}, two_chapters / "_build" / "shown" / "second")
+    monkeypatch.setattr(runs, "to_show", lambda root, names: [shown] if names == ["second"] else [])
+    monkeypatch.setattr(schedule, "run_all", lambda some, progress: [(run, True) for run in some])
+    monkeypatch.setattr(site, "build", lambda root, pages: f"{root.name}: {sorted(pages.items())}")
     assert cli.main(["build"]) == 0
-    assert capsys.readouterr().out == f"prefdyn: the site is at {book.name}: True\n"
+    said = capsys.readouterr().out.splitlines()
+    assert (
+        said[0].startswith("prefdyn: the run of second is not up to date")
+        and "`prefdyn run second`" in said[0]
+    )
+    pages = [("first", own.notebook), ("second", shown.notebook)]
+    assert said[1:] == [f"prefdyn: the site is at {two_chapters.name}: {pages}"]
+
+
+def test_build_without_a_reference_is_one_line(
+    two_chapters: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["build"]) == 1
+    said = one_line(capsys.readouterr().err)
+    assert "results/reference/first holds no tables" in said and "`prefdyn run first`" in said
 
 
 def test_book_is_run_and_then_build(real_book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
     monkeypatch.setattr(runs, "run_chapter", lambda run, progress: order.append(run.chapter) or True)
-    monkeypatch.setattr(site, "build", lambda root, chapters: order.append("site"))
+    monkeypatch.setattr(runs, "kept", lambda root, name: runs.Run(root, name, {}, root))
+    monkeypatch.setattr(site, "build", lambda root, pages: order.append("site"))
     assert cli.main(["book", "--profile", "smoke", "--quiet"]) == 0
-    assert order == [*plan.CHAPTERS, "site"] and set(plan.CHAPTERS) == set(chapters(ROOT))
+    assert order == [*CHAPTERS, "site"] and set(CHAPTERS) == set(chapters(ROOT))
 
 
 # claims -------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def ledger(book: Path) -> Path:
-    folder = book / "_build" / "runs" / "distinguishability"
-    folder.mkdir(parents=True)
-    (folder / "claims.json").write_text(json.dumps([ENTRY]))
-    return folder / "claims.json"
+def inside(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A book with claims, as the working folder."""
+    monkeypatch.chdir(root)
+    return root
 
 
-def test_claims_as_json_are_the_ledger(ledger: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_claims_as_json_are_those_of_this_machine(
+    root: Path,
+    leave: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    leave(inside / "_build" / "runs" / "first")
     assert cli.main(["claims", "--json"]) == 0
-    said = capsys.readouterr().out
-    assert json.loads(said) == [ENTRY] and "δ" in said
+    entries = json.loads(capsys.readouterr().out)
+    assert [entry["id"] for entry in entries] == ["E-1", "I-1", "T-1"]
+    assert {entry["edition"] for entry in entries} == {"this machine"}
 
 
-def test_claims_are_a_table(ledger: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["claims"]) == 0
-    header, row = capsys.readouterr().out.splitlines()
-    assert header.split() == [
-        "claim",
-        "verdict",
-        "statistic",
-        "estimate",
-        "95%",
-        "interval",
-        "n",
-        "criterion",
-    ]
-    assert row.split() == [
-        "LD-1",
-        "inconclusive",
-        "slope",
-        "of",
-        "δ",
-        "0.5",
-        "-1",
-        "to",
-        "2",
-        "7",
-        "interval",
-        "above",
-        "0",
-    ]
+def test_claims_of_an_edition_are_a_table(
+    root: Path,
+    leave: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    leave(inside / "results" / "reference" / "first")
+    assert cli.main(["claims", "--from", "results/reference"]) == 0
+    header, first, second, *_ = (line.split() for line in capsys.readouterr().out.splitlines())
+    assert " ".join(header) == "claim kind verdict statistic estimate 95% interval n criterion"
+    assert " ".join(first) == "E-1 empirical supported rise 2 1 to 3 9 interval above 0"
+    assert " ".join(second) == "fall -2 -3 to -1 9 interval below 0"
+    assert cli.main(["claims", "--from", "results/reference", "--json"]) == 0
+    assert {entry["edition"] for entry in json.loads(capsys.readouterr().out)} == {"reference"}
 
 
-def test_claims_of_nothing_say_what_to_do(book: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_claims_of_nothing_say_what_to_do(inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["claims"]) == 1
     said = capsys.readouterr()
-    assert said.out == "" and "no claim has been measured yet: run `prefdyn run` first" in one_line(said.err)
+    assert said.out == "" and "_build/runs holds no tables: run `prefdyn run` first" in one_line(said.err)
+    assert cli.main(["claims", "--from", "nowhere"]) == 1
+    assert "nowhere: no such folder" in one_line(capsys.readouterr().err)
+    assert cli.main(["claims", "--json"]) == 0 and json.loads(capsys.readouterr().out) == []
 
 
-def test_claims_of_nothing_are_an_empty_list(book: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["claims", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == []
-
-
-def test_damaged_ledger_is_one_line(ledger: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    ledger.write_text("[{")
-    assert cli.main(["claims"]) == 1
-    assert str(ledger) in one_line(capsys.readouterr().err)
+def test_deleted_table_is_one_line_that_names_it(
+    root: Path,
+    leave: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    leave(inside / "results" / "reference" / "first")
+    (inside / "results" / "reference" / "first" / "rise.csv").unlink()
+    assert cli.main(["claims", "--from", "results/reference"]) == 1
+    assert "results/reference/first/rise.csv: no such table" in one_line(capsys.readouterr().err)
 
 
 # models -------------------------------------------------------------------------------------------
