@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -119,15 +120,14 @@ def speed(device: torch.device, precision: devices.Precision) -> float:
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     size = 512 if device.type == "cpu" else 4096
     a = torch.randn(size, size, device=device, dtype=dtype)
-    for _ in range(3):
+    seconds = []
+    for _ in range(23):
+        _wait(device)
+        start = time.perf_counter()
         a @ a
-    repeats = 20
-    _wait(device)
-    start = time.perf_counter()
-    for _ in range(repeats):
-        a @ a
-    _wait(device)
-    return repeats * 2 * size**3 / (time.perf_counter() - start)
+        _wait(device)
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / statistics.median(seconds[3:])  # the first ones load what the others use
 
 
 def _wait(device: torch.device) -> None:

@@ -1,6 +1,4 @@
-"""The plan: sizes are those of the real models, arithmetic is what torch counts, and what cannot fit is said
-before it starts.
-"""
+"""The plan: sizes of real models, arithmetic as torch counts it, and a word before what cannot fit."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ from prefbook.running import parameters
 from prefdyn import data
 from prefdyn.data import Pair
 from prefdyn.errors import PrefdynError
-from prefdyn.experiments import plan
+from prefdyn.experiments import CHAPTERS, distinguishability, generalization, noise, plan
 from prefdyn.experiments.plan import Size, Work
 from prefdyn.models import LanguageModel, loading
 
@@ -156,9 +154,8 @@ def test_training_is_within_a_quarter_of_what_torch_counts(small: PreTrainedMode
 
 def test_adapting_is_within_a_quarter_of_what_torch_counts(small: PreTrainedModel) -> None:
     small.requires_grad_(False)
-    small.model.layers[0].self_attn.q_proj.weight.requires_grad_(
-        True
-    )  # gradients have to come all the way down, as to LoRA's matrices
+    # Gradients have to come all the way down, as to LoRA's matrices.
+    small.model.layers[0].self_attn.q_proj.weight.requires_grad_(True)
     planned = Work("adapting", "adapt", 1, 4 * 20).flops(plan.model_size("smoke"))
     assert planned == pytest.approx(torch_counts(small, 4, 20, backward=True), rel=0.25)
 
@@ -194,7 +191,7 @@ def test_tokens_of_a_pair_are_of_its_prompt_and_both_responses() -> None:
 
 
 def test_every_chapter_has_a_plan() -> None:
-    assert sorted(plan.CHAPTERS) == chapters(ROOT)
+    assert sorted(CHAPTERS) == chapters(ROOT)
 
 
 @pytest.mark.parametrize("profile", ["smoke", "laptop", "reference"])
@@ -202,14 +199,14 @@ def test_every_chapter_has_a_plan() -> None:
 def test_plan_follows_the_profile(chapter: str, profile: str) -> None:
     declared = parameters.declared(ROOT / "book" / f"{chapter}.md")
     layer = parameters.load_profile(ROOT / "book" / "profiles", profile, chapter)
-    work = plan.CHAPTERS[chapter](parameters.values_of(declared, layer, {"data": "sample"}))
+    work = CHAPTERS[chapter].work(parameters.values_of(declared, layer, {"data": "sample"}))
     assert work and len({item.name for item in work}) == len(work)
     assert all(item.runs > 0 and item.tokens > 0 for item in work)
 
 
 def total(profile: str, **changes: Any) -> float:
     return sum(
-        item.flops(plan.model_size("smoke")) for item in plan.distinguishability(values(profile, **changes))
+        item.flops(plan.model_size("smoke")) for item in distinguishability.work(values(profile, **changes))
     )
 
 
@@ -236,7 +233,7 @@ def test_more_of_anything_is_more_work(more: dict[str, Any]) -> None:
 def total_of_generalization(**changes: Any) -> float:
     declared = parameters.declared(ROOT / "book" / "generalization.md")
     smoke_values = parameters.load_profile(ROOT / "book" / "profiles", "smoke", "generalization")
-    work = plan.generalization(parameters.values_of(declared, smoke_values, changes))
+    work = generalization.work(parameters.values_of(declared, smoke_values, changes))
     return sum(item.flops(plan.model_size("smoke")) for item in work)
 
 
@@ -272,7 +269,7 @@ def test_more_of_anything_is_more_work_in_chapter_three(more: dict[str, Any]) ->
     def flops(**changes: Any) -> float:
         declared = parameters.declared(ROOT / "book" / "noise.md")
         profile = parameters.load_profile(ROOT / "book" / "profiles", "smoke", "noise")
-        work = plan.noise(parameters.values_of(declared, profile, changes))
+        work = noise.work(parameters.values_of(declared, profile, changes))
         return sum(item.flops(plan.model_size("smoke")) for item in work)
 
     assert flops(**more) > flops()
@@ -377,7 +374,7 @@ def test_where_no_model_fits_none_is_named(monkeypatch: pytest.MonkeyPatch, big:
 
 def test_full_fine_tuning_of_the_default_model_needs_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     """5 float32 copies of 134.5M weights are 2.5 GiB: a machine of 2 GiB is refused, one of 16 GiB is not."""
-    work = plan.distinguishability(values("laptop"))
+    work = distinguishability.work(values("laptop"))
     with_memory(monkeypatch, 2)
     with pytest.raises(PrefdynError, match="smollm2-135m"):
         plan.check_memory(work, "smollm2-135m", plan.model_size("smollm2-135m"), CPU)

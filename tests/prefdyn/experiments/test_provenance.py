@@ -27,7 +27,7 @@ def rests_on(**changes: Any) -> Provenance:
         "data": "sample",
         "data_fingerprint": "def",
         "profile": "smoke",
-        "seed": 3,
+        "seeds": "3",
         "precision": "float32",
         "device": torch.device("cpu"),
         "seconds": 12.4,

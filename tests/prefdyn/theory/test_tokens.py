@@ -1,6 +1,4 @@
-"""Equation 16 against autograd on a real transformer's tokens, against sums written out, and against finite
-differences.
-"""
+"""Equation 16 against autograd on a transformer's tokens, sums written out, and finite differences."""
 
 from __future__ import annotations
 
@@ -12,10 +10,10 @@ import torch
 
 from prefdyn import data
 from prefdyn.engine import losses
-from prefdyn.engine.likelihood import log_probs, tokenize_pairs
+from prefdyn.engine.likelihood import tokenize_pairs
+from prefdyn.measures.response_tokens import ResponseTokens, response_tokens, unembedding
 from prefdyn.models import LanguageModel, loading
 from prefdyn.theory import tokens as theory
-from prefdyn.theory.tokens import ResponseTokens
 
 BETA = 0.2
 LOSSES: list[Callable[[], losses.Loss]] = [losses.dpo, losses.ipo, lambda: losses.cdpo(0.2)]
@@ -23,12 +21,12 @@ LOSSES: list[Callable[[], losses.Loss]] = [losses.dpo, losses.ipo, lambda: losse
 
 @pytest.fixture(scope="module")
 def tokens(smoke: LanguageModel) -> ResponseTokens:
-    return theory.response_tokens(smoke, tokenize_pairs(smoke, data.load_pairs()[:3]))
+    return response_tokens(smoke, tokenize_pairs(smoke, data.load_pairs()[:3]))
 
 
 def elsewhere(smoke: LanguageModel) -> torch.Tensor:
     """An unembedding that training might have reached, so that margins are not 0."""
-    weight = theory.unembedding(smoke)
+    weight = unembedding(smoke)
     return weight + 0.1 * torch.randn(
         weight.shape, dtype=weight.dtype, generator=torch.Generator().manual_seed(1)
     )
@@ -45,7 +43,7 @@ def at(
 def test_factors_add_up_to_autograd_s_gradient_of_every_token(
     smoke: LanguageModel, tokens: ResponseTokens, make: Callable[[], losses.Loss]
 ) -> None:
-    reference = theory.token_log_probs(tokens, theory.unembedding(smoke))
+    reference = theory.token_log_probs(tokens, unembedding(smoke))
     truth = theory.rates_by_autograd(tokens, elsewhere(smoke), reference, BETA, make())
     got = at(tokens, elsewhere(smoke), reference, make())
     assert ((got.total - truth).abs() / truth.abs()).max() < 1e-8
@@ -56,10 +54,10 @@ def test_factors_add_up_on_the_default_model() -> None:
     if not loading.is_cached(loading.DEFAULT):
         pytest.skip("the default model is not in the cache: `prefdyn run` fetches it")
     lm = loading.load(device="cpu", precision="float32")
-    tokens = theory.response_tokens(
+    tokens = response_tokens(
         lm, tokenize_pairs(lm, sorted(data.load_pairs(), key=lambda p: len(p.chosen + p.rejected))[:2])
     )
-    weight, loss = theory.unembedding(lm), losses.dpo()
+    weight, loss = unembedding(lm), losses.dpo()
     reference = theory.token_log_probs(tokens, weight)
     truth = theory.rates_by_autograd(tokens, weight, reference, BETA, loss)
     got = at(tokens, weight, reference, loss).total
@@ -71,7 +69,7 @@ def test_factors_add_up_on_the_default_model() -> None:
 
 def test_autograd_s_rates_are_what_a_small_step_does(smoke: LanguageModel, tokens: ResponseTokens) -> None:
     weight = elsewhere(smoke)
-    reference = theory.token_log_probs(tokens, theory.unembedding(smoke))
+    reference = theory.token_log_probs(tokens, unembedding(smoke))
     leaf = weight.clone().requires_grad_(True)
     rewards = BETA * (theory.token_log_probs(tokens, leaf) - reference)
     losses.dpo().value(theory.margins(tokens, rewards)).mean().backward()
@@ -114,19 +112,8 @@ def test_rewards_weighted_by_probability_stand_still(smoke: LanguageModel, token
     assert abs((rates @ (weight @ place[0]).softmax(0)).item()) < 1e-10 * rates.abs().max()
 
 
-def test_response_tokens_are_those_of_the_likelihood(smoke: LanguageModel) -> None:
-    pairs = tokenize_pairs(smoke, data.load_pairs()[:4])
-    tokens = theory.response_tokens(smoke, pairs)
-    sums = theory.margins(tokens, theory.token_log_probs(tokens, theory.unembedding(smoke)))
-    with torch.no_grad():
-        ratios = log_probs(smoke.model, pairs).log_ratio
-    torch.testing.assert_close(sums, ratios.double(), rtol=1e-4, atol=1e-3)
-    assert tokens.tokens.tolist() == [token for pair in pairs for token in (*pair.chosen, *pair.rejected)]
-    assert tokens.pairs == 4
-
-
 def test_descent_is_torch_s_own(smoke: LanguageModel, tokens: ResponseTokens) -> None:
-    weight = theory.unembedding(smoke)
+    weight = unembedding(smoke)
     reference = theory.token_log_probs(tokens, weight)
     leaf = weight.clone().requires_grad_(True)
     optimizer = torch.optim.SGD([leaf], lr=0.3)
@@ -141,4 +128,4 @@ def test_descent_is_torch_s_own(smoke: LanguageModel, tokens: ResponseTokens) ->
     assert [snapshot.step for snapshot in course] == [0, 2, 4]
     assert [snapshot.time for snapshot in course] == pytest.approx([0, 0.6, 1.2])
     np.testing.assert_allclose([snapshot.margins.numpy() for snapshot in course], expected[::2], atol=1e-10)
-    torch.testing.assert_close(weight, theory.unembedding(smoke))
+    torch.testing.assert_close(weight, unembedding(smoke))
