@@ -6,18 +6,22 @@ CHOSEN = $(if $(DATA),--data "$(DATA)") $(if $(MODEL),--model "$(MODEL)")
 BIN := .venv/bin
 FETCH := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: book test lint course clean help
+.PHONY: book site test lint course clean help
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make book       run every chapter and build the site (PROFILE=$(PROFILE); DATA=sample|hub|PATH and MODEL=NAME choose others)"
+	@echo "make site       build the site from the tables that come with the book, and what was run here; run nothing"
 	@echo "make test       run the test suite"
-	@echo "make lint       ruff and mypy"
+	@echo "make lint       ruff, mypy, and which room may import which"
 	@echo "make course     notebooks for a class, checks and slides, in _build/course (slides once the book is built)"
 	@echo "make clean      remove _build"
 
 book: .venv/for-book
 	@$(BIN)/prefdyn book --profile "$(PROFILE)" $(CHOSEN)
+
+site: .venv/for-book
+	@$(BIN)/prefdyn build
 
 test: .venv/for-tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
@@ -26,6 +30,7 @@ lint: .venv/for-tests
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@said=$$($(BIN)/lint-imports --no-cache) && echo "$$said" | tail -n 1 || { echo "$$said"; exit 1; }
 
 course: .venv/for-course
 	@$(BIN)/prefdyn course

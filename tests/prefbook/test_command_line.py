@@ -296,10 +296,7 @@ def inside(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_claims_as_json_are_those_of_this_machine(
-    root: Path,
-    leave: Callable[..., None],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    inside: Path, leave: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     leave(inside / "_build" / "runs" / "first")
     assert cli.main(["claims", "--json"]) == 0
@@ -309,10 +306,7 @@ def test_claims_as_json_are_those_of_this_machine(
 
 
 def test_claims_of_an_edition_are_a_table(
-    root: Path,
-    leave: Callable[..., None],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    inside: Path, leave: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     leave(inside / "results" / "reference" / "first")
     assert cli.main(["claims", "--from", "results/reference"]) == 0
@@ -334,10 +328,7 @@ def test_claims_of_nothing_say_what_to_do(inside: Path, capsys: pytest.CaptureFi
 
 
 def test_deleted_table_is_one_line_that_names_it(
-    root: Path,
-    leave: Callable[..., None],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    inside: Path, leave: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     leave(inside / "results" / "reference" / "first")
     (inside / "results" / "reference" / "first" / "rise.csv").unlink()
