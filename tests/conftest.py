@@ -1,10 +1,13 @@
-"""What the tests share: a tiny model, a cache of their own, and the publishers' files where they are at hand."""
+"""What the tests share: a tiny model, a cache of their own, the executed chapters and the site, and the
+publishers' files where they are at hand.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,6 +43,20 @@ settings.load_profile("prefdyn")
 torch.set_num_threads(1)
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: Any) -> Iterator[None]:
+    """Say in one line what was left out and what brings it in, before pytest's own last line."""
+    yield
+    reasons = Counter(
+        report.longrepr[2].removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", [])
+        if isinstance(report.longrepr, tuple)
+    )
+    if reasons:
+        said = "; ".join(f"{number} ({reason})" for reason, number in reasons.most_common())
+        terminalreporter.write_line(f"left out: {said}")
+
+
 @pytest.fixture(scope="session")
 def smoke() -> LanguageModel:
     """The tiny random Llama; a test that changes its weights takes `fresh_smoke`."""
@@ -64,14 +81,14 @@ def shared_data() -> Path:
     """A folder that holds the publishers' own files."""
     folder = Path(__file__).resolve().parents[2] / "shared" / "data"
     if not folder.is_dir():
-        pytest.skip(f"the publishers' files are not at {folder}")
+        pytest.skip(f"no publishers' files: lay them out in {folder}, as book/rerun.md says")
     return folder
 
 
 @pytest.fixture(scope="session")
 def cuda() -> torch.device:
     if not torch.cuda.is_available():
-        pytest.skip("this machine has no CUDA device")
+        pytest.skip("no CUDA device: run `.venv/bin/pytest -m gpu` where there is one")
     return torch.device("cuda")
 
 
@@ -115,9 +132,7 @@ def browser() -> Iterator[Any]:
         filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
     )
     if not found:
-        pytest.skip(
-            "no Chromium on this machine: install it, or name it in the environment variable CHROMIUM"
-        )
+        pytest.skip("no Chromium: `apt-get install chromium`, or name one in the variable CHROMIUM")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

@@ -226,7 +226,7 @@ def test_claims_were_declared_by_commits_of_this_repository() -> None:
         check=False,
     )
     if known.returncode or "missing" in known.stdout.split("\n", 1)[0]:
-        pytest.skip("not a whole clone: the history is not at hand")
+        pytest.skip("no history of this checkout: `git fetch --unshallow`, or clone it whole")
     assert [line for line in known.stdout.splitlines() if " commit " not in line] == []
 
 

@@ -169,7 +169,8 @@ def test_no_statistic_is_left_over() -> None:
 
 
 @pytest.mark.skipif(
-    not (ROOT / "results" / "reference").is_dir(), reason="there is no reference edition in this checkout"
+    not (ROOT / "results" / "reference").is_dir(),
+    reason="no reference edition: `git checkout -- results/reference`",
 )
 def test_reference_is_judged_in_five_seconds_without_torch() -> None:
     program = (

@@ -11,7 +11,7 @@ import io
 import re
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -74,76 +74,9 @@ class Visit:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-FACTS = r"""() => {
-  const article = document.querySelector("article") || document.body;
-  const words = (node) => (node.getAttribute("aria-label") || node.querySelector(":scope > title")?.textContent || "").trim();
-  const prose = article.cloneNode(true);
-  prose.querySelectorAll("pre, code, script, style, mjx-container").forEach((node) => node.remove());
-  return {
-    title: document.title,
-    theme: document.documentElement.dataset.theme,
-    formulas: document.querySelectorAll(".math").length,
-    unset: [...document.querySelectorAll(".math")].filter((node) => !node.querySelector("mjx-container")).map((node) => node.textContent),
-    merrors: [...document.querySelectorAll('mjx-merror, [data-mjx-error], mjx-mtext[style*="color: red"]')].map((node) => node.textContent),
-    raw: prose.textContent.match(/.{0,30}(\\[(\[]|\$\$|\{(?:cite|numref|eq|doc|prf)[:}]).{0,30}/g) || [],
-    images: [...document.querySelectorAll("img")].map((node) => node.getAttribute("alt") || ""),
-    drawings: [...article.querySelectorAll("figure svg, .cell_output svg")].filter((node) => !node.parentElement.closest("svg"))
-      .map((node) => words(node) || words(node.closest("figure, [role=img]") || node)),
-    ids: [...document.querySelectorAll("[id]")].map((node) => node.id),
-    links: [...document.querySelectorAll("a[href]")].filter((node) => /^https?:/.test(node.href)).map((node) => node.href),
-    folded: [...article.querySelectorAll(".solution.dropdown")].map((node) => node.classList.contains("toggle-hidden")),
-    width: document.documentElement.scrollWidth,
-    room: document.documentElement.clientWidth,
-    articleWidth: document.querySelector(".bd-article-container")?.scrollWidth || 0,
-    articleRoom: document.querySelector(".bd-article-container")?.clientWidth || 0,
-    bytes: [...performance.getEntriesByType("resource"), ...performance.getEntriesByType("navigation")]
-      .reduce((sum, entry) => sum + entry.encodedBodySize, 0),
-  };
-}"""
-
-# Buttons fade from the light theme's colours to the dark theme's while the page loads; a colour on the way is
-# nobody's colour.
-SETTLED = """async () => {
-  await Promise.allSettled(document.getAnimations().filter((one) => one instanceof CSSTransition).map((one) => one.finished));
-}"""
-
-# What axe-core finds of serious or critical impact; `rules` null is all of them.
-BARRIERS = r"""async (rules) => {
-  const options = rules ? { runOnly: { type: "rule", values: rules } } : {};
-  const found = await axe.run(document, { ...options, resultTypes: ["violations"], preload: false });
-  return found.violations.filter((one) => ["serious", "critical"].includes(one.impact))
-    .flatMap((one) => one.nodes.map((node) => `${one.id}: ${node.target.join(" ")} ${node.html.slice(0, 120)}`));
-}"""
+ASKED = Path(__file__).with_name("asked.js").read_text(encoding="utf-8")
 COLOURS = ["color-contrast", "link-in-text-block"]
 SCROLLING = ["scrollable-region-focusable"]
-
-
-CONTRAST = r"""() => {
-  const parse = (colour) => { const [r, g, b, a = 1] = colour.match(/[\d.]+/g).map(Number); return [r, g, b, a]; };
-  const over = (top, under) => [0, 1, 2].map((i) => top[i] * top[3] + under[i] * (1 - top[3]));
-  const background = (node) => {
-    if (!node) return [255, 255, 255];
-    const own = parse(getComputedStyle(node).backgroundColor);
-    return own[3] === 1 ? own.slice(0, 3) : over(own, background(node.parentElement));
-  };
-  const light = (colour) => {
-    const [r, g, b] = colour.map((c) => (c / 255 <= 0.03928 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4));
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const poor = [];
-  const texts = document.createTreeWalker(document.querySelector("article") || document.body, NodeFilter.SHOW_TEXT);
-  while (texts.nextNode()) {
-    const node = texts.currentNode.parentElement;
-    const words = texts.currentNode.textContent.trim();
-    if (!words || node.closest("svg, script, style, .headerlink, mjx-assistive-mml, button")) continue;
-    if (!node.checkVisibility({ opacityProperty: true })) continue;
-    const back = background(node);
-    const [a, b] = [light(over(parse(getComputedStyle(node).color), back)), light(back)].sort((x, y) => y - x);
-    const ratio = (a + 0.05) / (b + 0.05);
-    if (ratio < (node.closest("pre") ? 3 : 4.5)) poor.push(`${ratio.toFixed(2)}: ${node.tagName}.${node.className} ${words.slice(0, 40)}`);
-  }
-  return poor;
-}"""
 
 
 def visit(context: Any, url: str, address: str, rules: list[str] | None = None) -> tuple[Any, Visit]:
@@ -169,13 +102,13 @@ def visit(context: Any, url: str, address: str, rules: list[str] | None = None) 
         ),
     )
     page.goto(url, wait_until="load", timeout=120_000)
-    page.evaluate(
-        "async () => { if (window.MathJax?.startup) await MathJax.startup.promise; await document.fonts.ready; }"
-    )
-    page.evaluate(SETTLED)
-    seen.facts = page.evaluate(FACTS) | {"poor": page.evaluate(CONTRAST)}
+    page.evaluate("async () => { if (window.MathJax?.startup) await MathJax.startup.promise; }")
+    page.evaluate("async () => { await document.fonts.ready; }")
+    page.evaluate(ASKED)
+    page.evaluate("() => asked.settled()")
+    seen.facts = page.evaluate("() => asked.facts()") | {"poor": page.evaluate("() => asked.contrast()")}
     page.evaluate(AXE)
-    seen.facts["barriers"] = page.evaluate(BARRIERS, rules)
+    seen.facts["barriers"] = page.evaluate("(rules) => asked.barriers(rules)", rules)
     return page, seen
 
 
@@ -326,12 +259,11 @@ def test_solutions_open_by_keyboard(browser: Any, address: str) -> None:
 def test_focus_is_visible(browser: Any, address: str) -> None:
     page = browser.new_page()
     page.goto(f"{address}book/index.html")
-    looks = r"""() => { const node = document.activeElement, style = getComputedStyle(node);
-      return [node.tagName, node.textContent.trim().slice(0, 30), style.outlineStyle !== "none" || style.boxShadow !== "none"]; }"""
+    page.evaluate(ASKED)
     stops = []
     for _ in range(40):
         page.keyboard.press("Tab")
-        stops.append(page.evaluate(looks))
+        stops.append(page.evaluate("() => asked.focused()"))
     assert len({words for _, words, _ in stops}) > 20
     assert [stop for stop in stops if stop[0] != "BODY" and not stop[2]] == []
     page.close()
@@ -465,7 +397,10 @@ def test_published_notebook_is_lighter_and_names_no_folder(tmp_path: Path) -> No
     ]
     source, target = tmp_path / "source.ipynb", tmp_path / "target.ipynb"
     nbformat.write(
-        nbformat.v4.new_notebook(cells=cells, metadata={"papermill": {"input_path": "/tmp/secret"}}), source
+        nbformat.v4.new_notebook(
+            cells=cells, metadata={"papermill": {"input_path": "/tmp/secret"}, "prefdyn": {"key": "secret"}}
+        ),
+        source,
     )
     publish.notebook(source, target)
     made = nbformat.read(target, as_version=4)
@@ -474,9 +409,11 @@ def test_published_notebook_is_lighter_and_names_no_folder(tmp_path: Path) -> No
     assert "secret" not in target.read_text(encoding="utf-8")
 
 
-PRINTED = r"""<html><head><title>T</title></head><body><article class="bd-article"><section id="top"><h1>%s</h1><p>Words of %s.</p>
-<a href="%s">onward</a><div class="solution dropdown"><p>the solution</p></div><details class="hide"><pre>code</pre></details>
-<svg><defs><circle id="dot" r="2"></circle></defs><use href="#dot"></use></svg></section></article></body></html>"""
+PRINTED = """<html><head><title>T</title></head><body><article class="bd-article"><section id="top">
+<h1>%s</h1><p>Words of %s.</p><a href="%s">onward</a>
+<div class="solution dropdown"><p>the solution</p></div><details class="hide"><pre>code</pre></details>
+<svg><defs><circle id="dot" r="2"></circle></defs><use href="#dot"></use></svg>
+</section></article></body></html>"""
 
 
 def test_pages_become_one_file(tmp_path: Path, browser: Any) -> None:
@@ -526,35 +463,54 @@ def test_no_chromium_is_said_before_anything_is_done(monkeypatch: pytest.MonkeyP
 # The scoreboard's filter --------------------------------------------------------------------------
 
 
-def test_filter_shows_the_claims_of_a_paper_and_a_verdict_and_says_how_many(browser: Any) -> None:
-    board = Scoreboard({"noisy2025": "The third paper"}, ROOT)
+@pytest.fixture
+def scores(root: Path, leave: Callable[..., None], browser: Any) -> Iterator[Any]:
+    """A page with a scoreboard of two empirical claims, of which only E-1 was measured."""
+    leave(root / "results" / "reference" / "first", rise=(1, -1, 3, 9))
+    claims = root / "book" / "claims.yml"
+    text = claims.read_text(encoding="utf-8")
+    claims.write_text("other2025".join(text.rsplit("someone2024", 1)), encoding="utf-8")
     page = browser.new_page()
-    page.set_content(board.html())
-    shown, said = page.locator("tbody:visible"), page.get_by_role("status")
-    everything = len(board.claims)
-    assert shown.count() == everything and not page.locator("form").is_visible(), (
-        "without the script the table is whole"
-    )
-    page.add_script_tag(path=ROOT / "book" / "_static" / "scoreboard.js")
-    assert said.inner_text() == f"{everything} claims"
+    page.set_content(Scoreboard({"other2025": "The other paper"}, root).html("empirical"))
+    page.add_style_tag(path=ROOT / "book" / "_static" / "scoreboard.css")
+    yield page
+    page.close()
 
-    paper, verdict = page.get_by_label("Paper"), page.get_by_label("Verdict")
-    page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.name") == "paper"
-    page.keyboard.type("The third")  # chooses as one types
-    mine = [id_ for id_, claim in board.claims.items() if claim.paper == "noisy2025"]
-    assert paper.input_value() == "noisy2025"
-    assert [node.get_attribute("id") for node in shown.all()] == [f"claim-{id_.lower()}" for id_ in mine]
-    assert said.inner_text() == f"{len(mine)} of {everything} claims"
+
+def test_filter_shows_the_claims_of_a_paper_and_a_verdict_and_says_how_many(scores: Any) -> None:
+    shown, said = scores.locator("tbody:visible"), scores.get_by_role("status")
+    assert shown.count() == 2 and not scores.locator("form").is_visible()
+    assert scores.locator("tbody tr:visible").count() == 5, "without the script the table is whole"
+    scores.add_script_tag(path=ROOT / "book" / "_static" / "scoreboard.js")
+    assert said.inner_text() == "2 claims"
+
+    paper, verdict = scores.get_by_label("Paper"), scores.get_by_label("Verdict")
+    scores.keyboard.press("Tab")
+    assert scores.evaluate("document.activeElement.name") == "paper"
+    scores.keyboard.type("The other")  # chooses as one types
+    assert paper.input_value() == "other2025"
+    assert [node.get_attribute("id") for node in shown.all()] == ["claim-e-2"]
+    assert said.inner_text() == "1 of 2 claims"
 
     paper.select_option("")
-    reference = 1
-    for word in ("supported", "not supported", "not run"):
-        verdict.select_option(f"{reference} {word}")
-        assert shown.count() == sum(board.editions[reference].verdict(id_) == word for id_ in board.claims)
+    for word, count in (("inconclusive", 1), ("supported", 0), ("not run", 1)):
+        verdict.select_option(f"0 {word}")
+        assert shown.count() == count
     verdict.select_option("")
-    assert shown.count() == everything and said.inner_text() == f"{everything} claims"
-    page.close()
+    assert shown.count() == 2 and said.inner_text() == "2 claims"
+
+
+def test_statistics_of_a_claim_unfold_by_keyboard_and_by_link(scores: Any) -> None:
+    scores.add_script_tag(path=ROOT / "book" / "_static" / "scoreboard.js")
+    rows = scores.locator("tbody tr:visible")
+    assert rows.count() == 2
+    button = scores.get_by_role("button", name="how it is measured").first
+    button.focus()
+    scores.keyboard.press("Enter")
+    assert rows.count() == 4 and scores.get_by_role("button", name="fold").first.is_visible()
+    scores.evaluate("location.hash = '#claim-e-2'")
+    scores.wait_for_function("!document.querySelector('#claim-e-2').classList.contains('folded')")
+    assert rows.count() == 5
 
 
 # Building -----------------------------------------------------------------------------------------
@@ -571,7 +527,7 @@ def test_second_build_has_nothing_to_do(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(site, "_jupyter_book", pretend)
     notebook = tmp_path / "a.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("first words")]), notebook)
-    (tmp_path / "claims.json").write_text("[]")
+    (tmp_path / "points.csv").write_text("seed\n0\n")
     for _ in range(2):
         assert site.build(ROOT, {"distinguishability": notebook}, tmp_path / "out").read_text() == "made"
     assert len(calls) == 1
@@ -580,12 +536,11 @@ def test_second_build_has_nothing_to_do(tmp_path: Path, monkeypatch: pytest.Monk
     notebook.write_text(notebook.read_text().replace("first words", "other words"))
     site.build(ROOT, {"distinguishability": notebook}, tmp_path / "out")
     assert len(calls) == 2
-    assert (
-        tmp_path / "out" / "site" / "_build" / "runs" / "distinguishability" / "claims.json"
-    ).read_text() == "[]"
-    (tmp_path / "claims.json").write_text("[ ]")
+    laid = tmp_path / "out" / "site" / "_build" / "runs" / "distinguishability" / "points.csv"
+    assert laid.read_text() == "seed\n0\n"
+    (tmp_path / "points.csv").write_text("seed\n1\n")
     site.build(ROOT, {"distinguishability": notebook}, tmp_path / "out")
-    assert len(calls) == 3, "another ledger is another scoreboard"
+    assert len(calls) == 3, "another table is another scoreboard"
 
 
 def test_warning_stops_the_build_and_is_shown(tmp_path: Path) -> None:
