@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import yaml
 
 from prefdyn import __version__
-from prefdyn.errors import PrefdynError
+from prefdyn.errors import PrefdynError, extra
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
@@ -38,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the arguments say; returns the exit status (1 after a PrefdynError, 130 after an interrupt)."""
     options = _parser().parse_args(arguments)
     try:
-        options.command(options)
+        with extra("book"):  # what a command needs of the others is asked for where it is used
+            options.command(options)
     except PrefdynError as error:
         print(f"prefdyn: {error}", file=sys.stderr)
         return 1

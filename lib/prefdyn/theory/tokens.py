@@ -29,9 +29,8 @@ def token_log_probs(responses: ResponseTokens, weight: Tensor) -> Tensor:
 
 
 def margins(responses: ResponseTokens, rewards: Tensor) -> Tensor:
-    """The pairs' margins, shape (N,): rewards of chosen tokens minus those of rejected ones, summed (Eq.
-
-    12).
+    """The pairs' margins, shape (N,): rewards of chosen tokens minus those of rejected ones, summed
+    (Eq. 12).
     """
     return torch.zeros(responses.pairs, dtype=rewards.dtype, device=rewards.device).index_add(
         0, responses.pair, responses.signs * rewards
