@@ -21,6 +21,10 @@ from prefdyn.measures.estimates import RESAMPLES, Estimate, from_resamples, resa
 
 Array = NDArray[np.float64]
 
+DIGITS = 9
+"""Decimals, in units of a measure's largest value, to which values count as different: equal shares may
+differ in the rounding of their sums, which must not rank them.
+"""
 BLOCK = 200
 """Resamples at a time: what they need stays in a processor's cache."""
 
@@ -130,6 +134,8 @@ def correlations(
     if n < 5:
         raise PrefdynError(f"{n} personas are too few for a correlation between measures: give at least 5")
     weights = np.vstack([np.ones(n), resample_counts(n, seed, resamples)])
+    largest = np.abs(values).max(axis=(1, 2, 3), keepdims=True)
+    values = np.round(values / np.where(largest > 0, largest, 1), DIGITS)
     orders = [[_order(values[:, :, split, half]) for half in (0, 1)] for split in range(splits)]
     drawn = [_drawn(orders, some) for some in np.array_split(weights, -(-len(weights) // BLOCK))]
     return Correlations(tuple(measures), np.concatenate(drawn), n)

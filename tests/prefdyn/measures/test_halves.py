@@ -12,7 +12,7 @@ from scipy import stats
 
 from prefdyn.errors import PrefdynError
 from prefdyn.measures.estimates import Estimate
-from prefdyn.measures.halves import correlations, divide
+from prefdyn.measures.halves import as_table, correlations, divide, from_table
 
 
 def test_parts_are_disjoint_balanced_and_positive_first() -> None:
@@ -137,3 +137,21 @@ def test_constant_measure_has_no_correlation() -> None:
 def test_fewer_than_five_personas_are_too_few() -> None:
     with pytest.raises(PrefdynError, match="4 personas are too few"):
         correlations({"x": np.zeros((4, 1, 2))})
+
+
+def test_rounding_ranks_nobody() -> None:
+    """Equal shares, summed in another order, are ties; so a table's six digits give the same correlations."""
+    rng = np.random.default_rng(6)
+    x, y = rng.integers(0, 5, (2, 9, 2, 2)) / 10
+    exact = correlations({"x": x, "y": y}, resamples=50)
+    rounded = correlations({"x": x + rng.normal(size=x.shape) * 1e-15, "y": 3 * y}, resamples=50)
+    np.testing.assert_array_equal(exact.drawn, rounded.drawn)
+
+
+def test_table_gives_back_the_measures() -> None:
+    given = {name: np.random.default_rng(7).random((3, 4, 2)) for name in "xy"}
+    table = as_table(given, "persona", ["a", "b", "c"])
+    assert list(table.columns) == ["persona", "split", "half", "x", "y"]
+    assert table.query("persona == 'b' and split == 2 and half == 1")["y"].item() == given["y"][1, 2, 1]
+    for name, values in from_table(table, ["y", "x"]).items():
+        np.testing.assert_array_equal(values, given[name])
