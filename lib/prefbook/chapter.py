@@ -144,7 +144,10 @@ class Chapter:
         quotes: of a claim ID its estimate (ID, and ID-2 for the second statistic), ID-n, ID-verdict; and
         what `QUOTED` has.
         """
-        for key, value in {**self._of_claims(), **self._quoted()}.items():
+        finding = next(iter(self._judged.values()))
+        local = None if self.here is None else self._judged[HERE]
+        quoted = scoreboard.quotes(QUOTED.get(self.name, {}), self.reference, self.here)
+        for key, value in {**scoreboard.of_claims(self._claims, finding, local), **quoted}.items():
             glue(key, HTML(value), display=False)
         display(HTML(scoreboard.ledger(self._claims, self._judged)))
 
@@ -159,29 +162,6 @@ class Chapter:
         return {
             title: {id_: judge(claim, tables, title) for id_, claim in self._claims.items()}
             for title, tables in self._shown.items()
-        }
-
-    def _of_claims(self) -> dict[str, str]:
-        finding = next(iter(self._judged.values()))
-        local = None if self.here is None else self._judged[HERE]
-        glued: dict[str, str] = {}
-        for id_, claim in self._claims.items():
-            nothing: Entry = {"verdict": None, "statistics": [None] * len(claim.statistics)}
-            own = nothing if local is None else local[id_]
-            glued[f"{id_}-verdict"] = scoreboard.chip(finding[id_]["verdict"], own["verdict"])
-            parts = zip(finding[id_]["statistics"], own["statistics"], claim.statistics, strict=True)
-            for number, (part, here, statistic) in enumerate(parts, start=1):
-                key = id_ if number == 1 else f"{id_}-{number}"
-                glued[key] = scoreboard.compared(part, here, statistic.criterion)
-                glued[f"{key}-n"] = scoreboard.quote(f"{part['n']:,}", f"{here['n']:,}" if here else None)
-        return glued
-
-    def _quoted(self) -> dict[str, str]:
-        first = self.reference.of(self.reference.seed)
-        own = None if self.here is None else self.here.of(self.here.seed)
-        return {
-            key: scoreboard.quote(tell(first), None if own is None else tell(own))
-            for key, tell in QUOTED.get(self.name, {}).items()
         }
 
     def provenance(self) -> None:

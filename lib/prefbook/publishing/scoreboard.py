@@ -14,10 +14,14 @@ import jinja2
 import jupytext
 import pandas as pd
 from docutils.nodes import make_id
+from IPython.display import HTML
+from myst_nb import glue
 
 from prefbook.ledger.claims import VACUOUS, VERDICTS, Claim, Criterion, load_claims
 from prefbook.ledger.editions import HERE, NOT_RUN, REFERENCE, editions
 from prefbook.ledger.judging import Entry
+from prefbook.ledger.statistics import QUOTED
+from prefbook.ledger.tables import Tables
 from prefbook.project import find_root
 
 TEMPLATES = jinja2.Environment(
@@ -49,12 +53,37 @@ def quote(finding: str, local: str | None = None, whole: str | None = None) -> s
     return _part("quote", finding, local, whole)
 
 
-def compared(finding: Entry, local: Entry | None, criterion: Criterion) -> str:
-    """The reference edition's estimate with its interval in HTML, this machine's estimate beside it."""
+def of_claims(
+    claims: Mapping[str, Claim], finding: Mapping[str, Entry], local: Mapping[str, Entry] | None
+) -> dict[str, str]:
+    """What a text can quote of claims, in HTML, this machine's beside the reference edition's: of a claim ID
+    its estimate (ID, and ID-2 for the second statistic), ID-n and ID-2-n, ID-verdict.
+    """
+    out: dict[str, str] = {}
+    for id_, claim in claims.items():
+        entry, own = finding[id_], (local or {}).get(id_)
+        out[f"{id_}-verdict"] = chip(entry["verdict"], own["verdict"] if own else None)
+        for number, statistic in enumerate(claim.statistics):
+            key = f"{id_}-{number + 1}" if number else id_
+            part, other = entry["statistics"][number], own["statistics"][number] if own else None
+            out[key] = _compared(part, other, statistic.criterion)
+            out[f"{key}-n"] = quote(f"{part['n']:,}", f"{other['n']:,}" if other else None)
+    return out
+
+
+def _compared(finding: Entry, local: Entry | None, criterion: Criterion) -> str:
     if local is None:
         return quote(numbers(finding, criterion))
     whole = numbers(local, criterion)
     return quote(numbers(finding, criterion), whole if criterion.kind == "none" else estimate(local), whole)
+
+
+def quotes(
+    tellers: Mapping[str, Callable[[Tables], str]], finding: Tables, local: Tables | None
+) -> dict[str, str]:
+    """What functions of tables tell, with the first seed, in HTML like `of_claims`."""
+    first, own = finding.of(finding.seed), None if local is None else local.of(local.seed)
+    return {key: quote(tell(first), None if own is None else tell(own)) for key, tell in tellers.items()}
 
 
 def _part(macro: str, *arguments: object) -> str:
@@ -136,32 +165,24 @@ class Scoreboard:
     def _paper(self, claim: Claim) -> str:
         return self.papers.get(claim.paper, claim.paper)
 
-    def said(self, id_: str, number: int = 1) -> str:
-        """A statistic of a claim in each edition, as a phrase in Markdown: "**0.98 [0.97, 0.99]**, 0.96 with
-        another seed (reference); 0.93 [0.8, 1] (this machine)".
+    def glue(self, more: Mapping[str, Mapping[str, Callable[[Tables], str]]] | None = None) -> None:
+        """Glue the numbers that the page quotes: those of all claims, and, under CHAPTER/KEY, those that the
+        chapters quote.
 
-        Raises:
-            KeyError: the claim is not declared.
+        Args:
+            more: further ones, functions of a chapter's tables by chapter and key.
         """
-        criterion = self.claims[id_].statistics[number - 1].criterion
-        found = {}
-        for title, entries in self.judged.items():
-            part = entries[id_]["statistics"][number - 1] if id_ in entries else None
-            found[title] = part and ", ".join([numbers(part, criterion), *_with_other_seeds(part["seeds"])])
-        return _phrase(found)
-
-    def from_tables(self, chapter: str, name: str, tell: Callable[[pd.DataFrame], object]) -> str:
-        """What `tell` makes of a chapter's table in each edition, with its first seed, as a phrase in
-        Markdown like that of `said`.
-
-        Raises:
-            PrefdynError: an edition that has the chapter lacks the table.
-        """
-        found = {}
-        for edition in self.editions:
-            tables = edition.tables(chapter)
-            found[edition.title] = str(tell(tables.of(tables.seed)[name])) if edition.has(chapter) else None
-        return _phrase(found)
+        finding, local = self.judged[REFERENCE], self.judged[HERE]
+        claims = {id_: claim for id_, claim in self.claims.items() if id_ in finding}
+        out = of_claims(claims, finding, local)
+        shipped, here = self.editions[0], self.editions[-1]
+        for chapter in dict.fromkeys(claim.chapter for claim in claims.values()):
+            tellers = {**QUOTED.get(chapter, {}), **(more or {}).get(chapter, {})}
+            own = here.tables(chapter) if here.has(chapter) else None
+            told = quotes(tellers, shipped.tables(chapter), own)
+            out |= {f"{chapter}/{key}": value for key, value in told.items()}
+        for key, value in out.items():
+            glue(key, HTML(value), display=False)
 
     def sources(self) -> pd.DataFrame:
         """What each edition rests on, one row a chapter of an edition."""
@@ -323,15 +344,6 @@ def _scale(parts: Sequence[Entry], criterion: Criterion) -> tuple[float, float]:
 def _ends(part: Entry) -> tuple[float, float]:
     low, high = part["interval"]
     return (-math.inf if low is None else low, math.inf if high is None else high)
-
-
-def _phrase(by_title: Mapping[str, str | None]) -> str:
-    """What each edition says, the first in bold."""
-    first = next(iter(by_title))
-    return "; ".join(
-        f"{NOT_RUN if said is None else f'**{said}**' if title == first else said} ({title})"
-        for title, said in by_title.items()
-    )
 
 
 def _with_other_seeds(seeds: Sequence[Entry]) -> list[str]:

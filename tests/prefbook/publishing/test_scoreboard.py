@@ -13,11 +13,11 @@ import pytest
 
 from prefbook.ledger.claims import VACUOUS, VERDICTS, Criterion, load_claims
 from prefbook.ledger.editions import reference
+from prefbook.publishing import scoreboard
 from prefbook.publishing.scoreboard import (
     WIDTH,
     Scoreboard,
     chip,
-    compared,
     estimate,
     ledger,
     numbers,
@@ -193,16 +193,12 @@ def test_chip_says_when_this_machine_disagrees() -> None:
     assert other.index("verdict-supported") < other.index("not supported here")
 
 
-def test_quoted_number_is_escaped_and_this_machines_stands_beside_another(root: Path) -> None:
+def test_quoted_number_is_escaped_and_this_machines_stands_beside_another() -> None:
     assert quote("5 < 6") == "<strong>5 &lt; 6</strong>"
     assert quote("5", "5") == "<strong>5</strong>"
     assert quote("5", "6") == '<strong>5</strong> <span class="here">6 here</span>'
-    found, local = part(2.0, 1.0, 3.0), part(1.0, 0.6, 2.0)
-    assert compared(found, None, ABOVE) == "<strong>2 [1, 3]</strong>"
-    assert compared(found, found, ABOVE) == "<strong>2 [1, 3]</strong>"
-    assert compared(found, local, ABOVE).endswith('<span class="here" title="1 [0.6, 2]">1 here</span>')
-    rule = Criterion("none")
-    assert compared(part(0.0, 0, 0), part(1.0, 1, 1, n=3), rule).endswith(">1 of 3 here</span>")
+    assert quote("2 [1, 3]", "2", "2 [1, 3]") == "<strong>2 [1, 3]</strong>"
+    assert quote("2 [1, 3]", "1", "1 [0, 2]").endswith('<span class="here" title="1 [0, 2]">1 here</span>')
     assert estimate(part(None, None, None)) == "none"
 
 
@@ -302,24 +298,36 @@ def test_picture_draws_each_seed_in_the_colour_of_what_it_says(seeds: Path) -> N
     assert "1.5 [−0.25, 2.5]: cannot be told" in svg.get("aria-label", "")
 
 
-# Phrases ------------------------------------------------------------------------------------------
+# What a page quotes -------------------------------------------------------------------------------
 
 
-def test_phrase_gives_each_edition_with_its_seeds(seeds: Path) -> None:
-    assert board(seeds).said("E-1") == (
-        "**2 [1, 3], 1.5 and 2 with other seeds** (reference); "
-        "2 [1, 3], 2 with another seed (reference-large); not run (this machine)"
-    )
-    assert board(seeds).said("E-1", 2).startswith("**−2 [−3, −1], −2 and −2 with other seeds** (reference)")
-    with pytest.raises(KeyError):
-        board(seeds).said("E-9")
+@pytest.fixture
+def glued(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What was glued, as words."""
+    out: dict[str, str] = {}
+
+    def keep(key: str, value: Any, display: bool) -> None:
+        out[key] = " ".join(re.sub(r"<[^>]+>", " ", value.data).split())
+
+    monkeypatch.setattr(scoreboard, "glue", keep)
+    return out
 
 
-def test_phrase_from_a_table_is_of_each_edition_that_has_the_chapter(seeds: Path) -> None:
-    told = board(seeds).from_tables("first", "rise", lambda table: len(table))
-    assert told == "**1** (reference); 1 (reference-large); not run (this machine)"
-    with pytest.raises(PrefdynError, match=r"first/widths\.csv: no such table"):
-        board(seeds).from_tables("first", "widths", len)
+def test_page_quotes_the_reference_with_this_machine_beside_it(
+    seeds: Path, leave: Leave, glued: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave(seeds / "_build" / "runs" / "first", fall=ACROSS, exceptions=(2, 2, 2, 99))
+    monkeypatch.setattr(scoreboard, "QUOTED", {"first": {"up": lambda tables: str(len(tables["rise"]))}})
+    board(seeds).glue({"first": {"down": lambda tables: f"{tables['fall']['value'].iloc[0]:g}"}})
+    assert {key: glued[key] for key in ("E-1", "E-1-n", "E-1-2", "E-1-verdict", "I-1")} == {
+        "E-1": "2 [1, 3]",
+        "E-1-n": "9",
+        "E-1-2": "−2 [−3, −1] 1 here",
+        "E-1-verdict": "inconclusive",
+        "I-1": "0 of 640 2 of 99 here",
+    }
+    assert (glued["first/up"], glued["first/down"]) == ("1", "-2 1 here")
+    assert not any(key.startswith("E-2") for key in glued), "its chapter was not run"
 
 
 # Places -------------------------------------------------------------------------------------------
