@@ -74,7 +74,7 @@ def accuracies(reference: Tables, here: Tables | None) -> Figure:
     rows = list(dict.fromkeys(name for table, _ in tables for name in table["data"]))
     figure, (ax,) = style.panels(1, 1, height=1.9 + 0.6 * len(rows))
     for table, own in tables:
-        for (kind, (colour, marker)), shift in zip(KINDS.items(), (0.12, -0.12), strict=True):
+        for (kind, (colour, marker)), shift in zip(KINDS.items(), (-0.12, 0.12), strict=True):
             part = table[table["responses"] == kind]
             places = np.array([rows.index(name) for name in part["data"]]) + shift * (1.9 if own else 1)
             ax.errorbar(
@@ -90,7 +90,7 @@ def accuracies(reference: Tables, here: Tables | None) -> Figure:
     ax.set(
         yticks=range(len(rows)),
         yticklabels=[NAMES[name].replace(", ", ",\n") for name in rows],
-        ylim=(-0.6, len(rows) - 0.4),
+        ylim=(len(rows) - 0.4, -0.6),
         xlim=(0, 1),
         xlabel="ranking accuracy",
     )
