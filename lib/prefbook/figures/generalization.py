@@ -252,9 +252,9 @@ def sweep(reference: Tables, here: Tables | None) -> Figure:
             ax.errorbar([beyond[count]], final, [low, high], **bars)
         for own in editions[1:]:
             found = _final(own, split).groupby("K")[column].mean()
-            for count, value in found.items():
-                look = {"color": shades[count], "markersize": 4.5, "label": None}
-                style.this_machine(ax, [beyond[count]], [value], **look)
+            for which in found.index:
+                look: dict[str, Any] = {"color": shades[which], "markersize": 4.5, "label": None}
+                style.this_machine(ax, [beyond[which]], [found[which]], **look)
         ax.set(title=f"{column}, {split}")
         ax.locator_params(axis="x", integer=True)
     for ax in axes[3:]:
@@ -280,7 +280,7 @@ def rates(reference: Tables, here: Tables | None) -> Figure:
     for ax in (left, right):
         ax.set_xscale("log", base=2)
         _ticks(ax, "x", counts)
-        ax.legend(fontsize=8, loc="lower left", bbox_to_anchor=(-0.02, 1))
+        ax.legend(fontsize=8, loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=1 if ax is left else 2)
     return figure
 
 

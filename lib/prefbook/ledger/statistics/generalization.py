@@ -103,15 +103,17 @@ def _shared_length(tables: Tables) -> str:
     return f"{np.median(personas['shared length'] / personas['concept length']):.0f}"
 
 
-def _over_limit(condition: str, tables: Tables) -> str:
-    asked = tables["conditions_of_the_data"]
-    return f"{asked.loc[asked['condition'] == condition, 'value / limit'].iloc[0]:,.3g}"
-
-
 def _failing(tables: Tables) -> str:
     """The conditions that the wide clusters break."""
     curves = tables["curves"]
     return str(curves.loc[curves["v"] == curves["v"].max(), "conditions that fail"].iloc[0])
+
+
+def _outside_with_a_long_shared_component(tables: Tables) -> str:
+    """The share of margins of tight clusters outside the band, at the longest l_b."""
+    swept = tables["conditions"]
+    long = swept[(swept["varied"] == "shared length l_b") & (swept["v"] == swept["v"].min())]
+    return f"{long.loc[long['value'] == long['value'].max(), 'share outside'].iloc[0]:.2g}"
 
 
 def _gap(steps: int, tables: Tables) -> str:
@@ -124,8 +126,19 @@ def _order_of_convergence(tables: Tables) -> str:
     return f"{np.log2(gaps[20] / gaps[40]):.2f}"
 
 
-def _of_the_data(column: str, form: str, tables: Tables) -> str:
-    return _signed(format(tables["bound_of_the_data"][column].iloc[0], form))
+def _of_the_data(column: str, tables: Tables) -> str:
+    return _many(float(tables["bound_of_the_data"][column].iloc[0]))
+
+
+def _needed(concepts: int, tables: Tables) -> str:
+    """Samples a cluster from which the bound of Theorem 4.2 is below 1."""
+    needed = tables["samples_needed"].set_index("form")[f"Q for K = {concepts}"]
+    return _many(needed["Theorem 4.2"])
+
+
+def _many(samples: float) -> str:
+    """A large number in words."""
+    return f"{samples / 1e9:.1f} billion" if samples >= 1e9 else f"{samples:,.0f}"
 
 
 def _statements(tables: Tables) -> str:
@@ -136,14 +149,6 @@ def _statements(tables: Tables) -> str:
     if set(given) == {places}:
         return f"{places} for every K, each seen once"
     return ", ".join(f"{count} for K = {k}" for k, count in given.items()) + f", with {places} places"
-
-
-def _margin(k: int, split: str, tables: Tables) -> str:
-    """The mean final margin of the runs with the fewest (k = 0) or most (k = -1) personas."""
-    sweep = tables["sweep"]
-    final = sweep[(sweep["step"] == sweep["step"].max()) & (sweep["split"] == split)]
-    counts = sorted(final["K"].unique())
-    return _signed(f"{final.loc[final['K'] == counts[k], 'margin'].mean():.2g}")
 
 
 def _rate_of_many(answers: str, tables: Tables) -> str:
@@ -175,19 +180,18 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "gn-range-concepts": partial(_range, "concepts"),
     "gn-statement-cosine": lambda tables: f"{tables['cosines']['statements'].median():.2f}",
     "gn-shared-length": _shared_length,
-    "gn-spread-over-limit": partial(_over_limit, "v ≤ 1/(4√Q)"),
     "gn-gap-5": partial(_gap, 5),
     "gn-gap-40": partial(_gap, 40),
     "gn-order": _order_of_convergence,
     "gn-failing": _failing,
-    "gn-promise-q": partial(_of_the_data, "Q for a failure below 1", ",.0f"),
-    "gn-data-k": partial(_of_the_data, "K", ",.0f"),
-    "gn-data-q": partial(_of_the_data, "Q", ",.0f"),
-    "gn-data-bound": partial(_of_the_data, "log₁₀ bound", ".1f"),
-    "gn-bound-q": partial(_of_the_data, "Q for a bound below 1", ",.0f"),
+    "gn-outside-long": _outside_with_a_long_shared_component,
+    "gn-promise-q": partial(_of_the_data, "Q for a failure below 1"),
+    "gn-data-k": partial(_of_the_data, "K"),
+    "gn-data-q": partial(_of_the_data, "Q"),
+    "gn-bound-q": partial(_of_the_data, "Q for a bound below 1"),
+    "gn-needed-1": partial(_needed, 1),
+    "gn-needed-135": partial(_needed, 135),
     "gn-statements": _statements,
-    "gn-margin-few": partial(_margin, 0, "held out"),
-    "gn-margin-many": partial(_margin, -1, "held out"),
     "gn-rate-shared": partial(_rate_of_many, "Yes and No for all"),
     "gn-rate-own": partial(_rate_of_many, "own answers"),
     "gn-pairs": lambda tables: str(int(tables["places"]["pairs"].iloc[0])),
