@@ -117,7 +117,7 @@ class Design:
 def measures(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     """What the four papers measure, of every persona, on both halves of many splits of its statements.
 
-    Returns:
+    Tables:
         measures: one row a persona, split and half, in the order of the source, with
 
             - persona, split (from 0), half (0 or 1);
@@ -164,7 +164,7 @@ def measures(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
 def correlations(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     """Rank correlations over personas between measures taken on opposite halves.
 
-    Returns:
+    Tables:
         correlations: one row a pair of measures, with
 
             - measure, with: their names; of one with itself the correlation is its reliability;

@@ -168,7 +168,9 @@ def _present(everyone: Cast, names: Sequence[str]) -> None:
 def embeddings(bench: Bench, design: Design) -> pd.DataFrame:
     """How far apart the two clouds of every behaviour lie before training.
 
-    One row a behaviour, from the least to the most distinguishable. Columns:
+    One row a behaviour, from the least to the most distinguishable.
+
+    Columns:
         behaviour: its name in the data.
         statements: of both labels together.
         δ: distance of the centres.
@@ -195,7 +197,9 @@ def embeddings(bench: Bench, design: Design) -> pd.DataFrame:
 def statement_maps(bench: Bench, design: Design) -> pd.DataFrame:
     """The statements of three behaviours in the plane, before training.
 
-    One row a statement. Columns:
+    One row a statement.
+
+    Columns:
         map: low, middle or high: the behaviour's place in the order of distinguishability.
         behaviour, statement: its name, the text.
         label: 1 where the persona would say it, -1 where not.
@@ -236,23 +240,27 @@ def _descent(bench: Bench, design: Design) -> Settings:
 def unembedding(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     """Every behaviour trained by itself, the unembedding alone.
 
-    Table unembedding, one row a behaviour:
-        behaviour, δ: as in `embeddings`.
-        fall of the loss: log 2 less the loss on the training statements after the last step (nats).
-        rate: movement of the weights a step, ||W_T - W_0|| / T.
-        accuracy before, accuracy after: share of training statements answered correctly.
-        fall foretold, rate foretold: the first step repeated, eta beta^2 T delta^2 / 8 and
-            sqrt(2) eta beta delta / 4.
-    Table theorem_4_1, one row a behaviour:
-        c_n, c_v: the smallest constants that fit.
-        β′²ηc_n², holds: the condition's left side, and whether it is at most 1/4.
-        R²: of a straight line through the origin fitted to the movement.
-        steps above: at which the movement exceeds the bound, of `steps`.
-        slack: bound over movement at the last step.
-    Table last_layer_curves, one row a behaviour that is fine-tuned below and step:
-        fall: of the loss since the start (nats).
-        distance: ||W_t - W_0||.
-        bound: on the distance, by Theorem 4.1.
+    Tables:
+        unembedding: one row a behaviour:
+
+            - behaviour, δ: as in `embeddings`.
+            - fall of the loss: log 2 less the loss on the training statements after the last step (nats).
+            - rate: movement of the weights a step, ||W_T - W_0|| / T.
+            - accuracy before, accuracy after: share of training statements answered correctly.
+            - fall foretold, rate foretold: the first step repeated, eta beta^2 T delta^2 / 8 and sqrt(2) eta
+              beta delta / 4.
+        theorem_4_1: one row a behaviour:
+
+            - c_n, c_v: the smallest constants that fit.
+            - β′²ηc_n², holds: the condition's left side, and whether it is at most 1/4.
+            - R²: of a straight line through the origin fitted to the movement.
+            - steps above: at which the movement exceeds the bound, of `steps`.
+            - slack: bound over movement at the last step.
+        last_layer_curves: one row a behaviour that is fine-tuned below and step:
+
+            - fall: of the loss since the start (nats).
+            - distance: ||W_t - W_0||.
+            - bound: on the distance, by Theorem 4.1.
     """
 
     def compute() -> dict[str, pd.DataFrame]:
@@ -327,17 +335,21 @@ def boundary(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     """How the boundary turns, and what Theorems 4.2 and 4.3 say of it: the unembedding trained three times as
     long as in `unembedding`, at a learning rate a hundred times larger.
 
-    Table boundary, one row a behaviour that is fine-tuned below:
-        begins below 0: whether the cosine does, in which case Theorem 4.2 says nothing.
-        steps below bound: at which the cosine is below its bound.
-        steps above actual: at which the guaranteed accuracy is above the actual one.
-        steps: of the run.
-        guaranteed: the largest accuracy guaranteed at any step.
-        share of Yes: what answering Yes to everything reaches on the training statements.
-    Table boundary_curves, one row a behaviour and step (of the later steps, some):
-        cosine, bound: of the boundary's normal with the difference of the means, and Theorem 4.2's bound.
-        guaranteed, accuracy: what Theorem 4.3 guarantees, and the share of training statements answered
-            correctly.
+    Tables:
+        boundary: one row a behaviour that is fine-tuned below:
+
+            - begins below 0: whether the cosine does, in which case Theorem 4.2 says nothing.
+            - steps below bound: at which the cosine is below its bound.
+            - steps above actual: at which the guaranteed accuracy is above the actual one.
+            - steps: of the run.
+            - guaranteed: the largest accuracy guaranteed at any step.
+            - share of Yes: what answering Yes to everything reaches on the training statements.
+        boundary_curves: one row a behaviour and step (of the later steps, some):
+
+            - cosine, bound: of the boundary's normal with the difference of the means, and Theorem 4.2's
+              bound.
+            - guaranteed, accuracy: what Theorem 4.3 guarantees, and the share of training statements answered
+              correctly.
     """
     everyone = cast(bench, design)
     far = replace(
@@ -405,7 +417,9 @@ def _difference(g: NDArray[np.float32], s: NDArray[np.int8]) -> NDArray[np.float
 def priority_gaps(bench: Bench, design: Design) -> pd.DataFrame:
     """How much more of a joint step one behaviour would gain than another, for every two behaviours.
 
-    One row a pair. Columns:
+    One row a pair.
+
+    Columns:
         i, j: their places in the order of distinguishability, 0 the least; j < i.
         priority gap: P_i - P_j (LD Equation 5), in units of the largest possible priority.
     """
@@ -421,7 +435,9 @@ def _gaps(everyone: Cast) -> NDArray[np.float64]:
 def pairs(bench: Bench, design: Design) -> pd.DataFrame:
     """Two behaviours trained together, the unembedding alone: random pairs, drawn by the seed.
 
-    One row a pair. Columns:
+    One row a pair.
+
+    Columns:
         first, second: the more and the less distinguishable of the two.
         priority gap: of the first over the second, before training.
         loss gap: loss of the second less that of the first, after the last step (nats).
@@ -515,16 +531,19 @@ def _fall(result: PhaseResult) -> float:
 def fine_tuning(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     """Behaviours trained by themselves, all weights free.
 
-    Table fine_tuning, one row a behaviour:
-        behaviour, δ: as in `embeddings`.
-        fall of the loss: log 2 less the loss after the last step, on a fixed set of training statements
-            (nats).
-        training margins > 0, held-out margins > 0: share of statements whose right answer gained on the wrong
-            one.
-    Table fine_tuning_curves, one row a behaviour, step and split:
-        split: batch (the step's own, before the update), training (the fixed set) or held out; the last two
-            before and after training.
-        loss: mean over the split (nats).
+    Tables:
+        fine_tuning: one row a behaviour:
+
+            - behaviour, δ: as in `embeddings`.
+            - fall of the loss: log 2 less the loss after the last step, on a fixed set of training statements
+              (nats).
+            - training margins > 0, held-out margins > 0: share of statements whose right answer gained on the
+              wrong one.
+        fine_tuning_curves: one row a behaviour, step and split:
+
+            - split: batch (the step's own, before the update), training (the fixed set) or held out; the last
+              two before and after training.
+            - loss: mean over the split (nats).
     """
     everyone = cast(bench, design)
     results = {name: _aligned(bench, design, everyone.personas[name])[0] for name in chosen(everyone, design)}
@@ -551,7 +570,9 @@ def joint_training(bench: Bench, design: Design) -> pd.DataFrame:
     """Two behaviours trained together, all weights free: the pair with the largest gap in priority, and that
     with the smallest among pairs of which both are above the median δ (or the paper's two pairs).
 
-    One row a pair, behaviour, step and split. Columns:
+    One row a pair, behaviour, step and split.
+
+    Columns:
         pair: large gap in priority, or small gap in priority.
         behaviour: one of the two.
         has priority: whether it is the more distinguishable of them.
@@ -594,11 +615,13 @@ def _pairs_together(everyone: Cast, design: Design) -> dict[str, tuple[str, str]
 def before_and_after(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     """The hidden states of all statements before and after the fine-tuning of `fine_tuning`.
 
-    Table before_and_after, one row a behaviour: δ, Tr Σ / δ² and Tr Σ, as in `embeddings`, before and after.
-    Table maps_after, one row a statement of the least and the most distinguishable of them:
-        map: low or high.
-        when: before or after.
-        behaviour, statement, label, x, y: as in `statement_maps`.
+    Tables:
+        before_and_after: one row a behaviour: δ, Tr Σ / δ² and Tr Σ, as in `embeddings`, before and after.
+        maps_after: one row a statement of the least and the most distinguishable of them:
+
+            - map: low or high.
+            - when: before or after.
+            - behaviour, statement, label, x, y: as in `statement_maps`.
     """
     everyone = cast(bench, design)
     followed = {name: everyone.personas[name] for name in chosen(everyone, design)}
@@ -630,14 +653,17 @@ def misalignment(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     """Behaviours trained on the opposite labels, all weights free, from the base model and from the model
     that `fine_tuning` left.
 
-    Table misalignment, one row a behaviour:
-        behaviour, δ: as in `embeddings`.
-        loss from the base model, loss from the aligned model: on opposite labels, after the last step, on a
-            fixed set of training statements (nats).
-        aligned minus base: their difference (nats).
-    Table misalignment_curves, one row a behaviour, start and step:
-        start: base or aligned.
-        loss: of the step's own batch, before the update (nats).
+    Tables:
+        misalignment: one row a behaviour:
+
+            - behaviour, δ: as in `embeddings`.
+            - loss from the base model, loss from the aligned model: on opposite labels, after the last step,
+              on a fixed set of training statements (nats).
+            - aligned minus base: their difference (nats).
+        misalignment_curves: one row a behaviour, start and step:
+
+            - start: base or aligned.
+            - loss: of the step's own batch, before the update (nats).
     """
     everyone = cast(bench, design)
     how = _tuning(bench, design, design.misalign_steps)
@@ -660,7 +686,9 @@ def text(bench: Bench, design: Design) -> pd.DataFrame:
     """Response pairs learned with LoRA, then their opposites from there; and the opposites from the base
     model.
 
-    One row a run and step. Columns:
+    One row a run and step.
+
+    Columns:
         run: aligning, misaligning the aligned model, misaligning the base model.
         step: of the run; the second begins where the first ends.
         pairs: all that are trained on, on which it is measured.
@@ -691,12 +719,15 @@ def text(bench: Bench, design: Design) -> pd.DataFrame:
 def beta(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     """Behaviours fine-tuned at several strengths β.
 
-    Table beta_falls, one row a β and behaviour:
-        β, steps, learning rate: of the runs.
-        behaviour, δ, fall of the loss: as in `fine_tuning`.
-    Table beta, one row a β:
-        rank correlation, low, high: Spearman's, of δ with the fall, and its 95% bootstrap interval.
-        behaviours: how many.
+    Tables:
+        beta_falls: one row a β and behaviour:
+
+            - β, steps, learning rate: of the runs.
+            - behaviour, δ, fall of the loss: as in `fine_tuning`.
+        beta: one row a β:
+
+            - rank correlation, low, high: Spearman's, of δ with the fall, and its 95% bootstrap interval.
+            - behaviours: how many.
     """
     everyone = cast(bench, design)
     followed = chosen(everyone, design)

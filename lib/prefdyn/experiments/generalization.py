@@ -171,15 +171,15 @@ def _cast(bench: Bench, design: Design) -> _Cast:
 def hidden_states(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     """How the hidden states of personas lie to each other.
 
-    Returns:
-        Table `personas`, a row a persona: `index`; `persona`, its name; `place`, its place in an order in
-        which similar ones are neighbours; `means`, `shared mean removed` and `concepts`, the median cosine
-        with all others of its mean state, and the median absolute cosines of its mean without the shared mean
-        and of its concept vector; `concept length`, half the distance of the means of its labels;
-        `shared length`, the norm of the mean of all means, the same for all (both in units of the states).
-        Table `cosines`, a row a pair of personas, to three decimals: `first` and `second`, their indices;
-        `means`, `shared mean removed`, `concepts`, cosines of their vectors; `statements`, the mean cosine of
-        a statement of the one with a statement of the other.
+    Tables:
+        personas: a row a persona: `index`; `persona`, its name; `place`, its place in an order in which
+            similar ones are neighbours; `means`, `shared mean removed` and `concepts`, the median cosine with
+            all others of its mean state, and the median absolute cosines of its mean without the shared mean
+            and of its concept vector; `concept length`, half the distance of the means of its labels; `shared
+            length`, the norm of the mean of all means, the same for all (both in units of the states).
+        cosines: a row a pair of personas, to three decimals: `first` and `second`, their indices; `means`,
+            `shared mean removed`, `concepts`, cosines of their vectors; `statements`, the mean cosine of a
+            statement of the one with a statement of the other.
     """
     cast = _cast(bench, design)
     means, concepts = cast.means, cast.concepts
@@ -424,15 +424,15 @@ def risk(bench: Bench, design: Design) -> pd.DataFrame:
 def bounds(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     """What the bounds of Theorem 4.2 and of its appendix promise, from formulas alone.
 
-    Returns:
-        Table `bounds`: `K`, `Q`; `log₁₀ bound`, of Theorem 4.2; `log₁₀ bound, appendix`, of Theorem A.2 with
-        Z = 1 and the largest v and d.
-        Table `samples_needed`, a row a form of the bound: `form`; `Q for K = …`, the samples a cluster from
-        which it is below 1.
-        Table `bound_of_the_data`, one row: `K`, personas of the data; `Q`, the most statements of a label
-        that all of one persona's labels have; `log₁₀ bound`, of Theorem 4.2 for these; `Q for a bound below
-        1`, with that many personas; `Q for a failure below 1`, with K = Z = 1 and the largest v, the samples
-        a cluster from which the first term of the probability of failure is below 1.
+    Tables:
+        bounds: `K`, `Q`; `log₁₀ bound`, of Theorem 4.2; `log₁₀ bound, appendix`, of Theorem A.2 with Z = 1
+            and the largest v and d.
+        samples_needed: a row a form of the bound: `form`; `Q for K = …`, the samples a cluster from which it
+            is below 1.
+        bound_of_the_data: one row: `K`, personas of the data; `Q`, the most statements of a label that all of
+            one persona's labels have; `log₁₀ bound`, of Theorem 4.2 for these; `Q for a bound below 1`, with
+            that many personas; `Q for a failure below 1`, with K = Z = 1 and the largest v, the samples a
+            cluster from which the first term of the probability of failure is below 1.
     """
     sizes = np.unique(np.round(np.logspace(np.log10(81), 11, 400)))
     lines = pd.concat(
@@ -490,12 +490,12 @@ def _needed(pairs: int, form: str) -> float:
 def sweep(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     """Full fine-tuning on few and on many personas together.
 
-    Returns:
-        Table `sweep`, means over the statements of a run: `step`, updates made; `split`, trained or held out;
-        `margin`, reward margin; `loss`, in nats; `accuracy`, share of positive margins; `K`, personas trained
-        together; `draw`.
-        Table `groups`, a row a run: `K`, `draw`; `statements`, given to it; `places`, for statements in its
-        updates; `personas`, their names.
+    Tables:
+        sweep: means over the statements of a run: `step`, updates made; `split`, trained or held out;
+            `margin`, reward margin; `loss`, in nats; `accuracy`, share of positive margins; `K`, personas
+            trained together; `draw`.
+        groups: a row a run: `K`, `draw`; `statements`, given to it; `places`, for statements in its updates;
+            `personas`, their names.
     """
     columns, every = ["margin", "loss", "accuracy"], design.evaluate_every
     at = sorted({*range(every, design.steps + 1, every), design.steps})
@@ -592,12 +592,12 @@ def rates(bench: Bench, design: Design) -> pd.DataFrame:
 def samples(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     """How long gradient flow takes to a given fall of the loss, with more samples and as many concepts.
 
-    Returns:
-        Table `samples`: `Q`, samples a cluster; `draw`; `of`, what is waited for: tight or wide clusters or
-        hidden states, and which samples; `time`, t / tau until their mean loss has fallen by 0.05 nats.
-        Table `slopes_by_draw`: `of`; `draw`; `slope` of log time against log Q.
-        Table `slopes`: `time to`, what; `slope`, the mean over draws with its 95% interval `low` to `high`,
-        to four decimals.
+    Tables:
+        samples: `Q`, samples a cluster; `draw`; `of`, what is waited for: tight or wide clusters or hidden
+            states, and which samples; `time`, t / tau until their mean loss has fallen by 0.05 nats.
+        slopes_by_draw: `of`; `draw`; `slope` of log time against log Q.
+        slopes: `time to`, what; `slope`, the mean over draws with its 95% interval `low` to `high`, to four
+            decimals.
     """
     waits = pd.DataFrame(list(_waits(bench, design)))
     by_draw = pd.DataFrame(
@@ -669,14 +669,14 @@ def _some_statements(
 def tokens(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     """The rate of every token's reward, by Eq. 16 and by autograd, as the unembedding learns short pairs.
 
-    Returns:
-        Table `tokens`, a row a token before training: `pair`, its number; `response`, chosen or rejected;
-        `probability` under the model; `rate`, tau dr/dt by autograd; `rate by the factors`, by Eq. 16
-        corrected; `rate as printed`, in the paper; `relative error` of the corrected one.
-        Table `factors`, means over the tokens of chosen and of rejected responses: `step`; `response`;
-        `co_occurrence`, `probability`, `distribution`, the factors of tau dr/dt, and `total`, their sum;
-        `mean margin`, over pairs; `token reward`.
-        Table `places`, one row: `pairs`, `tokens`, how many; `median cosine` of the states of two tokens.
+    Tables:
+        tokens: a row a token before training: `pair`, its number; `response`, chosen or rejected;
+            `probability` under the model; `rate`, tau dr/dt by autograd; `rate by the factors`, by Eq. 16
+            corrected; `rate as printed`, in the paper; `relative error` of the corrected one.
+        factors: means over the tokens of chosen and of rejected responses: `step`; `response`;
+            `co_occurrence`, `probability`, `distribution`, the factors of tau dr/dt, and `total`, their sum;
+            `mean margin`, over pairs; `token reward`.
+        places: one row: `pairs`, `tokens`, how many; `median cosine` of the states of two tokens.
     """
     pairs = sorted(bench.pairs(0), key=lambda pair: len(pair.chosen) + len(pair.rejected))
     picked = pairs[: 4 * design.pairs_decomposed : 4][: design.pairs_decomposed]
@@ -694,11 +694,11 @@ def tokens(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
 def losses(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     """Margins of statements of four personas under four losses, training the unembedding alone.
 
-    Returns:
-        Table `losses`, at the end: `loss`; `median margin`, `5%`, `95%`, over statements; `not positive`, the
-        share of margins.
-        Table `loss_curves`: `loss`; `time`, in units in which the mean margin would reach 1 under DPO at its
-        initial speed; `lowest`, `5%`, `median`, `95%`, `highest`, over statements.
+    Tables:
+        losses: at the end: `loss`; `median margin`, `5%`, `95%`, over statements; `not positive`, the share
+            of margins.
+        loss_curves: `loss`; `time`, in units in which the mean margin would reach 1 under DPO at its initial
+            speed; `lowest`, `5%`, `median`, `95%`, `highest`, over statements.
     """
     g, s = _some_statements(bench, design, LOSS_STATEMENTS, np.random.default_rng(bench.seed))
     key = {"features": g, "labels": s, "answers": bench.answer_difference, "beta": BETA}

@@ -120,7 +120,7 @@ def controlled(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     """Test accuracy over noise rates for five settings, five losses and two lengths of training (NZ Section
     4.1).
 
-    Returns:
+    Tables:
         settings: setting; relative kappa (2 kappa / d, NZ's gamma); angle (between the means, radians);
             dimension; per label (training points of each label, as many are tested on); trials.
         stopping: loss; allowed, short, long: t / tau that the theorem allows at the narrowest angle, and that
@@ -343,7 +343,7 @@ def tight_clouds(bench: Bench, design: Design) -> pd.DataFrame:
 def vmf(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     """Whether hidden states look like draws from von Mises-Fisher distributions (NZ Table 2, and more).
 
-    Returns:
+    Tables:
         vmf: model; average norm; norm variance; average cosine (of a state with the mean of its kind); cosine
             variance over behaviours. The first row is the paper's.
         vmf_by_behaviour: behaviour; spread of the norm (standard deviation over mean); cosine; γ (2 kappa /
@@ -398,13 +398,12 @@ def persona_noise(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     Each trial trains on a random half of a behaviour's statements and tests on the other. All states are
     divided by their mean length.
 
-    Returns:
+    Tables:
         persona_noise: behaviour; its δ, ‖Σ‖ and Tr Σ / δ²; for raw and centred states the accuracy without
             noise, at ε = 0.2, and the c of Equation 18 fitted to rates up to 0.35, all of means over trials.
         persona_curves: behaviour; rate; raw, centred: accuracy, mean over trials.
         persona_correlations: over behaviours: predictor; outcome (a column of persona_noise); correlation,
-            low,
-            high: Spearman's, with its 95% bootstrap interval; n.
+            low, high: Spearman's, with its 95% bootstrap interval; n.
     """
     cast = bench.personas(design.personas, design.statements_per_label)
     whole = np.concatenate([bench.features(persona) for persona in cast])
@@ -494,9 +493,9 @@ def text_pairs(bench: Bench, design: Design) -> pd.DataFrame:
     Each run draws its own pairs and uniform numbers, so that its labels that are wrong at one rate are wrong
     at all higher ones. All runs are tested on the same pairs.
 
-    Returns: run; rate; wrong labels; accuracy (share of test pairs with a positive margin); margin (mean over
-        test pairs);
-            trained, tested: pairs.
+    Returns:
+        run; rate; wrong labels; accuracy (share of test pairs with a positive margin); margin (mean over test
+        pairs); trained, tested: pairs.
     """
     every = bench.pairs(0)
     shuffled = np.random.default_rng(bench.seed).permutation(len(every))

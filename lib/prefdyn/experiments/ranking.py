@@ -99,7 +99,7 @@ class Design:
 def ranking_accuracy(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     """How often the model ranks right on every data set of the source.
 
-    Returns:
+    Tables:
         ranking_accuracy: see `rank.COLUMNS`; `low` and `high` bound `accuracy`, a share, by 95%.
         hits: one row a ranking of a data set: `data`; `ranking`, its number in the draw; `responses`, how
             many it has; `tied`, whether raters are over any two; `per token` and `whole`, 1 where the whole
@@ -155,7 +155,7 @@ def lengths(bench: Bench, design: Design) -> pd.DataFrame:
 def idealized(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     """How often the perfect optimum of the objective would rank right, the model being its reference.
 
-    Returns:
+    Tables:
         idealized: one row a kind of likelihood, `responses`: `actual`, the share that the model ranks right;
             `least`, `median` and `largest`, the optimum's over beta; `gap`, the median less the actual, with
             `low` and `high`, its 95% bootstrap interval over pairs.
@@ -281,7 +281,7 @@ def _runs(bench: Bench, design: Design) -> list[_Run]:
 def followed(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     """What becomes of single training pairs under DPO, with both optimizers.
 
-    Returns:
+    Tables:
         followed: one row a pair and step of a run, which `optimizer` and `gamma` (1: DPO) name: `step`;
             `pair`, its number; `loss` in nats; `margin`, the reward margin; `c`, log
             pi_ref(rejected)/pi_ref(chosen) in nats; `right`, 1 where the policy ranks it right, else 0;
@@ -412,7 +412,7 @@ def identities(bench: Bench, design: Design) -> pd.DataFrame:
 def win_rate(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     """Answers of the trained models against the reference's, beside ranking accuracy.
 
-    Returns:
+    Tables:
         win_rate: one row a checkpoint of a run, which `run` and `gamma` (1: DPO) name: `step`; `distance`, of
             the weights from where DPO began; `ranking accuracy`, of the first `gamma_followed` followed
             pairs, with `accuracy low` and `accuracy high` (Wilson), and `win rate` with `win low` and `win
