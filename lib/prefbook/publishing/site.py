@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from prefbook.publishing import notebooks as publish
+from prefdyn.cache import LIBRARY
 from prefdyn.errors import PrefdynError
 from prefdyn.files import atomic_folder, sha256
 
@@ -80,16 +81,16 @@ def _lay_out(root: Path, executed: Mapping[str, Path], stage: Path) -> None:
 
 
 def _digest(stage: Path) -> str:
-    """Of every file laid out, of the package that draws the scoreboard, and of the versions of what builds
-    the site.
+    """Of every file laid out, of the package that draws the scoreboard, of the library whose docstrings are
+    on its pages, and of the versions of what builds the site.
     """
     lines = [
         f"{name} {importlib.metadata.version(name)}"
         for name in ("jupyter-book", "sphinx", "sphinx-book-theme", "myst-nb")
     ]
     package = Path(__file__).parents[1]
-    files = sorted([*package.glob("**/*.py"), *package.glob("publishing/templates/*")])
-    lines += [sha256(path) for path in files]
+    files = [*package.glob("**/*.py"), *package.glob("publishing/templates/*"), *LIBRARY.glob("**/*.py")]
+    lines += [sha256(path) for path in sorted(files)]
     lines += [
         f"{path.relative_to(stage).as_posix()} {sha256(path)}"
         for path in sorted(stage.rglob("*"))
