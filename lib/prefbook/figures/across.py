@@ -7,7 +7,7 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from prefbook.figures import style
-from prefbook.ledger.statistics.across import MAIN, correlation, left
+from prefbook.ledger.statistics.across import MAIN, correlation, correlations, left
 from prefbook.ledger.tables import Tables
 from prefdyn.measures.estimates import Estimate
 
@@ -101,6 +101,5 @@ def matrix(reference: Tables, here: Tables | None) -> Figure:
 
 
 def _cells(tables: Tables, names: list[str]) -> dict[tuple[int, int], Estimate]:
-    return {
-        (i, j): correlation(tables, x, y) for i, x in enumerate(names) for j, y in enumerate(names[: i + 1])
-    }
+    every = correlations(tables)
+    return {(i, j): every[x, y] for i, x in enumerate(names) for j, y in enumerate(names[: i + 1])}

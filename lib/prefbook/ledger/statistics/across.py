@@ -102,11 +102,21 @@ STATISTICS: dict[str, Callable[[Tables], Estimate]] = {
 # Other numbers ----------------------------------------------------------------------------------------
 
 
+def correlations(tables: Tables) -> dict[tuple[str, str], Estimate]:
+    """The rank correlations of every two measures across halves, both ways round, from the table that has
+    them.
+    """
+    n = len(tables["personas"])
+    rows = tables["correlations"][["measure", "with", "ρ", "low", "high"]]
+    out: dict[tuple[str, str], Estimate] = {}
+    for x, y, value, low, high in rows.itertuples(index=False, name=None):
+        out[x, y] = out[y, x] = Estimate(value, low, high, n)
+    return out
+
+
 def correlation(tables: Tables, x: str, y: str) -> Estimate:
-    """The rank correlation of two measures across halves, from the table that has it."""
-    table = tables["correlations"].set_index(["measure", "with"])[["ρ", "low", "high"]]
-    value, low, high = table.loc[[(x, y) if (x, y) in table.index else (y, x)]].to_numpy()[0]
-    return Estimate(value, low, high, len(tables["personas"]))
+    """The rank correlation of two measures across halves."""
+    return correlations(tables)[x, y]
 
 
 def left(tables: Tables, outcome: str) -> Estimate:
@@ -120,8 +130,9 @@ def share_of_allowed(tables: Tables, x: str, y: str) -> float:
     """How much of what the reliabilities of two measures allow their rank correlation is; NaN where one has
     none.
     """
-    own = [correlation(tables, name, name).value for name in (x, y)]
-    return correlation(tables, x, y).value / (own[0] * own[1]) ** 0.5 if min(own) > 0 else float("nan")
+    every = correlations(tables)
+    own = [every[name, name].value for name in (x, y)]
+    return every[x, y].value / (own[0] * own[1]) ** 0.5 if min(own) > 0 else float("nan")
 
 
 def _mean(name: str) -> Callable[[Tables], str]:

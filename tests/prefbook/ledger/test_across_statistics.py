@@ -1,0 +1,162 @@
+"""Statistics of chapter 5's claims, from tables that are drawn, against the functions that they stand for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from prefbook.ledger.claims import load_claims
+from prefbook.ledger.statistics import across
+from prefbook.ledger.tables import Tables
+from prefbook.project import home
+from prefdyn.measures import halves
+from prefdyn.measures.estimates import Estimate
+
+NAMES = (*across.CLAIMED, "depth", "alignment", "right before")
+
+
+def drawn(seed: int, people: int = 12) -> dict[str, np.ndarray]:
+    """Measures that share something with each other, and have noise of their own; a share among them."""
+    draw = np.random.default_rng(seed)
+    truth = draw.normal(size=(people, 1, 1))
+    values = {name: truth + draw.normal(size=(people, 3, 2)) for name in NAMES}
+    values["in company"] = draw.integers(0, 3, (people, 3, 2)) / 3
+    return values
+
+
+@pytest.fixture
+def leave(tmp_path: Path) -> Callable[..., Tables]:
+    """Writes the tables of a run as the chapter leaves them, with as many digits."""
+
+    def write(people: int = 12, seeds: tuple[int, ...] = (0, 1), **changes: np.ndarray) -> Tables:
+        folder = tmp_path / "across"
+        folder.mkdir(exist_ok=True)
+        names = [f"persona-{i}" for i in range(people)]
+        parts: dict[str, list[pd.DataFrame]] = {
+            "measures": [],
+            "personas": [],
+            "correlations": [],
+            "held": [],
+        }
+        for seed in seeds:
+            values = {**drawn(seed, people), **changes}
+            rho = halves.correlations(values, seed, resamples=20)
+            parts["measures"].append(halves.as_table(values, "persona", names))
+            extra = {"cost, centred", "under noise", "under noise, centred", "flipped"} - set(values)
+            means = {name: value.mean(axis=(1, 2)) for name, value in values.items()}
+            means |= {name: means["accuracy"] for name in extra}
+            means |= {"violations": np.zeros(people, int), "statements": np.full(people, 80)}
+            parts["personas"].append(pd.DataFrame({"persona": names, **means, "stops early": 0.75}))
+            parts["correlations"].append(_pairs(rho))
+            parts["held"].append(_held(rho))
+        for name, tables in parts.items():
+            whole = pd.concat(table.assign(seed=seed) for table, seed in zip(tables, seeds, strict=True))
+            whole.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+        return Tables(folder)
+
+    return write
+
+
+def _pairs(rho: halves.Correlations) -> pd.DataFrame:
+    rows = [
+        (x, y, *_three(rho.between(x, y)), {x, y} == {"δ", "δ/√Tr Σ"})
+        for i, x in enumerate(rho.names)
+        for y in rho.names[: i + 1]
+    ]
+    more = [
+        ("cost, centred", "δ", 0.1, 0.0, 0.2, False),
+        ("under noise, centred", "δ", 0.5, 0.4, 0.6, False),
+    ]
+    return pd.DataFrame([*rows, *more], columns=["measure", "with", "ρ", "low", "high", "by definition"])
+
+
+def _held(rho: halves.Correlations) -> pd.DataFrame:
+    rows = [
+        (outcome, *_three(rho.left("δ", outcome, through="accuracy")))
+        for outcome in ("flipped", "left out", "cost of noise", "in company", "flipped at best")
+    ]
+    rows.append(("cost, centred", 0.0, 0.0, 0.0))
+    return pd.DataFrame(rows, columns=["outcome", "left", "left low", "left high"])
+
+
+def _three(e: Estimate) -> tuple[float, float, float]:
+    return e.value, e.low, e.high
+
+
+def test_every_statistic_that_a_claim_names_is_there_and_none_besides() -> None:
+    named = [
+        statistic.function
+        for claim in load_claims(home() / "book" / "claims.yml").values()
+        if claim.chapter == "across"
+        for statistic in claim.statistics
+    ]
+    assert sorted(named) == sorted(across.STATISTICS)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_statistics_are_those_of_the_measures(leave: Callable[..., Tables], seed: int) -> None:
+    tables = leave().of(seed)
+    rho = halves.correlations(drawn(seed), seed)
+    expected = {
+        "cost": rho.between("δ", "cost of noise"),
+        "cost_left": rho.left("δ", "cost of noise", through="accuracy"),
+        "flipped": rho.between("flipped", "δ"),
+        "flipped_at_best": rho.between("δ", "flipped at best"),
+        "company": rho.between("δ", "in company"),
+        "company_left": rho.left("δ", "in company", through="accuracy"),
+        "left_out": rho.between("left out", "δ"),
+        "gain_for_cost": rho.gain("δ/√Tr Σ", "δ", "cost of noise"),
+        "gain_in_company": rho.gain("δ/√Tr Σ", "δ", "in company"),
+    }
+    for name, statistic in across.STATISTICS.items():
+        found = statistic(tables)
+        np.testing.assert_allclose(_three(found), _three(expected[name]), atol=1e-12)
+        assert found.n == 12
+
+
+def test_thirds_written_with_six_digits_are_still_ties(leave: Callable[..., Tables]) -> None:
+    tables = leave()
+    in_table = across.correlation(tables.of(0), "in company", "δ").value
+    assert across.company(tables.of(0)).value == pytest.approx(in_table, abs=1e-6)
+
+
+def test_a_measure_that_never_varies_decides_nothing(leave: Callable[..., Tables]) -> None:
+    tables = leave(flipped=np.full((12, 3, 2), 0.5)).of(0)
+    assert np.isnan(across.flipped(tables).value)
+    assert all(text and "nan" not in text for text in (tell(tables) for tell in across.QUOTED.values()))
+
+
+def test_quoted_numbers_come_from_the_tables(leave: Callable[..., Tables]) -> None:
+    tables = leave().of(0)
+    said = {key: tell(tables) for key, tell in across.QUOTED.items()}
+    assert said["stops-early"] == "75%" and said["violations"] == "0 of 960"
+    assert said["cost-centred-rho"] == "0.1 [0, 0.2]" and said["cost-centred-left"] == "0 [0, 0]"
+    mean = tables["personas"]["accuracy"].mean()
+    assert said["accuracy-alone"].startswith(f"{mean:.3g}".replace("-", "−"))
+    assert said["alignment-left-out"] == str(across.correlation(tables, "left out", "alignment"))
+    shown = (tables["correlations"]["measure"].unique())[: across.MAIN]
+    free = len(shown) * (len(shown) - 1) // 2 - 1
+    assert said["pairs-clear"].endswith(f" of {free}") and said["pairs-by-chance"] == f"{0.05 * free:.0f}"
+
+
+def test_what_the_reliabilities_allow(leave: Callable[..., Tables]) -> None:
+    tables = leave().of(0)
+    own = [across.correlation(tables, name, name).value for name in ("accuracy", "cost of noise")]
+    between = across.correlation(tables, "cost of noise", "accuracy").value
+    found = across.share_of_allowed(tables, "accuracy", "cost of noise")
+    assert found == pytest.approx(between / np.sqrt(own[0] * own[1])) or np.isnan(found)
+
+
+def test_a_full_run_is_judged_quickly(leave: Callable[..., Tables]) -> None:
+    """All claims together ask for the correlations once a seed; the bound is for a machine that is busy."""
+    tables = leave(people=135).of(0)
+    across.cost(tables)
+    start = time.process_time()
+    for statistic in across.STATISTICS.values():
+        statistic(tables)
+    assert time.process_time() - start < 2
