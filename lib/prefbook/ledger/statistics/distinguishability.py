@@ -163,15 +163,24 @@ def _factor(tables: Tables, quantity: str) -> str:
 
 
 def _one_answer(tables: Tables) -> str:
-    """Behaviours whose margins on held-out statements are positive for exactly half: one label gained."""
-    return _of(np.isclose(tables["fine_tuning"]["held-out margins > 0"], 0.5))
+    """Behaviours whose margins are positive for exactly half of the statements, trained on and held out: one
+    answer gained everywhere.
+    """
+    table = tables["fine_tuning"]
+    shares = [table[f"{split} margins > 0"] for split in ("training", "held-out")]
+    return _of(np.all(np.isclose(shares, 0.5), axis=0))
 
 
-def _text_change(tables: Tables, column: str) -> str:
-    """Of a mean log-likelihood while response pairs are learned (nats)."""
+def _text_change(tables: Tables, run: str, of: Callable[[pd.DataFrame], pd.Series]) -> str:
+    """How far a quantity of response pairs moves in a run (nats)."""
     table = tables["text"]
-    run = table[table["run"] == "aligning"].set_index("step")[column]
-    return _signed(run[run.index.max()] - run[0], ".1f")
+    part = table[table["run"] == run].set_index("step")
+    values = of(part)
+    return _signed(values[part.index.max()] - values[0], ".1f")
+
+
+def _lead(part: pd.DataFrame) -> pd.Series:
+    return part["logp_chosen"] - part["logp_rejected"]
 
 
 def _of(mask: pd.Series | np.ndarray) -> str:
@@ -209,7 +218,10 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     ),
     "one answer": _one_answer,
     "undone faster": lambda tables: _of(tables["misalignment"]["aligned minus base"] < 0),
-    "chosen": lambda tables: _text_change(tables, "logp_chosen"),
-    "rejected": lambda tables: _text_change(tables, "logp_rejected"),
+    "chosen": lambda tables: _text_change(tables, "aligning", lambda part: part["logp_chosen"]),
+    "rejected": lambda tables: _text_change(tables, "aligning", lambda part: part["logp_rejected"]),
+    "text aligning": lambda tables: _text_change(tables, "aligning", _lead),
+    "text undoing": lambda tables: _text_change(tables, "misaligning the aligned model", _lead),
+    "text from base": lambda tables: _text_change(tables, "misaligning the base model", _lead),
     "text pairs": lambda tables: f"{tables['text']['pairs'].iloc[0]}",
 }
