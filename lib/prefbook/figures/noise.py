@@ -33,6 +33,7 @@ SHOWN = "γ = 1/4"
 NAMES = {"γ = 1/8": "γ = 1/8, angle π/3"}
 """Settings that a legend names more fully."""
 FINE = np.linspace(0, 1, 201)
+HEIGHT = 3.2
 FEW = slice(None, None, 4)
 """Noise rates at which this machine's points are drawn on a line."""
 
@@ -46,7 +47,7 @@ def controlled(reference: Tables, here: Tables | None, loss: str = "DPO") -> Fig
     """Accuracy over noise rates after short training, with Equation 18 and the first-step law."""
     one, own = _runs(reference, here)
     colours = _hues(one)
-    figure, axes = style.panels(1, 2, sharey=True)
+    figure, axes = style.panels(1, 2, height=HEIGHT, sharey=True)
     for ax, (title, chain) in zip(axes, measured.chains(one).items(), strict=True):
         for name in chain:
             _with_intervals(ax, measured.accuracies(one, name, loss), colours[name], NAMES.get(name, name))
@@ -71,7 +72,7 @@ def ipo(reference: Tables, here: Tables | None) -> Figure:
 def rivals(reference: Tables, here: Tables | None) -> Figure:
     """What Equation 18 and its rivals leave over, and how far each is off beyond what it was fitted to."""
     one, own = _runs(reference, here)
-    figure, (left, right) = style.panels(1, 2)
+    figure, (left, right) = style.panels(1, 2, height=HEIGHT)
     runs = measured.fitted(measured.accuracies(one, SHOWN))
     half = np.array([100 * (e.high - e.value) for e in _means(runs)])
     rates = runs.columns.to_numpy(dtype=float)
@@ -124,7 +125,7 @@ def mirror(reference: Tables, here: Tables | None) -> Figure:
 def losses(reference: Tables, here: Tables | None) -> Figure:
     """Accuracy over noise rates with five losses, after short and after long training."""
     one, own = _runs(reference, here)
-    figure, axes = style.panels(1, 2, sharey=True)
+    figure, axes = style.panels(1, 2, height=HEIGHT, sharey=True)
     for ax, training in zip(axes, ("short", "long"), strict=True):
         for number, (loss, colour) in enumerate(LOSSES.items()):
             curve = _curve(one, training, loss)
@@ -182,7 +183,7 @@ def bound(reference: Tables, here: Tables | None) -> Figure:
 def personas(reference: Tables, here: Tables | None) -> Figure:
     """Accuracy over noise rates on every behaviour's hidden states, as they are and centred."""
     one, own = _runs(reference, here)
-    figure, axes = style.panels(1, 2, sharey=True)
+    figure, axes = style.panels(1, 2, height=HEIGHT, sharey=True)
     order = list(one["persona_noise"].sort_values("δ")["behaviour"])
     colours, curves = style.ordered_colours(order), one["persona_curves"]
     parts = dict(iter(curves.groupby("behaviour")))
@@ -205,7 +206,7 @@ def personas(reference: Tables, here: Tables | None) -> Figure:
 def predict(reference: Tables, here: Tables | None) -> Figure:
     """Accuracy at a noise rate of 0.2 against what might foretell it, one point a behaviour."""
     one, own = _runs(reference, here)
-    figure, axes = style.panels(1, 2, sharey=True)
+    figure, axes = style.panels(1, 2, height=HEIGHT, sharey=True)
     table = one["persona_noise"]
     for ax, column in zip(axes, ("δ", "Tr Σ / δ²"), strict=True):
         for word, (colour, marker) in STATES.items():
@@ -245,7 +246,7 @@ def effective(reference: Tables, here: Tables | None) -> Figure:
 def text(reference: Tables, here: Tables | None) -> Figure:
     """Accuracy and mean margin on response pairs after training all weights on wrong labels."""
     one, own = _runs(reference, here)
-    figure, (left, right) = style.panels(1, 2)
+    figure, (left, right) = style.panels(1, 2, height=HEIGHT)
     for ax, column in ((left, "accuracy"), (right, "margin")):
         runs = measured.text_runs(one, column)
         for _, row in runs.iterrows():
