@@ -46,9 +46,8 @@ def cached(
     if path.is_file():
         try:
             return joblib.load(path)
-        except (
-            Exception
-        ) as error:  # what a flipped byte raises depends on where it lies: zlib, struct, pickle, memory
+        # What a flipped byte raises depends on where it lies: zlib, struct, pickle, memory.
+        except Exception as error:
             print(
                 f"prefdyn: the kept result {path} is damaged ({error or type(error).__name__}); "
                 "making it again",
@@ -69,14 +68,18 @@ def cached(
 
 @functools.cache
 def science_version(module: str) -> str:
-    """A short hash of what a module of this package does, with all modules of the package that it imports,
-    and of what computes for them.
+    """A short hash of what a module and all of this package behind it do, and of what computes for them.
+
+    Raises:
+        PrefdynError: it is no module of this package.
     """
+    if _path(module) is None:
+        raise PrefdynError(f"{module} is no module of prefdyn: a result is kept by a function of the library")
     digest = hashlib.sha256()
     for package in ("torch", "transformers"):
         digest.update(importlib.metadata.version(package).encode())
     for name in sorted(modules_behind(module)):
-        digest.update(_meaning(name).encode())
+        digest.update(ast.dump(_tree(name)).encode())
     return digest.hexdigest()[:16]
 
 
@@ -102,15 +105,36 @@ def _path(module: str) -> Path | None:
     return found if found.is_file() else None
 
 
+@functools.cache
 def _tree(module: str) -> ast.Module:
+    """What a module does: its syntax tree without docstrings and without imports for type checkers alone.
+
+    Comments are in no tree.
+    """
     path = _path(module)
     assert path is not None
-    return ast.parse(path.read_text(encoding="utf-8"))
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [part for part in body if not _does_nothing(part)]  # type: ignore[attr-defined]
+    return tree
+
+
+def _does_nothing(node: ast.stmt) -> bool:
+    if isinstance(node, ast.If):
+        return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING" and not node.orelse
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
 
 
 def _passed_on(module: str) -> Iterator[tuple[str, str]]:
-    """Names that a package passes on, each with the module it takes them from: what its `__init__.pyi` says,
-    else its `__init__.py`.
+    """Names that a package passes on, each with the module it takes them from.
+
+    Its `__init__.pyi` says so where it has one, else its `__init__.py`.
     """
     path = _path(module)
     if path is None or path.name != "__init__.py":
@@ -122,16 +146,16 @@ def _passed_on(module: str) -> Iterator[tuple[str, str]]:
             yield from ((alias.asname or alias.name, inside) for alias in node.names)
 
 
-def _imports(module: str) -> Iterator[str]:
-    """Modules of this package that a module names; what a package passes on is looked up where it is
-    defined.
-    """
+@functools.cache
+def _imports(module: str) -> frozenset[str]:
+    """Modules of this package that a module names; what a package passes on is looked up where it is from."""
+    found = {_home(inside, name) for name, inside in _passed_on(module) if _path(inside)}
     for node in ast.walk(_tree(module)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if _path(alias.name))
+            found.update(alias.name for alias in node.names if _path(alias.name))
         elif isinstance(node, ast.ImportFrom) and node.module and _path(node.module):
-            yield from (_home(node.module, alias.name) for alias in node.names)
-    yield from (_home(inside, name) for name, inside in _passed_on(module) if _path(inside))
+            found.update(_home(node.module, alias.name) for alias in node.names)
+    return frozenset(found)
 
 
 def _home(module: str, name: str) -> str:
@@ -141,21 +165,3 @@ def _home(module: str, name: str) -> str:
         return inner
     found = dict(_passed_on(module)).get(name)
     return _home(found, name) if found else module
-
-
-def _meaning(module: str) -> str:
-    """A module's syntax tree without its docstrings; comments are not in it anyway."""
-    tree = _tree(module)
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            node.body = [part for part in body if not _is_text(part)]  # type: ignore[attr-defined]
-    return ast.dump(tree)
-
-
-def _is_text(node: ast.stmt) -> bool:
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )

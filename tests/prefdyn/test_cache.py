@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import errno
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,14 @@ import pandas as pd
 import pytest
 
 from prefdyn import cache as cache_module
-from prefdyn.cache import MEASURING_CODE, cached, code_version
+from prefdyn.cache import LIBRARY, cached, modules_behind
 from prefdyn.errors import PrefdynError
-from prefdyn.experiments.bench import PhaseResult
+from prefdyn.experiments import CHAPTERS
+from prefdyn.experiments.phases import PhaseResult, run_phases
 from prefdyn.files import atomic_file, atomic_folder, cache_folder
 
-LIBRARY = Path(cache_module.__file__).parent
+WORK = run_phases
+"""A function that is said to do the work."""
 
 
 def result() -> list[PhaseResult]:
@@ -53,7 +54,7 @@ def entries(folder: Path) -> list[Path]:
 @pytest.fixture
 def entry(cache: Path) -> Path:
     """The file of one kept result, of the key {"n": 1}."""
-    cached("runs", {"n": 1}, result)
+    cached("runs", {"n": 1}, WORK, result)
     (path,) = entries(cache)
     return path
 
@@ -63,7 +64,7 @@ def entry(cache: Path) -> Path:
 
 def test_second_call_returns_the_same_without_computing(cache: Path) -> None:
     compute, calls = counted(result)
-    first, second = cached("runs", {"n": 1}, compute), cached("runs", {"n": 1}, compute)
+    first, second = cached("runs", {"n": 1}, WORK, compute), cached("runs", {"n": 1}, WORK, compute)
     assert len(calls) == 1
     pd.testing.assert_frame_equal(first[0].record, second[0].record)
     np.testing.assert_array_equal(first[0].features["a"], second[0].features["a"])
@@ -71,8 +72,8 @@ def test_second_call_returns_the_same_without_computing(cache: Path) -> None:
 
 def test_key_is_compared_by_content_in_any_order(cache: Path) -> None:
     compute, calls = counted(3)
-    cached("runs", {"a": [1, 2], "b": "text", "x": np.arange(3.0)}, compute)
-    cached("runs", {"x": np.arange(3.0), "b": "".join(["te", "xt"]), "a": [1, 2]}, compute)
+    cached("runs", {"a": [1, 2], "b": "text", "x": np.arange(3.0)}, WORK, compute)
+    cached("runs", {"x": np.arange(3.0), "b": "".join(["te", "xt"]), "a": [1, 2]}, WORK, compute)
     assert len(calls) == 1
 
 
@@ -83,62 +84,183 @@ def test_key_is_compared_by_content_in_any_order(cache: Path) -> None:
 )
 def test_another_key_computes_again(entry: Path, cache: Path, key: dict[str, Any]) -> None:
     compute, calls = counted("new")
-    assert cached("runs", key, compute) == "new" and len(calls) == 1
+    assert cached("runs", key, WORK, compute) == "new" and len(calls) == 1
     assert len(entries(cache)) == 2
 
 
 def test_another_kind_computes_again(entry: Path) -> None:
-    assert cached("features", {"n": 1}, lambda: "new") == "new"
+    assert cached("features", {"n": 1}, WORK, lambda: "new") == "new"
 
 
-def test_another_code_version_computes_again(entry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache_module, "code_version", lambda: "another")
-    assert cached("runs", {"n": 1}, lambda: "new") == "new"
+def test_another_version_of_the_science_computes_again(entry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache_module, "science_version", lambda module: "another")
+    assert cached("runs", {"n": 1}, WORK, lambda: "new") == "new"
 
 
-@pytest.mark.parametrize("module", MEASURING_CODE)
-def test_code_version_changes_with_every_measuring_module(
-    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in MEASURING_CODE:
-        shutil.copy(LIBRARY / f"{name}.py", tmp_path)
-    monkeypatch.setattr(cache_module, "__file__", str(tmp_path / "cache.py"))
-    compute = code_version.__wrapped__
-    before = compute()
-    with open(tmp_path / f"{module}.py", "a") as file:
-        file.write("# a change\n")
-    assert before == code_version() != compute()
+# What counts as the science -----------------------------------------------------------------------
 
 
-def test_code_version_changes_with_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = code_version.__wrapped__()
-    monkeypatch.setattr("importlib.metadata.version", lambda name: "0.0" if name == "torch" else "1.0")
-    one = code_version.__wrapped__()
-    monkeypatch.setattr("importlib.metadata.version", lambda name: "0.1" if name == "torch" else "1.0")
-    assert len({before, one, code_version.__wrapped__()}) == 3
+def forget() -> None:
+    """What the cache knows of the library's files."""
+    for known in (cache_module._tree, cache_module._imports):
+        known.cache_clear()
 
 
-def imported(module: str) -> set[str]:
-    """The prefdyn modules that one of them imports."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse((LIBRARY / f"{module}.py").read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module == "prefdyn":
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("prefdyn."):
-            names.add(str(node.module).removeprefix("prefdyn."))
-    return names
+class Copy:
+    """A copy of the library that tests may edit."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def file(self, module: str) -> Path:
+        place = self.folder.joinpath(*module.split(".")[1:])
+        return place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+
+    def version(self, module: str) -> str:
+        """As a process that starts now computes it."""
+        forget()
+        return cache_module.science_version.__wrapped__(module)
 
 
-def test_every_module_behind_a_kept_result_counts_as_measuring_code() -> None:
-    """Otherwise its change would leave stale results."""
-    # What rankings.py loads is part of the key; intervals.py comes after what is kept.
-    without_influence = {"cache", "errors", "files", "intervals", "provenance", "rankings", "wheels"}
-    reached, waiting = set(), {"workbench"}
-    while waiting:
-        module = waiting.pop()
-        reached.add(module)
-        waiting |= imported(module) - reached - without_influence
-    assert reached == set(MEASURING_CODE)
+@pytest.fixture
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Copy]:
+    folder = tmp_path / "prefdyn"
+    shutil.copytree(LIBRARY, folder, ignore=shutil.ignore_patterns("__pycache__", "samples"))
+    monkeypatch.setattr(cache_module, "LIBRARY", folder)
+    yield Copy(folder)
+    forget()
+
+
+def modules() -> list[str]:
+    """Every module of the library."""
+    paths = (path.relative_to(LIBRARY.parent).with_suffix("") for path in LIBRARY.rglob("*.py"))
+    return sorted(".".join(path.parts).removesuffix(".__init__") for path in paths)
+
+
+MEASURING = ["prefdyn.experiments.phases", "prefdyn.engine.states", "prefdyn.engine.scoring"]
+"""Modules of the functions that train and measure."""
+
+
+def test_code_behind_a_measurement_makes_it_stale(library: Copy) -> None:
+    before, behind = library.version("prefdyn.engine.states"), modules_behind("prefdyn.engine.states")
+    assert {"prefdyn.engine.states", "prefdyn.models.token_trees", "prefdyn.data.personas"} <= behind
+    for module in behind:
+        path = library.file(module)
+        whole = path.read_text()
+        path.write_text(whole + "\nADDED = 1\n")
+        assert library.version("prefdyn.engine.states") != before, module
+        path.write_text(whole)
+    assert library.version("prefdyn.engine.states") == before
+
+
+@pytest.mark.parametrize("measuring", MEASURING)
+def test_other_code_does_not(library: Copy, measuring: str) -> None:
+    before = library.version(measuring)
+    others = set(modules()) - modules_behind(measuring)
+    assert {"prefdyn.experiments.noise", "prefdyn.measures.estimates", "prefdyn.theory.vmf"} <= others
+    for module in others:
+        library.file(module).write_text("raise SystemExit\n")
+    assert library.version(measuring) == before
+
+
+def test_pages_figures_and_other_experiments_are_behind_no_training() -> None:
+    every = modules_behind("prefdyn.experiments.phases")
+    assert every <= set(modules())
+    rooms = {".".join(module.split(".")[:2]) for module in every} - {"prefdyn.errors", "prefdyn.files"}
+    assert rooms == {"prefdyn.data", "prefdyn.models", "prefdyn.engine", "prefdyn.experiments"}
+    assert [module for module in every if ".experiments." in module] == ["prefdyn.experiments.phases"]
+
+
+def test_a_chapters_experiments_are_behind_no_other_chapter() -> None:
+    names = {chapter: module.__name__ for chapter, module in CHAPTERS.items()}
+    for chapter, name in names.items():
+        assert modules_behind(name) & set(names.values()) == {name}, chapter
+
+
+@pytest.mark.parametrize("measuring", MEASURING)
+def test_comments_docstrings_and_layout_make_nothing_stale(library: Copy, measuring: str) -> None:
+    before = library.version(measuring)
+    for module in modules_behind(measuring):
+        path = library.file(module)
+        lines = path.read_text().replace('"""', '"""Another word. ', 1).splitlines()
+        lines = [f"{line}  # a comment" if line.endswith(":") and '"' not in line else line for line in lines]
+        path.write_text("# A comment.\n\n" + "\n".join(lines) + '\n\n\n"""And a text at the end."""\n')
+    assert library.version(measuring) == before
+
+
+def test_one_changed_number_makes_stale(library: Copy) -> None:
+    before = library.version("prefdyn.experiments.phases")
+    path = library.file("prefdyn.engine.states")
+    content = path.read_text()
+    assert "= 4096" in content
+    path.write_text(content.replace("= 4096", "= 4095"))
+    assert library.version("prefdyn.experiments.phases") != before
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Copy]:
+    """A package in which every way to import stands once."""
+    folder = tmp_path / "tiny"
+    files = {
+        "__init__.py": "from tiny.room import thing\n",
+        "work.py": "import tiny.plain\nfrom tiny import lazy\nfrom tiny.room import thing as it, other\n"
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from tiny import named\n"
+        "def later():\n    from tiny.inside import x\n",
+        "plain.py": "",
+        "inside.py": "x = 1\n",
+        "named.py": "",
+        "alone.py": "",
+        "room/__init__.py": "from tiny.room.first import thing\nfrom tiny.room.second import *\nother = 1\n",
+        "room/first.py": "from tiny.room import second\nthing = 1\n",
+        "room/second.py": "import os\n",
+        "room/third.py": "",
+        "lazy/__init__.py": "import lazy_loader\n",
+        "lazy/__init__.pyi": "from . import fourth as fourth\nfrom .fifth import Name as Name\n",
+        "lazy/fourth.py": "",
+        "lazy/fifth.py": "",
+        "lazy/sixth.py": "",
+        "top.py": "from tiny import thing\nfrom tiny.lazy import Name\n",
+    }
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    monkeypatch.setattr(cache_module, "LIBRARY", folder)
+    forget()
+    yield Copy(folder)
+    forget()
+
+
+def test_imports_of_every_kind_are_followed(small: Copy) -> None:
+    found = {name.removeprefix("tiny.") for name in modules_behind("tiny.work")}
+    own = {"work", "plain", "inside", "room", "room.first", "room.second"}
+    assert found == {
+        *own,
+        "lazy",
+        "lazy.fourth",
+        "lazy.fifth",
+    }  # all that a package passes on, if taken whole
+
+
+def test_names_are_followed_to_where_they_are_defined(small: Copy) -> None:
+    found = {name.removeprefix("tiny.") for name in modules_behind("tiny.top")}
+    assert found == {"top", "room.first", "room.second", "lazy.fifth"}
+
+
+def test_versions_of_torch_and_transformers_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    version = cache_module.science_version.__wrapped__
+    found = [version("prefdyn.errors")]
+    for package in ("torch", "transformers"):
+        with monkeypatch.context() as patch:
+            patch.setattr("importlib.metadata.version", lambda name, one=package: str(name == one))
+            found.append(version("prefdyn.errors"))
+    assert len(set(found)) == 3
+
+
+def test_a_function_from_elsewhere_keeps_nothing(cache: Path) -> None:
+    with pytest.raises(PrefdynError, match="numpy is no module of prefdyn"):
+        cached("runs", {"n": 1}, np.mean, lambda: 1)
+    assert entries(cache) == []
 
 
 # Nothing torn -------------------------------------------------------------------------------------
@@ -164,7 +286,7 @@ def test_damaged_entry_is_named_and_made_again(
     whole = entry.read_bytes()
     damage(entry, how)
     compute, calls = counted(result)
-    made = cached("runs", {"n": 1}, compute)
+    made = cached("runs", {"n": 1}, WORK, compute)
     assert len(calls) == 1
     pd.testing.assert_frame_equal(made[0].record, result()[0].record)
     said = capsys.readouterr().out
@@ -176,7 +298,7 @@ def check_survives(path: Path, content: bytes, truth: str, capsys: pytest.Captur
     """With this content in its file, a result comes back as it was; returns whether it was made again."""
     path.write_bytes(content)
     compute, calls = counted(result)
-    assert joblib.hash(cached("runs", {"n": 1}, compute)) == truth
+    assert joblib.hash(cached("runs", {"n": 1}, WORK, compute)) == truth
     assert bool(calls) == (str(path) in capsys.readouterr().out)
     return bool(calls)
 
@@ -210,9 +332,9 @@ def test_stopped_computation_leaves_nothing_behind(cache: Path, stop: BaseExcept
         raise stop
 
     with pytest.raises(type(stop)):
-        cached("runs", {"n": 1}, compute)
+        cached("runs", {"n": 1}, WORK, compute)
     assert entries(cache) == []
-    assert cached("runs", {"n": 1}, lambda: 7) == 7
+    assert cached("runs", {"n": 1}, WORK, lambda: 7) == 7
 
 
 def failing_dump(number: int) -> Callable[..., None]:
@@ -230,17 +352,17 @@ def test_full_disk_is_one_sentence_and_earlier_entries_stay(
 ) -> None:
     monkeypatch.setattr(joblib, "dump", failing_dump(errno.ENOSPC))
     with pytest.raises(PrefdynError, match=r"the disk of .*runs is full: make room, or set PREFDYN_CACHE"):
-        cached("runs", {"n": 2}, lambda: 1)
+        cached("runs", {"n": 2}, WORK, lambda: 1)
     assert entries(cache) == [entry]
     assert isinstance(
-        cached("runs", {"n": 1}, lambda: pytest.fail("the earlier entry is gone"))[0], PhaseResult
+        cached("runs", {"n": 1}, WORK, lambda: pytest.fail("the earlier entry is gone"))[0], PhaseResult
     )
 
 
 def test_other_failures_of_the_disk_keep_their_name(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(joblib, "dump", failing_dump(errno.EIO))
     with pytest.raises(OSError, match="the system's words"):
-        cached("runs", {"n": 2}, lambda: 1)
+        cached("runs", {"n": 2}, WORK, lambda: 1)
     assert entries(cache) == []
 
 
