@@ -437,7 +437,7 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     **{
         f"nz-{states}-{name}": partial(_curve_above_half, states=states, rate=rate)
         for states in STATES
-        for name, rate in (("clean", 0.0), ("tenth", 0.1), ("fifth", 0.2), ("third", 0.3))
+        for name, rate in (("clean", 0.0), ("tenth", 0.1), ("third", 0.3))
     },
     **{f"nz-lost-{states}": partial(_lost, states=states) for states in STATES},
     **{f"nz-lost-{states}-above": partial(_lost_above_half, states=states) for states in STATES},
