@@ -43,8 +43,13 @@ def parsed(root: Path, *kinds: str) -> ElementTree.Element:
 
 
 def words(node: ElementTree.Element | None) -> str:
+    """Of a node, but for what is shown only where a claim is folded."""
     assert node is not None
-    return " ".join("".join(node.itertext()).split())
+    whole = ElementTree.fromstring(ElementTree.tostring(node))
+    for parent in list(whole.iter()):
+        for headline in parent.findall("div[@class='headline']"):
+            parent.remove(headline)
+    return " ".join("".join(whole.itertext()).split())
 
 
 def rows(root: Path, *kinds: str) -> dict[str, list[list[str]]]:
@@ -104,6 +109,12 @@ def test_editions_stand_side_by_side(root: Path, leave: Leave) -> None:
         "claim-t-1": ["0 holds here", "1 holds here", "2 violated", "differ"],
         "claim-e-2": ["0 not run", "1 not run", "2 not run"],
     }
+
+
+def test_folded_claim_shows_its_first_statistic(root: Path, leave: Leave) -> None:
+    leave(root / "results" / "reference" / "first")
+    shown = [" ".join("".join(div.itertext()).split()) for div in parsed(root, "empirical").iter("div")][1:]
+    assert shown == ["2 [1, 3] n = 9"]
 
 
 def test_kinds_stand_apart_with_their_own_verdicts_to_choose_from(root: Path) -> None:
