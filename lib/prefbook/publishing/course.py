@@ -1,5 +1,5 @@
 """The teaching kit: from the chapters' sources, notebooks for students and for instructors, with automatic
-checks, and slides.
+checks.
 
 A student's notebook has the exercises and a cell to write in after each; an instructor's has the solutions,
 their code ready to run. After a **Code** exercise stands a check by otter-grader. The check of the exercise
@@ -12,17 +12,17 @@ import hashlib
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import jupytext
 import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
 from prefbook.project import chapters
-from prefbook.publishing.myst import Directive, References, figure_caption, parts
+from prefbook.publishing.myst import Directive, References, figure_caption, parts, pieces
 from prefdyn.errors import PrefdynError
 from prefdyn.files import atomic_folder
 
@@ -31,8 +31,7 @@ KINDS = {"Prove": "markdown", "By hand": "markdown", "Code": "code", "Explore": 
 """The kinds of exercise, by the bold words that begin them, and the kind of cell that an answer is written
 in.
 """
-
-CODE = re.compile(r"^```python\n(.*?)^```$\n?", re.M | re.S)
+Piece = str | Directive | NotebookNode
 
 
 @dataclass(frozen=True)
@@ -42,73 +41,83 @@ class Exercise:
     Attributes:
         kind: one of `KINDS`.
         text: MyST Markdown.
-        solution: MyST Markdown; the code in it is fenced as `python`.
+        solution: text, directives and code cells.
     """
 
     label: str
     kind: str
     text: str
-    solution: str
+    solution: Sequence[Piece]
 
     def code(self) -> list[str]:
         """The code of the solution, in its order."""
-        return [found.strip() for found in CODE.findall(self.solution)]
+        return [piece.source for piece in self.solution if isinstance(piece, NotebookNode)]
 
 
 def exercises(page: Path) -> list[Exercise]:
     """The exercises of a chapter's source, in its order.
 
     Raises:
-        PrefdynError: one of no known kind, or without a solution.
+        PrefdynError: one of no known kind, or without a solution; a solution that does not end.
     """
-    found = [
-        part
-        for cell in jupytext.read(page).cells
-        if cell.cell_type == "markdown"
-        for part in parts(cell.source)
-    ]
-    directives = [part for part in found if isinstance(part, Directive)]
-    solutions = {part.title: part.body for part in directives if part.kind == "solution"}
+    chapter, solutions = _apart(page)
     out = []
-    for part in directives:
-        if part.kind != "exercise":
+    for part in chapter:
+        if not (isinstance(part, Directive) and part.kind == "exercise"):
             continue
         label = part.options.get("label", "")
         kind = re.match(r"\*\*(.+?)\.\*\*", part.body)
         if kind is None or kind[1] not in KINDS:
-            raise PrefdynError(
-                f"{page}: the exercise {label!r} begins with none of {', '.join(f'**{name}.**' for name in KINDS)}"
-            )
+            words = ", ".join(f"**{name}.**" for name in KINDS)
+            raise PrefdynError(f"{page}: the exercise {label!r} begins with none of {words}")
         if label not in solutions:
             raise PrefdynError(
-                f"{page}: the exercise {label!r} has no solution: write one under ```{{solution}} {label}"
+                f"{page}: the exercise {label!r} has no solution: write one under ```{{solution}} {label}, "
+                f"or between ```{{solution-start}} {label} and ```{{solution-end}} where it has code"
             )
         out.append(Exercise(label, kind[1], part.body, solutions[label]))
     return out
 
 
+def _apart(page: Path) -> tuple[list[Piece], dict[str, list[Piece]]]:
+    """A page without its solutions, and the solutions by the label of their exercise."""
+    chapter: list[Piece] = []
+    solutions: dict[str, list[Piece]] = {}
+    inside = ""
+    for piece in pieces(page):
+        match piece:
+            case Directive(kind="solution", title=label, body=body):
+                solutions[label] = list(parts(body))
+            case Directive(kind="solution-start", title=inside):
+                solutions[inside] = []
+            case Directive(kind="solution-end"):
+                inside = ""
+            case _:
+                (solutions[inside] if inside else chapter).append(piece)
+    if inside:
+        raise PrefdynError(f"{page}: the solution of {inside} does not end: write ```{{solution-end}}")
+    return chapter, solutions
+
+
 def notebook(root: Path, chapter: str, audience: Audience, references: References) -> NotebookNode:
     """A chapter as a notebook for a class, in plain Markdown.
+
+    Args:
+        references: with the numbers that the chapter quotes.
 
     Raises:
         PrefdynError: an exercise is malformed (see `exercises`), or a **Code** exercise has no check.
     """
     page = root / "book" / f"{chapter}.md"
     known = {exercise.label: exercise for exercise in exercises(page)}
-    source = jupytext.read(page)
     cells: list[NotebookNode] = []
-    for cell in source.cells:
-        if cell.cell_type == "code":
-            cells += _code(cell, references)
-            continue
-        for part in parts(cell.source):
-            if isinstance(part, Directive) and part.kind == "exercise":
-                exercise = known[part.options["label"]]
-                cells += [_markdown(references.block(part)), *_answer(exercise, audience, references)]
-                if exercise.kind == "Code":
-                    cells += _check(root, exercise, first=not any("grader" in cell.source for cell in cells))
-            elif not (isinstance(part, Directive) and part.kind == "solution"):
-                cells.append(_markdown(references.block(part)))
+    for piece in _apart(page)[0]:
+        cells += _cells(piece, references)
+        if isinstance(piece, Directive) and piece.kind == "exercise":
+            exercise = known[piece.options["label"]]
+            cells += _answer(exercise, audience, references)
+            if exercise.kind == "Code":
+                cells += _check(root, exercise, first=not any("grader" in cell.source for cell in cells))
     for number, cell in enumerate(cells):
         cell.id = f"cell-{number}"  # the same at every call
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -126,14 +135,16 @@ def _markdown(text: str) -> NotebookNode:
     return new_markdown_cell(text.strip())
 
 
-def _code(cell: NotebookNode, references: References) -> list[NotebookNode]:
-    """A code cell, folded where the site folds it, with the caption of its figure."""
-    tags = [tag for tag in cell.metadata.get("tags", []) if tag == "parameters"]
+def _cells(piece: Piece, references: References) -> list[NotebookNode]:
+    """Text as it is; a code cell folded where the site folds it, with the caption of its figure."""
+    if not isinstance(piece, NotebookNode):
+        return [_markdown(references.block(piece))]
+    tags = [tag for tag in piece.metadata.get("tags", []) if tag == "parameters"]
     metadata: dict[str, Any] = {"tags": tags} if tags else {}
-    if "hide-input" in cell.metadata.get("tags", []):
+    if "hide-input" in piece.metadata.get("tags", []):
         metadata["jupyter"] = {"source_hidden": True}
-    made = [new_code_cell(cell.source, metadata=metadata)]
-    if caption := figure_caption(cell, references.words):
+    made = [new_code_cell(piece.source, metadata=metadata)]
+    if caption := figure_caption(piece, references.words):
         made.append(_markdown(references.plain(caption)))
     return made
 
@@ -144,18 +155,16 @@ def _answer(exercise: Exercise, audience: Audience, references: References) -> l
         return [
             new_code_cell("# Your code.") if KINDS[exercise.kind] == "code" else _markdown("*Your answer.*")
         ]
-    pieces = CODE.split(exercise.solution)  # text, code, text, ...
-    made = [_markdown("**Solution.**\n\n" + references.plain(pieces[0]))]
-    for code, text in zip(pieces[1::2], pieces[2::2], strict=True):
-        made += [new_code_cell(code.strip())] + ([_markdown(references.plain(text))] if text.strip() else [])
-    return made
+    cells = [cell for piece in exercise.solution for cell in _cells(piece, references)]
+    return [_markdown("**Solution.**"), *cells]
 
 
 def _check(root: Path, exercise: Exercise, first: bool) -> list[NotebookNode]:
     path = root / "book" / "checks" / f"{exercise.label}.py"
     if not path.is_file():
         raise PrefdynError(
-            f"{path}: no such file, and the exercise {exercise.label} needs it: write a test file of otter-grader there"
+            f"{path}: no such file, and the exercise {exercise.label} needs it: "
+            "write a test file of otter-grader there"
         )
     start = 'import otter\n\ngrader = otter.Notebook(tests_dir="tests")\n' if first else ""
     return [new_code_cell(f'{start}grader.check("{exercise.label}")')]
@@ -168,15 +177,16 @@ def write_notebooks(root: Path, output: Path) -> dict[Audience, Path]:
         The folder of each audience.
 
     Raises:
-        PrefdynError: somebody has written in a notebook that stands there, or a chapter's exercises are
-            malformed.
+        PrefdynError: somebody has written in a notebook that stands there, a chapter's exercises are
+            malformed, or a table of the reference edition is missing.
     """
     references = References(root)
+    quoting = {chapter: references.quoting(chapter) for chapter in chapters(root)}
     folders: dict[Audience, Path] = {"student": output / "student", "instructor": output / "instructor"}
     for folder in folders.values():
         _keep_answers(folder)
     for audience, folder in folders.items():
-        made = {chapter: notebook(root, chapter, audience, references) for chapter in chapters(root)}
+        made = {chapter: notebook(root, chapter, audience, own) for chapter, own in quoting.items()}
         with atomic_folder(folder) as new:
             shutil.copytree(
                 root / "book" / "checks", new / "tests", ignore=shutil.ignore_patterns("__pycache__")

@@ -1,12 +1,14 @@
-"""MyST Markdown as plain Markdown: a chapter's text where no MyST is rendered, with the numbers that the site
-gives.
+"""MyST Markdown as plain Markdown: a chapter's text where no MyST is rendered, with the references that the
+site has and the numbers of the reference edition.
 """
 
 from __future__ import annotations
 
+import copy
+import html
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +16,22 @@ import jupytext
 import yaml
 from nbformat import NotebookNode
 
+from prefbook.ledger.claims import load_claims
+from prefbook.ledger.editions import REFERENCE, reference
+from prefbook.ledger.judging import judge
+from prefbook.ledger.statistics import QUOTED
+from prefbook.publishing.scoreboard import of_claims, quotes
+from prefdyn.errors import PrefdynError
+
 DIRECTIVE = re.compile(
-    r"^(?P<fence>`{3,}|:{3,})\{(?P<kind>[\w:-]+)\}(?P<title>[^\n]*)\n(?P<options>(?::[\w-]+:[^\n]*\n)*)(?P<body>.*?)^(?P=fence)[ ]*$\n?",
+    r"^(?P<fence>`{3,}|:{3,})\{(?P<kind>[\w:-]+)\}(?P<title>[^\n]*)\n(?P<options>(?::[\w-]+:[^\n]*\n)*)"
+    r"(?P<body>.*?)^(?P=fence)[ ]*$\n?",
     re.M | re.S,
 )
 ROLE = re.compile(r"\{(?P<kind>[\w:-]+)\}`(?:(?P<text>[^`<]*?) *<)?(?P<target>[^`>]+)>?`")
 EQUATION = re.compile(r"^\$\$ \((?P<label>[\w-]+)\) *$", re.M)
+TARGET = re.compile(r"^\((?P<label>[\w-]+)\)=(?:\n+|\Z)(?=#+ (?P<title>.+)$)?", re.M)
+"""A name for what follows it, such as a heading."""
 
 
 @dataclass(frozen=True)
@@ -55,18 +67,43 @@ def parts(text: str) -> Iterator[str | Directive]:
         yield rest
 
 
+def pieces(page: Path) -> Iterator[str | Directive | NotebookNode]:
+    """A page in pieces, in its order: text, directives and code cells."""
+    for cell in jupytext.read(page).cells:
+        if cell.cell_type == "code":
+            yield cell
+        else:
+            yield from parts(cell.source)
+
+
+def _with_inner(some: Iterable[str | Directive]) -> Iterator[Directive]:
+    """Directives, and those inside them."""
+    for part in some:
+        if isinstance(part, Directive):
+            yield part
+            yield from _with_inner(parts(part.body))
+
+
 class References:
     """What the cross-references and citations of the book's chapters say: "Theorem 1.2", "(3.1)", "Im and
     Li".
+
+    Attributes:
+        words: by label.
+        numbers: what a chapter's text quotes, by its name; see `quoting`.
     """
 
     def __init__(self, root: Path) -> None:
+        self.root = root
         self.words: dict[str, str] = {}
+        self.numbers: dict[str, str] = {}
         for number, page in enumerate(_numbered_pages(root), start=1):
             self._enter(jupytext.read(root / f"{page}.md"), number)
-        for path in (root / "book").glob("*.md"):
-            if found := re.search(r"^# (.+)$", path.read_text(encoding="utf-8"), re.M):
-                self.words[path.stem] = f"*{found[1]}*"
+        self.titles = {
+            path.stem: f"*{found[1]}*"
+            for path in (root / "book").rglob("*.md")
+            if (found := re.search(r"^# (.+)$", path.read_text(encoding="utf-8"), re.M))
+        }
         self.citations = dict(_citations(root / "book" / "references.bib"))
 
     def _enter(self, notebook: NotebookNode, chapter: int) -> None:
@@ -82,32 +119,74 @@ class References:
             if figure := cell.metadata.get("mystnb", {}).get("figure"):
                 number("figure", figure["name"])
             if cell.cell_type == "markdown":
-                for part in parts(cell.source):
-                    if isinstance(part, Directive) and "label" in part.options:
+                for part in _with_inner(parts(cell.source)):
+                    if "label" in part.options:
                         number(part.kind.removeprefix("prf:"), part.options["label"])
                 for found in EQUATION.finditer(cell.source):
                     number("equation", found["label"])
+                for found in TARGET.finditer(cell.source):
+                    if found["title"]:
+                        self.words[found["label"]] = f"*{found['title']}*"
+
+    def quoting(self, chapter: str) -> References:
+        """The same with the numbers that a chapter's text quotes, as the reference edition has them.
+
+        Raises:
+            PrefdynError: a table of the reference edition is missing.
+        """
+        tables = reference(self.root).tables(chapter)
+        claims = load_claims(self.root / "book" / "claims.yml")
+        own = {id_: claim for id_, claim in claims.items() if claim.chapter == chapter}
+        judged = {id_: judge(claim, tables, REFERENCE) for id_, claim in own.items()}
+        told = of_claims(own, judged, None) | quotes(QUOTED.get(chapter, {}), tables, None)
+        other = copy.copy(self)
+        other.numbers = {key: _plain(value) for key, value in told.items()}
+        return other
 
     def plain(self, text: str) -> str:
-        """Text without directives: its roles and labels resolved."""
+        """Text without directives: its roles and labels resolved.
+
+        Raises:
+            PrefdynError: a number is quoted that the chapter does not have.
+        """
         text = EQUATION.sub(lambda found: rf"\tag{{{self.words[found['label']].strip('()')}}}" + "\n$$", text)
-        return ROLE.sub(self._say, text)
+        return ROLE.sub(self._say, TARGET.sub("", text))
 
     def _say(self, role: re.Match[str]) -> str:
-        if role["kind"].startswith("cite"):
-            cited = [self.citations[key.strip()] for key in role["target"].split(",")]
-            if role["kind"] == "cite:t":
+        kind, target = role["kind"], role["target"]
+        if kind.startswith("cite"):
+            cited = [self.citations[key.strip()] for key in target.split(",")]
+            if kind == "cite:t":
                 return "; ".join(f"{authors} ({year})" for authors, year in cited)
             return "(" + "; ".join(f"{authors}, {year}" for authors, year in cited) + ")"
-        return role["text"] or self.words.get(role["target"], role["target"])
+        if kind == "glue":
+            if target not in self.numbers:
+                raise PrefdynError(f"the text quotes {target!r}, and no number of the chapter has that name")
+            return self.numbers[target]
+        if role["text"] or kind == "term":
+            return role["text"] or target
+        known = self.titles if kind == "doc" else self.words
+        return known.get(target.rpartition("/")[2], target)
 
     def block(self, part: str | Directive) -> str:
-        """A piece of text as plain Markdown; a directive as its number and title in bold, then its body."""
+        """A piece of text as plain Markdown: a directive as its number and title in bold, then its body; a
+        dropdown folded.
+        """
         if isinstance(part, str):
             return self.plain(part)
+        title, body = self.plain(part.title), "\n\n".join(map(self.block, parts(part.body)))
+        if part.kind == "dropdown":
+            return f"<details>\n<summary>{title}</summary>\n\n{body}\n\n</details>"
+        if part.kind == "admonition":
+            return f"**{title}.**\n\n{body}"
         name = self.words.get(part.options.get("label", ""), part.kind.removeprefix("prf:").capitalize())
-        title = f" ({self.plain(part.title)})" if part.title else ""
-        return f"**{name}{title}.**\n\n" + "\n\n".join(self.block(inner) for inner in parts(part.body))
+        return f"**{name}{f' ({title})' if title else ''}.**\n\n{body}"
+
+
+def _plain(markup: str) -> str:
+    """What the site shows of a number or a verdict, in Markdown."""
+    marked = re.sub(r'<span class="verdict[^>]*>(.*?)</span>', r"*\1*", markup)
+    return html.unescape(re.sub(r"<[^>]+>", "", re.sub(r"</?strong>", "**", marked)))
 
 
 def _numbered_pages(root: Path) -> list[str]:

@@ -1,22 +1,28 @@
-"""Slides of a chapter, cut from its page of the built site: what is numbered there, under the headings, and
-the ledger.
+"""Slides of a chapter, cut from its page of the built site: the findings, what is numbered in the main line,
+under its headings, and the ledger.
 
 A deck is one file that needs nothing else: reveal.js, MathJax and the figures are in it. book/slides.html is
-its frame.
+its frame, a template of jinja2.
 """
 
 from __future__ import annotations
 
 import base64
 import copy
-import html
 import mimetypes
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from prefdyn.errors import PrefdynError
+import jinja2
+from markupsafe import Markup
+
+from prefdyn.errors import PrefdynError, extra
+
+ASIDE = ("exercises", "referee-s-notes")
+"""Sections that no slide is made of, by their ids."""
 
 LEDGER_ROWS = 6
 """Statistics on a slide of the ledger."""
@@ -25,12 +31,32 @@ EQUATIONS = 3
 """Equations on a slide."""
 
 
+@dataclass(frozen=True)
+class Slide:
+    """A slide.
+
+    Attributes:
+        kind: what stands in it: "text", "statement", "picture" or "ledger".
+        heading: of its section.
+        body: HTML; of a ledger, rows of a table.
+        caption: of a picture.
+        lead: the sentence with which its section begins, on the first slide of one.
+    """
+
+    kind: str
+    heading: str
+    body: Markup
+    caption: str = ""
+    lead: str = ""
+
+
 def deck(page: Path, frame: Path) -> str:
     """A deck in HTML.
 
-    The rule: a slide for every definition, theorem and numbered figure, under the heading of its section; one
-    for labelled equations that follow each other, each with the words that lead to it. The first slide of a
-    section begins with the section's first sentence. The ledger takes as many as it needs.
+    The rule: a slide for every finding, definition, theorem and numbered figure of the main line, under the
+    heading of its section; one for labelled equations that follow each other, each with the words that lead
+    to it. The first slide of a section begins with the section's first sentence. The ledger takes as many as
+    it needs.
 
     Args:
         page: a chapter's page of the built site.
@@ -39,32 +65,31 @@ def deck(page: Path, frame: Path) -> str:
     Raises:
         PrefdynError: sphinx-revealjs or the book's MathJax is not installed.
     """
-    from bs4 import BeautifulSoup
+    with extra("book"):
+        from bs4 import BeautifulSoup
 
     article: Any = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser").find("article")
     for link in article.select("a.headerlink"):
         link.decompose()
     _draw_in(article, page.parent)
     chapter = article.find("h1")
-    name = _words(chapter)
-    opening = _first_sentences(chapter.find_next_sibling("p"), 3)
-    slides = [f'<div class="frame title"><h1>{html.escape(name)}</h1><p>{opening}</p></div>']
+    slides = [slide for box in article.select("div.in-short") for slide in _findings(box)]
     for section in chapter.parent.find_all("section", recursive=False):
-        slides += _section(section)
-    reveal, mathjax = (
-        _package("sphinx_revealjs") / "_static" / "revealjs" / "dist",
-        _package("sphinx-mathjax-offline"),
+        if section["id"] not in ASIDE:
+            slides += _section(section)
+    reveal = _package("sphinx_revealjs") / "_static" / "revealjs" / "dist"
+    mathjax = _package("sphinx-mathjax-offline") / "static" / "mathjax"
+    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
+        frame.read_text(encoding="utf-8")
     )
-    filled = frame.read_text(encoding="utf-8")
-    for mark, text in {
-        "TITLE": html.escape(name),
-        "REVEAL-CSS": (reveal / "reset.css").read_text() + (reveal / "reveal.css").read_text(),
-        "REVEAL-JS": _script(reveal / "reveal.js"),
-        "MATHJAX": _script(mathjax / "static" / "mathjax" / "tex-svg-full.js"),
-        "SLIDES": "\n".join(f"<section>{slide}</section>" for slide in slides),
-    }.items():
-        filled = filled.replace(f"%{mark}%", text)
-    return filled
+    return template.render(
+        title=_words(chapter),
+        opening=_first_sentences(chapter.find_next_sibling("p"), 3),
+        slides=slides,
+        reveal_css=Markup((reveal / "reset.css").read_text() + (reveal / "reveal.css").read_text()),
+        reveal=_script(reveal / "reveal.js"),
+        mathjax=_script(mathjax / "tex-svg-full.js"),
+    )
 
 
 def _package(name: str) -> Path:
@@ -78,8 +103,8 @@ def _package(name: str) -> Path:
     return Path(found.origin).parent
 
 
-def _script(path: Path) -> str:
-    return path.read_text(encoding="utf-8").replace("</script", r"<\/script")
+def _script(path: Path) -> Markup:
+    return Markup(path.read_text(encoding="utf-8").replace("</script", r"<\/script"))
 
 
 def _draw_in(article: Any, folder: Path) -> None:
@@ -100,13 +125,14 @@ def _words(heading: Any) -> str:
     return heading.get_text().strip()
 
 
-def _first_sentences(paragraph: Any, count: int) -> str:
+def _inner(element: Any) -> Markup:
+    """What stands in an element, without links."""
+    return Markup(_plain(element).decode_contents().strip())
+
+
+def _first_sentences(paragraph: Any, count: int) -> Markup:
     """The source has a sentence a line, and so has the page."""
-    return " ".join(_plain(paragraph).decode_contents().strip().split("\n")[:count])
-
-
-def _last_sentence(paragraph: Any) -> str:
-    return _plain(paragraph).decode_contents().strip().split("\n")[-1]
+    return Markup(" ".join(_inner(paragraph).split("\n")[:count]))
 
 
 def _plain(element: Any) -> Any:
@@ -122,22 +148,25 @@ def _plain(element: Any) -> Any:
     return element
 
 
-def _section(section: Any) -> Iterator[str]:
-    """The slides of a section: HTML of each."""
-    heading = section.find("h2")
-    first = heading.find_next_sibling()
-    lead = f'<p class="lead">{_first_sentences(first, 1)}</p>' if first.name == "p" else ""
+def _findings(box: Any) -> Iterator[Slide]:
+    """The findings of a chapter as the reference edition has them; not the minutes that it takes."""
+    for own in box.select(".here"):
+        own.decompose()
+    heading = box.find(class_="admonition-title").get_text().strip()
+    for findings in box.find_all("ul", recursive=False):
+        yield Slide("text", heading, Markup(_plain(findings)))
+
+
+def _section(section: Any) -> Iterator[Slide]:
+    first = section.find("h2").find_next_sibling()
+    lead = _first_sentences(first, 1) if first.name == "p" else Markup()
     numbered = section.select("div.proof[id], div.math[id], figure[id], table.ledger")
-    for (place, equations), group in groupby(
-        numbered, lambda element: (_heading(element), _is_equation(element))
-    ):
+    for (place, equations), group in groupby(numbered, lambda one: (_heading(one), _is_equation(one))):
         elements = list(group)
-        bodies = (
-            _equations(elements) if equations else (body for element in elements for body in _bodies(element))
-        )
-        for body in bodies:
-            yield f'<div class="frame"><h2>{html.escape(place)}</h2>{lead}{body}</div>'
-            lead = ""
+        cut = _equations if equations else _of_each
+        for kind, body, caption in cut(elements):
+            yield Slide(kind, place, body, caption, lead)
+            lead = Markup()
 
 
 def _heading(element: Any) -> str:
@@ -148,55 +177,62 @@ def _is_equation(element: Any) -> bool:
     return "math" in element.get("class", []) and not element.find_parent(class_="admonition")
 
 
-def _equations(elements: Sequence[Any]) -> Iterator[str]:
+Cut = Iterator[tuple[str, Markup, Markup]]
+"""Kind, body and caption of slides."""
+
+
+def _equations(elements: Sequence[Any]) -> Cut:
     """Slides of equations that follow each other."""
     for start in range(0, len(elements), EQUATIONS):
-        text = ""
+        text = Markup()
         for element in elements[start : start + EQUATIONS]:
             before = element.find_previous_sibling("p")
-            text += (f"<p>{_last_sentence(before)}</p>" if before else "") + str(_plain(element))
-        yield f'<div class="text">{text}</div>'
+            if before:
+                text += Markup("<p>{}</p>").format(Markup(_inner(before).split("\n")[-1]))
+            text += Markup(_plain(element))
+        yield "text", text, Markup()
 
 
-def _bodies(element: Any) -> Iterator[str]:
-    """What stands under the heading of each slide made of an element; nothing for a proof, and for an
-    equation of a theorem or exercise.
-    """
-    if element.name == "table":
-        yield from _ledger(element)
-    elif element.name == "figure":
-        picture, caption = element.find("img"), element.find("figcaption")
-        if picture:
-            yield f'<div class="picture">{picture}</div><p class="caption">{_plain(caption.find("p")).decode_contents()}</p>'
-    elif "caption-number" in str(element.find(class_="admonition-title")):
-        yield f'<div class="text statement">{_plain(element)}</div>'
+def _of_each(elements: Sequence[Any]) -> Cut:
+    """Slides of what is no equation: none of a proof, nor of an equation of a theorem or exercise."""
+    for element in elements:
+        if element.name == "table":
+            yield from _ledger(element)
+        elif element.name == "figure":
+            if picture := element.find("img"):
+                yield "picture", Markup(picture), _inner(element.find("figcaption").find("p"))
+        elif "caption-number" in str(element.find(class_="admonition-title")):
+            yield "statement", Markup(_plain(element)), Markup()
 
 
-def _ledger(table: Any) -> Iterator[str]:
-    """The ledger, a few claims a slide."""
-    head = "<tr><th>claim</th><th>verdict</th><th>measured</th><th>estimate, 95% interval</th></tr>"
+def _ledger(table: Any) -> Cut:
+    """The ledger, a few claims a slide, as the first edition of it has them."""
     claims = [_claim(body) for body in table.find_all("tbody")]
-    page: list[str] = []
+    page: list[Markup] = []
     for number, rows in enumerate(claims):
         page += rows
         if number + 1 == len(claims) or len(page) + len(claims[number + 1]) > LEDGER_ROWS:
-            yield f'<div class="text"><table class="ledger"><thead>{head}</thead><tbody>{"".join(page)}</tbody></table></div>'
+            yield "ledger", Markup().join(page), Markup()
             page = []
 
 
-def _claim(body: Any) -> list[str]:
+def _claim(body: Any) -> list[Markup]:
     """The rows of a claim; the first also says the claim and its verdict, beside all of them."""
     body = copy.copy(body)
     for aside in body.select(".aside"):
         aside.decompose()
     said, *rows = body.find_all("tr")
-    span = f'rowspan="{len(rows)}"'
-    first = f"<td {span}>{said.th.decode_contents()}</td><td {span}>{said.td.decode_contents()}</td>"
-    cells = [
-        f"<td>{row.th.get_text().strip()}</td><td>{row.select_one('.numbers').get_text()}</td>"
-        for row in rows
+    first = Markup('<td rowspan="{0}">{1}</td><td rowspan="{0}">{2}</td>').format(
+        len(rows), _inner(said.th), _inner(said.td)
+    )
+    return [
+        Markup("<tr>{}<td>{}</td><td>{}</td></tr>").format(
+            Markup() if number else first,
+            row.th.get_text().strip(),
+            row.select_one(".numbers").get_text(),
+        )
+        for number, row in enumerate(rows)
     ]
-    return [f"<tr>{first if number == 0 else ''}{cell}</tr>" for number, cell in enumerate(cells)]
 
 
 def write_slides(pages: dict[str, Path], frame: Path, output: Path) -> list[Path]:

@@ -1,0 +1,139 @@
+"""MyST as plain Markdown: references say what the site says, and numbers are the reference edition's."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from bs4 import BeautifulSoup
+
+from prefbook.ledger.editions import reference
+from prefbook.project import chapters
+from prefbook.publishing import scoreboard
+from prefbook.publishing.myst import Directive, References, parts
+from prefdyn.errors import PrefdynError
+
+ROOT = Path(__file__).parents[3]
+CHAPTERS = chapters(ROOT)
+each_chapter = pytest.mark.parametrize("chapter", CHAPTERS)
+
+
+def test_directives_are_told_from_text_and_from_code_in_them() -> None:
+    text = "before\n\n````{solution} ex-a\n:class: dropdown\n\n```python\nx = 1\n```\nafter\n````\n\nend"
+    assert list(parts(text)) == [
+        "before",
+        Directive("solution", "ex-a", {"class": "dropdown"}, "```python\nx = 1\n```\nafter"),
+        "end",
+    ]
+
+
+PAGE = """# A *chapter* of numbers
+
+(place)=
+## A place
+
+```{dropdown} Folded
+Text.
+
+$$
+a = b
+$$ (eq-inner)
+```
+
+```{prf:theorem} A name
+:label: thm-a
+
+It holds, {prf:ref}`thm-a`.
+```
+
+(elsewhere)=
+
+$$
+c = d
+$$ (eq-outer)
+"""
+
+
+@pytest.fixture
+def references(tmp_path: Path) -> References:
+    """Of a book of one chapter, which is called like a term."""
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book" / "chapter.md").write_text(PAGE, encoding="utf-8")
+    (tmp_path / "book" / "references.bib").write_text(
+        "@article{one, author={Ann Im and Yi Li}, year={2024}, title={T}, journal={J}}"
+    )
+    (tmp_path / "_toc.yml").write_text("parts: [{numbered: true, chapters: [{file: book/chapter}]}]")
+    return References(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("myst", "plain"),
+    [
+        ("{prf:ref}`thm-a` and {eq}`eq-outer`", "Theorem 1.1 and (1.2)"),
+        ("{ref}`place`, {ref}`here <elsewhere>`", "*A place*, here"),
+        ("{doc}`chapter` and {doc}`../chapter`", "*A *chapter* of numbers* and *A *chapter* of numbers*"),
+        ("called {term}`chapter`, {term}`two <chapter>`", "called chapter, two"),
+        ("{cite:t}`one` say; it is so {cite}`one`", "Im and Li (2024) say; it is so (Im and Li, 2024)"),
+        ("(place)=\n## A place", "## A place"),
+        ("$$\nc = d\n$$ (eq-outer)", "$$\nc = d\n\\tag{1.2}\n$$"),
+    ],
+)
+def test_roles_and_labels_are_resolved(references: References, myst: str, plain: str) -> None:
+    assert references.plain(myst) == plain
+
+
+def test_blocks_keep_their_titles_and_dropdowns_are_folded(references: References) -> None:
+    blocks = [references.block(part) for part in parts(PAGE)]
+    assert blocks[1].startswith("<details>\n<summary>Folded</summary>\n\nText.\n\n$$\na = b\n\\tag{1.1}")
+    assert blocks[1].endswith("\n\n</details>")
+    assert blocks[2] == "**Theorem 1.1 (A name).**\n\nIt holds, Theorem 1.1."
+    assert references.block(Directive("admonition", "In short", {}, "- One.")) == "**In short.**\n\n- One."
+
+
+def test_number_that_nothing_gives_is_named(references: References) -> None:
+    references.numbers = {"known": "**1**"}
+    assert references.plain("{glue}`known`") == "**1**"
+    with pytest.raises(PrefdynError, match="quotes 'unknown'"):
+        references.plain("{glue}`unknown`")
+
+
+def test_numbers_are_those_of_the_reference_edition() -> None:
+    claims = scoreboard.load_claims(ROOT / "book" / "claims.yml")
+    everywhere, judged = References(ROOT), reference(ROOT).entries.values()
+    for chapter in CHAPTERS:
+        numbers = everywhere.quoting(chapter).numbers
+        own = [entry for entry in judged if entry["chapter"] == chapter]
+        assert own
+        for entry in own:
+            statistic = claims[entry["id"]].statistics[0]
+            said = scoreboard.numbers(entry["statistics"][0], statistic.criterion)
+            assert numbers[entry["id"]] == f"**{said}**"
+            assert numbers[f"{entry['id']}-verdict"] == f"*{entry['verdict']}*"
+        assert not any(re.search(r"<|&\w+;", number) for number in numbers.values())
+
+
+def labels(chapter: str, *kinds: str) -> set[str]:
+    """The labels of some kinds in a chapter's source: fig, thm, def, ex, eq."""
+    source = (ROOT / "book" / f"{chapter}.md").read_text(encoding="utf-8")
+    return set(re.findall(rf"^(?: *name: |:label: |\$\$ \()((?:{'|'.join(kinds)})-[\w-]+)", source, re.M))
+
+
+@pytest.mark.site
+@each_chapter
+def test_numbers_are_those_of_the_site(html: Path, chapter: str) -> None:
+    page = BeautifulSoup((html / "book" / f"{chapter}.html").read_text(encoding="utf-8"), "html.parser").find(
+        "article"
+    )
+    words = References(ROOT).words
+    captions = (
+        (box["id"], box.select_one(".caption-number"))
+        for box in page.select("figure[id], div.proof[id], div.exercise[id]")
+    )
+    shown = {label: number.text.strip() for label, number in captions if number}
+    shown |= {
+        box["id"].removeprefix("equation-"): box.select_one(".eqno").text.rstrip("#")
+        for box in page.select("div.math[id]")
+    }
+    assert set(shown) == labels(chapter, "fig", "thm", "def", "ex", "eq")
+    assert {label: words[label] for label in shown} == shown
