@@ -167,7 +167,8 @@ def conditions(reference: Tables, here: Tables | None) -> Figure:
             local = own["conditions"].query("varied == @title")
             colours = [style.NEUTRAL if alone else shades[v] for v in local["v"]]
             for colour, value, share in zip(colours, local["value"], local["share outside"], strict=True):
-                style.this_machine(ax, [value], [share], color=colour, markersize=3.5, label=None)
+                look: dict[str, Any] = {"markersize": 8, "markerfacecolor": "none", "label": None}
+                style.this_machine(ax, [value], [share], color=colour, **look)
         ax.set(title=title, xscale="log")
         _ticks(ax, "x", part["value"].unique(), small=True)
     for ax in axes[::2]:

@@ -1,4 +1,4 @@
-"""Statistics of chapter 2's claims and the numbers that it quotes, from tables that can be counted by hand."""
+"""Statistics of chapter 2's claims and the numbers that it quotes, from tables that are counted by hand."""
 
 from __future__ import annotations
 
