@@ -1,14 +1,15 @@
+from . import endpoint as endpoint
 from . import estimates as estimates
 from . import flips as flips
 from . import geometry as geometry
 from . import halves as halves
 from . import judges as judges
 from . import response_tokens as response_tokens
+from .endpoint import EndpointJudge as EndpointJudge
 from .estimates import Estimate as Estimate
 from .geometry import Moments as Moments
 from .geometry import moments as moments
 from .judges import BradleyTerryJudge as BradleyTerryJudge
-from .judges import EndpointJudge as EndpointJudge
 from .judges import Judge as Judge
 from .judges import RewardModelJudge as RewardModelJudge
 from .judges import win_rate as win_rate

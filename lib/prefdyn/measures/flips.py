@@ -1,5 +1,4 @@
-"""Pairs followed one by one through training: which were ranked right before, which are now (RA Section 4.1).
-"""
+"""Pairs followed one by one through training: which were ranked right before, which are now (RA 4.1)."""
 
 from __future__ import annotations
 

@@ -1,16 +1,11 @@
 """Win rate, and the judges behind it: which of two answers to a prompt is better.
 
-A judge is anything with the method of `Judge`. Here are three: a Bradley-Terry reward model on a language
-model's own features, a reward model from the hub, and any endpoint that speaks OpenAI's chat protocol.
+A judge is anything with the method of `Judge`. Here are two: a Bradley-Terry reward model on a language
+model's own features, and a reward model from the hub; a third asks an `endpoint`.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,18 +17,16 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from prefdyn.cache import cached
 from prefdyn.data import Pair
 from prefdyn.engine import states
 from prefdyn.errors import PrefdynError
 from prefdyn.measures import estimates
+from prefdyn.measures.endpoint import EndpointJudge
 from prefdyn.measures.estimates import Estimate
 from prefdyn.models import LanguageModel
 
 FOLDS = 8
 """Parts of the judge's pairs, each held out once to measure its accuracy."""
-KEY_VARIABLE = "PREFDYN_JUDGE_KEY"
-"""The environment variable that an endpoint's key is read from; it is never written anywhere."""
 
 
 class Judge(Protocol):
@@ -50,15 +43,16 @@ class Judge(Protocol):
 
 
 def win_rate(judge: Judge, prompts: Sequence[str], ours: Sequence[str], theirs: Sequence[str]) -> Estimate:
-    """How often our answers beat theirs, each pair judged in both orders, whose mean it counts; 1/2 is even."""
+    """How often our answers beat theirs, each pair judged in both orders; 1/2 is even."""
     return estimates.mean(wins(judge, prompts, ours, theirs))
 
 
 def wins(
     judge: Judge, prompts: Sequence[str], ours: Sequence[str], theirs: Sequence[str]
 ) -> NDArray[np.float64]:
-    """For each prompt 1 where our answer wins in both orders, 0 where it loses in both, 1/2 where they
-    disagree or tie, shape (n,).
+    """For each prompt 1 where our answer wins, 0 where it loses, 1/2 where none does, shape (n,).
+
+    It wins or loses if the judge says so in both orders.
     """
     forward = judge.first_is_better(prompts, ours, theirs)
     backward = 1 - judge.first_is_better(prompts, theirs, ours)
@@ -208,100 +202,7 @@ class RewardModelJudge:
         return expit(self.rewards(prompts, first) - self.rewards(prompts, second))
 
 
-# An endpoint --------------------------------------------------------------------------------------
-
-
-QUESTION = """Which of two answers to the same message is better: more helpful, more truthful, less harmful?
-
-The message:
-{prompt}
-
-Answer 1:
-{first}
-
-Answer 2:
-{second}
-
-Reply with one digit: 1 if answer 1 is better, 2 if answer 2 is better, 0 if they are equally good."""
-
-
-@dataclass(frozen=True)
-class EndpointJudge:
-    """A model behind an endpoint that speaks OpenAI's chat protocol; its verdicts are kept, so that none is
-    paid for twice.
-
-    Attributes:
-        url: up to and without "/chat/completions".
-        name: of the model there.
-        tries: how often a request is made that the endpoint is too busy for.
-    """
-
-    url: str
-    name: str
-    timeout: float = 60.0
-    tries: int = 4
-    pause: float = 2.0
-
-    def first_is_better(
-        self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]
-    ) -> NDArray[np.float64]:
-        return np.array(
-            [self._verdict(*triple) for triple in zip(prompts, first, second, strict=True)], dtype=np.float64
-        )
-
-    def _verdict(self, prompt: str, first: str, second: str) -> float:
-        question = QUESTION.format(prompt=prompt.strip(), first=first.strip(), second=second.strip())
-        return cached(
-            "verdicts",
-            {"url": self.url, "judge": self.name, "question": question},
-            named,
-            lambda: self._ask(question),
-        )
-
-    def _ask(self, question: str) -> float:
-        message = {
-            "model": self.name,
-            "messages": [{"role": "user", "content": question}],
-            "temperature": 0,
-            "max_tokens": 4,
-        }
-        reply = self._post(json.dumps(message).encode())
-        try:
-            text = str(reply["choices"][0]["message"]["content"])
-        except (KeyError, IndexError, TypeError) as error:
-            raise PrefdynError(f"the judge at {self.url} sent no chat completion") from error
-        digit = next((letter for letter in text if letter in "012"), None)
-        if digit is None:
-            raise PrefdynError(f"the judge {self.name} at {self.url} answered {text[:40]!r}, not 0, 1 or 2")
-        return {"1": 1.0, "2": 0.0, "0": 0.5}[digit]
-
-    def _post(self, body: bytes) -> Any:
-        headers = {"Content-Type": "application/json"}
-        key = os.environ.get(KEY_VARIABLE)
-        if key:
-            headers["Authorization"] = f"Bearer {key}"
-        request = urllib.request.Request(
-            f"{self.url.rstrip('/')}/chat/completions", data=body, headers=headers
-        )
-        for attempt in range(1, self.tries + 1):
-            try:
-                with urllib.request.urlopen(request, timeout=self.timeout) as reply:
-                    return json.load(reply)
-            except urllib.error.HTTPError as error:
-                if error.code in (401, 403):
-                    raise PrefdynError(
-                        f"the judge at {self.url} refuses the key: set {KEY_VARIABLE} to a valid one"
-                    ) from None
-                if error.code not in (408, 409, 429) and error.code < 500:
-                    raise PrefdynError(
-                        f"the judge at {self.url} refuses the request (HTTP {error.code})"
-                    ) from None
-                reason = f"HTTP {error.code}"
-            except (OSError, ValueError) as error:
-                reason = str(getattr(error, "reason", "")) or type(error).__name__
-            if attempt < self.tries:
-                time.sleep(self.pause * 2 ** (attempt - 1))
-        raise PrefdynError(f"the judge at {self.url} did not answer in {self.tries} tries ({reason})")
+# By name ------------------------------------------------------------------------------------------
 
 
 def named(judge: str, device: str = "cpu") -> RewardModelJudge | EndpointJudge:
