@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -101,7 +102,9 @@ def _maps(reference: Tables, here: Tables | None, name: str, words: str, columns
         maps = {}
         for title in titles.unique():
             part = table[titles == title]
-            behaviour = style.readable(part["behaviour"].iloc[0])
+            behaviour = textwrap.shorten(
+                part["behaviour"].iloc[0].replace("-", " "), 66 // columns, placeholder="…"
+            )
             places = part[["x", "y"]].to_numpy()
             maps[f"{title}\n{behaviour}"] = (places, list(part["statement"]), part["label"].to_numpy())
         return style.statement_maps(maps, words, columns)
@@ -120,7 +123,7 @@ def last_layer(reference: Tables, here: Tables | None) -> Figure:
     curves = known["last_layer_curves"]
     order = _ordered(curves)
     colours = style.ordered_colours(order)
-    figure, axes = style.panels(1, 2, height=4.0)
+    figure, axes = style.panels(1, 2, height=3.5)
     for name in _some(order):
         part = _part(curves, behaviour=name)
         for ax, column in zip(axes, ("fall", "distance"), strict=True):
@@ -173,7 +176,7 @@ def boundary(reference: Tables, here: Tables | None) -> Figure:
     curves = known["boundary_curves"]
     order = _ordered(curves)
     colours = style.ordered_colours(order)
-    figure, axes = style.panels(1, 2, height=4.0)
+    figure, axes = style.panels(1, 2, height=3.5)
     pairs = (("cosine", "bound"), ("accuracy", "guaranteed"))
     for name in _some(order):
         part = _part(curves, behaviour=name)
@@ -200,7 +203,7 @@ def priority(reference: Tables, here: Tables | None) -> Figure:
     """Gaps in priority between all behaviours, and the gap in loss that pairs end with."""
     known, own = _editions(reference, here)
     names = list(known["embeddings"]["behaviour"])
-    figure, (left, right) = style.panels(1, 2, height=4.4)
+    figure, (left, right) = style.panels(1, 2, height=4.0)
     table = known["priority_gaps"]
     gaps = np.zeros((len(names), len(names)))
     gaps[table["i"], table["j"]] = table["priority gap"]
@@ -237,7 +240,7 @@ def fine_tuning(reference: Tables, here: Tables | None) -> Figure:
     curves = known["fine_tuning_curves"]
     order = _ordered(curves)
     colours = style.ordered_colours(order)
-    figure, (left, middle, right) = style.panels(1, 3, height=4.0)
+    figure, (left, middle, right) = style.panels(1, 3, height=3.6)
     for name in _some(order):
         part = _part(curves, behaviour=name)
         batches = _part(part, split="batch")
@@ -296,7 +299,7 @@ def change(reference: Tables, here: Tables | None) -> Figure:
     """Distinguishability and the clouds' size for their distance, before and after full fine-tuning."""
     known, own = _editions(reference, here)
     table = known["before_and_after"]
-    figure, axes = style.panels(1, 2)
+    figure, axes = style.panels(1, 2, height=3.4)
     for ax, quantity in zip(axes, ("δ", "Tr Σ / δ²"), strict=True):
         columns = [f"{quantity} before", f"{quantity} after"]
         _slopes(ax, table, columns, ("before", "after"))
@@ -327,7 +330,7 @@ def misalignment(reference: Tables, here: Tables | None) -> Figure:
     known, own = _editions(reference, here)
     curves, table = known["misalignment_curves"], known["misalignment"]
     order = _ordered(table)
-    figure, axes = style.panels(1, 3, height=4.0, sharey=True)
+    figure, axes = style.panels(1, 3, height=3.6, sharey=True)
     starts = {"base": style.NEUTRAL, "aligned": style.NEGATIVE}
     for ax, name, word in zip(axes, (order[0], order[-1]), ("least", "most"), strict=False):
         for start, colour in starts.items():
