@@ -185,7 +185,7 @@ def correlation_triangle(
         ax.plot([low, high], [row + 0.25] * 2, color="#111111", linewidth=2.2, solid_capstyle="butt")
         ax.plot(middle, row + 0.25, "o", color="#111111", markersize=3.6)
     for (row, column), estimate in (here or {}).items():
-        this_machine(ax, column + 0.42 * estimate.value, row + 0.25, markersize=4, markeredgewidth=1)
+        this_machine(ax, column + 0.42 * estimate.value, row + 0.39, markersize=4, markeredgewidth=1)
     size = len(names)
     ax.set(
         xlim=(-0.52, size - 0.48),
