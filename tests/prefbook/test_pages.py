@@ -185,3 +185,13 @@ def test_solutions_are_gated_around_live_cells_or_have_no_code(chapter: str) -> 
     exercises = re.findall(r"^`{3,}\{exercise\}\n:label: ([\w-]+)$", text, re.M)
     solutions = re.findall(r"^`{3,}\{solution(?:-start)?\} ([\w-]+)$", text, re.M)
     assert exercises == solutions
+
+
+# What is shipped ----------------------------------------------------------------------------------
+
+
+def test_shipped_tables_are_small() -> None:
+    tables = sorted((ROOT / "results").glob("reference*/*/*.csv"))
+    assert [path for path in tables if path.stat().st_size > 2**20] == []
+    left = [path for path in (ROOT / "results").glob("reference*/*/*") if path.suffix != ".csv"]
+    assert left == [], "an edition is tables alone"
