@@ -99,14 +99,16 @@ def _word(kind: Kind, outcome: Outcome, promise: bool = False) -> str:
 
 
 def _verdict(claim: Claim, parts: Sequence[Entry]) -> str:
-    """Of a whole claim: it fails if any statistic does, is open if any is, practically zero if any is, else
-    it holds; a theorem that nothing violates and whose promise fails is vacuous.
+    """Of a whole claim: it fails if any statistic does, or if some hold and others are practically zero; it
+    is open if any is, practically zero if all are, else it holds. A theorem that nothing violates and whose
+    promise fails is vacuous.
     """
     pairs = list(zip(parts, claim.statistics, strict=True))
     promised = [part["outcome"] for part, statistic in pairs if statistic.promise]
     others = [part["outcome"] for part, statistic in pairs if not statistic.promise]
-    outcomes: tuple[Outcome, ...] = ("fails", "open", "zero")
-    for outcome in outcomes:
+    if "fails" in others or {"holds", "zero"} == set(others):
+        return _word(claim.kind, "fails")
+    for outcome in ("open", "zero"):
         if outcome in others:
             return _word(claim.kind, outcome)
     return VACUOUS if "fails" in promised else _word(claim.kind, "open" if "open" in promised else "holds")

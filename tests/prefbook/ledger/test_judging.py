@@ -40,7 +40,7 @@ def judged(root: Path, leave: Leave, id_: str, **tables: object) -> Entry:
         (UP, UP, "not supported"),
         (ACROSS, UP, "not supported"),
         (MISSING, DOWN, "inconclusive"),
-        (SMALL, DOWN, "practically zero"),
+        (SMALL, DOWN, "not supported"),
         (SMALL, ACROSS, "inconclusive"),
     ],
 )
