@@ -78,17 +78,6 @@ def movement(path: ArrayLike, moments: Moments, beta: float, learning_rate: floa
     return Movement(float(distance[-1] / steps[-1]), float(r_squared), above, float(bound[-1] / distance[-1]))
 
 
-def first_step(moments: Moments, beta: float, learning_rate: float) -> NDArray[np.float64]:
-    """u(1) of full-batch descent on DPO, shape (d,): exactly (eta beta / 4)(mean_+ - mean_-) for equally many
-    of each label.
-
-    For n_+ and n_- statements it is (eta beta / 2)(n_+ mean_+ - n_- mean_-) / n.
-    """
-    n_p, n_n = moments.count_positive, moments.count_negative
-    signed = (n_p * moments.mean_positive - n_n * moments.mean_negative) / (n_p + n_n)
-    return learning_rate * beta / 2 * signed
-
-
 def boundary_bound(path: ArrayLike, weights: ArrayLike, mean_difference: ArrayLike) -> NDArray[np.float64]:
     """Theorem 4.2 in checkable form: a lower bound on cos(W_B(t), mu_+ - mu_-), shape (steps + 1,).
 

@@ -1,6 +1,4 @@
-"""Log-likelihoods against transformers' own forward pass, one sequence at a time, and against
-lm-evaluation-harness.
-"""
+"""Log-likelihoods against transformers' own forward pass, and against lm-evaluation-harness."""
 
 from __future__ import annotations
 
@@ -9,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+import rounding
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,14 +29,22 @@ def token_log_probs(lm: LanguageModel, prompt: Sequence[int], response: Sequence
     return rows[len(prompt) - 1 : -1].gather(1, ids[0, len(prompt) :, None])[:, 0]
 
 
-def assert_log_probs(lm: LanguageModel, pairs: Sequence[TokenPair], tolerance: float = 1e-4) -> None:
+def allowed(lm: LanguageModel, pairs: Sequence[TokenPair]) -> float:
+    """What rounding leaves between log-probabilities of the longest of these responses."""
+    tokens = max(max(len(pair.chosen), len(pair.rejected)) for pair in pairs)
+    length = max(len(pair.prompt) for pair in pairs) + tokens
+    return rounding.of_log_probs(lm.model, tokens, length)
+
+
+def assert_log_probs(lm: LanguageModel, pairs: Sequence[TokenPair]) -> None:
+    tolerance = allowed(lm, pairs)
     with torch.no_grad():
         got = log_probs(lm.model, pairs)
     chosen = torch.stack([token_log_probs(lm, pair.prompt, pair.chosen).sum() for pair in pairs])
     rejected = torch.stack([token_log_probs(lm, pair.prompt, pair.rejected).sum() for pair in pairs])
-    torch.testing.assert_close(got.chosen.double(), chosen, rtol=1e-6, atol=tolerance)
-    torch.testing.assert_close(got.rejected.double(), rejected, rtol=1e-6, atol=tolerance)
-    torch.testing.assert_close(got.log_ratio.double(), chosen - rejected, rtol=1e-6, atol=2 * tolerance)
+    torch.testing.assert_close(got.chosen.double(), chosen, rtol=0, atol=tolerance)
+    torch.testing.assert_close(got.rejected.double(), rejected, rtol=0, atol=tolerance)
+    torch.testing.assert_close(got.log_ratio.double(), chosen - rejected, rtol=0, atol=2 * tolerance)
 
 
 # Log-probabilities --------------------------------------------------------------------------------
@@ -63,7 +70,7 @@ def test_one_token_answers_have_the_log_ratio_of_the_models_own_log_softmax(smok
         token_log_probs(smoke, pair.prompt, pair.chosen) - token_log_probs(smoke, pair.prompt, pair.rejected)
         for pair in pairs
     ]
-    torch.testing.assert_close(got.log_ratio.double(), torch.cat(full), rtol=0, atol=1e-5)
+    torch.testing.assert_close(got.log_ratio.double(), torch.cat(full), rtol=0, atol=allowed(smoke, pairs))
     assert got.chosen.isnan().all() and got.rejected.isnan().all()
     assert len({pair.chosen for pair in pairs}) == 2
 
@@ -86,7 +93,7 @@ def test_any_pairs_have_the_log_ratio_of_the_models_own_run(pairs: list[TokenPai
         - token_log_probs(lm, pair.prompt, pair.rejected).sum()
         for pair in pairs
     ]
-    torch.testing.assert_close(got, torch.stack(full), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(got, torch.stack(full), rtol=0, atol=2 * allowed(lm, pairs))
 
 
 def test_gradients_are_those_of_the_full_softmax(fresh_smoke: LanguageModel) -> None:
@@ -104,9 +111,14 @@ def test_gradients_are_those_of_the_full_softmax(fresh_smoke: LanguageModel) -> 
                 ids = torch.tensor([[*pair.prompt, *response]])
                 rows = torch.log_softmax(lm.model(ids).logits[0], dim=-1)[len(pair.prompt) - 1 : -1]
                 (sign * rows.gather(1, ids[0, len(pair.prompt) :, None]).sum()).backward()
+        largest = max(float(weight.grad.abs().max()) for weight in lm.model.parameters())
         for name, weight in lm.model.named_parameters():
             torch.testing.assert_close(
-                ours[name], weight.grad, rtol=0, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
+                ours[name],
+                weight.grad,
+                rtol=0,
+                atol=largest * rounding.of_gradients(lm.model),
+                msg=lambda text, name=name: f"{name}: {text}",
             )
         lm.model.zero_grad()
 
@@ -134,9 +146,10 @@ def test_pairs_have_the_log_likelihoods_of_lm_evaluation_harness(smoke: Language
         -1, 2
     )
     with torch.no_grad():
-        ours = log_probs(smoke.model, tokenize_pairs(smoke, pairs, max_length=4096))
-    np.testing.assert_allclose(ours.chosen, theirs[:, 0], rtol=0, atol=1e-3)
-    np.testing.assert_allclose(ours.rejected, theirs[:, 1], rtol=0, atol=1e-3)
+        tokens = tokenize_pairs(smoke, pairs, max_length=4096)
+        ours = log_probs(smoke.model, tokens)
+    np.testing.assert_allclose(ours.chosen, theirs[:, 0], rtol=0, atol=allowed(smoke, tokens))
+    np.testing.assert_allclose(ours.rejected, theirs[:, 1], rtol=0, atol=allowed(smoke, tokens))
 
 
 # Token ids ----------------------------------------------------------------------------------------

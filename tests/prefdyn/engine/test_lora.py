@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import rounding
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -64,7 +65,9 @@ def test_without_names_query_and_value_projections_are_adapted_fused_or_not(
     with adapted(fused, **LORA):
         assert {name.split(".lora_")[0].rsplit(".", 1)[1] for name in adapters(fused)} == {"c_attn"}
         fine_tune(fused, pairs_of(fused), SETTINGS)
-        assert not torch.allclose(logits(fused.model), before, atol=1e-4)
+        assert not torch.allclose(
+            logits(fused.model), before, rtol=0, atol=10 * rounding.of_log_probs(fused.model)
+        )
     assert torch.equal(logits(fused.model), before)
 
 
@@ -86,8 +89,9 @@ def test_training_moves_adapters_only_by_the_low_rank_formula(
                     a, b = state[f"{place}.lora_A.default.weight"], state[f"{place}.lora_B.default.weight"]
                     assert b.abs().max() > 1e-3
                     getattr(layer.self_attn, kind).weight += 16 / 4 * b @ a
-        torch.testing.assert_close(logits(lm.model), logits(merged), rtol=0, atol=1e-4)
-        assert not torch.allclose(logits(lm.model), logits(smoke.model), atol=1e-3)
+        allowed = rounding.of_log_probs(merged)
+        torch.testing.assert_close(logits(lm.model), logits(merged), rtol=0, atol=allowed)
+        assert not torch.allclose(logits(lm.model), logits(smoke.model), rtol=0, atol=10 * allowed)
     assert record["loss"].iloc[-1] < record["loss"].iloc[0]
 
 

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import rounding
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,12 +36,17 @@ def own_run(lm: LanguageModel, prompts: list[str]) -> NDArray[np.float32]:
     return torch.stack(seen).numpy()
 
 
+def allowed(lm: LanguageModel, prompts: list[str], own: NDArray[np.float32]) -> float:
+    """What rounding leaves between hidden states of prompts; a byte is at most a token."""
+    return float(rounding.of_states(lm.model, max(map(len, prompts))) * np.abs(own).max())
+
+
 def test_features_are_what_the_models_own_run_hands_to_the_unembedding(
     smoke: LanguageModel, prompts: list[str]
 ) -> None:
     got, own = hidden_states(smoke, prompts), own_run(smoke, prompts)
     assert got.dtype == np.float32 and got.shape == (len(prompts), 32)
-    np.testing.assert_allclose(got, own, rtol=0, atol=1e-5 * np.abs(own).max())
+    np.testing.assert_allclose(got, own, rtol=0, atol=allowed(smoke, prompts, own))
 
 
 @pytest.mark.parametrize("tokens", [1, 90, 400, 10**6])
@@ -48,7 +54,7 @@ def test_batch_size_and_order_do_not_matter(smoke: LanguageModel, prompts: list[
     own = own_run(smoke, prompts)
     order = np.random.default_rng(tokens).permutation(len(prompts))
     got = hidden_states(smoke, [prompts[i] for i in order], tokens_per_forward=tokens)
-    np.testing.assert_allclose(got, own[order], rtol=0, atol=1e-5 * np.abs(own).max())
+    np.testing.assert_allclose(got, own[order], rtol=0, atol=allowed(smoke, prompts, own))
 
 
 def test_features_are_float32_exact_where_training_is_bfloat16(
@@ -64,7 +70,8 @@ def test_features_on_cuda_are_those_of_the_cpu(
 ) -> None:
     there = loading.load("smoke", device=str(cuda), precision="float32")
     own = own_run(smoke, prompts)
-    np.testing.assert_allclose(hidden_states(there, prompts), own, rtol=0, atol=1e-4 * np.abs(own).max())
+    got = hidden_states(there, prompts)
+    np.testing.assert_allclose(got, own, rtol=0, atol=allowed(smoke, prompts, own))
 
 
 @given(st.lists(st.integers(1, 50), max_size=40), st.integers(1, 120))

@@ -1,4 +1,4 @@
-"""Measures on halves against the trainer of chapter 1 and the moments of chapter 1, one training at a time."""
+"""Measures on halves against the trainer and the moments of chapter 1, one training at a time."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def pairs_of(units: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, n
 
 
 def test_correlation_over_pairs_covers_the_truth_where_a_bootstrap_of_pairs_does_not() -> None:
-    """Differences of a normal pair of correlation 0.5 are again such a pair, and Spearman's is known for it."""
+    """Differences of a normal pair of correlation 0.5 are such a pair, and Spearman's is known for it."""
     rng, truth = np.random.default_rng(3), 6 / np.pi * np.arcsin(0.25)
     covered = []
     for number in range(40):

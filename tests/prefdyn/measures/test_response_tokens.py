@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import rounding
 import torch
 
 from prefdyn import data
@@ -17,6 +18,8 @@ def test_response_tokens_are_those_of_the_likelihood(smoke: LanguageModel) -> No
     sums = theory.margins(tokens, theory.token_log_probs(tokens, unembedding(smoke)))
     with torch.no_grad():
         ratios = log_probs(smoke.model, pairs).log_ratio
-    torch.testing.assert_close(sums, ratios.double(), rtol=1e-4, atol=1e-3)
+    most = max(len(pair.chosen) + len(pair.rejected) for pair in pairs)
+    allowed = rounding.of_log_probs(smoke.model, most, length=512)
+    torch.testing.assert_close(sums, ratios.double(), rtol=0, atol=allowed)
     assert tokens.tokens.tolist() == [token for pair in pairs for token in (*pair.chosen, *pair.rejected)]
     assert tokens.pairs == 4

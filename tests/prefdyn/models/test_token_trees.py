@@ -1,6 +1,4 @@
-"""Token trees against the model's own run, one sequence at a time and unpadded, on five architectures made
-from configs.
-"""
+"""Token trees against the model's own run, one sequence at a time, on five architectures."""
 
 from __future__ import annotations
 
@@ -9,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+import rounding
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -111,10 +110,12 @@ def branches(hidden: Tensor, packed: PackedTrees) -> list[Tensor]:
     ]
 
 
-def assert_same(ours: Sequence[Tensor], theirs: Sequence[Tensor], tolerance: float = 1e-5) -> None:
+def assert_same(model: PreTrainedModel, ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> None:
+    """Hidden states of the model, but for rounding."""
     assert len(ours) == len(theirs)
+    share = rounding.of_states(model, length=16)
     for one, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=tolerance * float(other.abs().max()))
+        torch.testing.assert_close(one, other, rtol=0, atol=share * float(other.abs().max()))
 
 
 # Hidden states ------------------------------------------------------------------------------------
@@ -126,7 +127,7 @@ def test_hidden_states_are_what_each_sequence_alone_hands_to_the_unembedding(
 ) -> None:
     ours, plain = twins
     packed = pack(TREES)
-    assert_same(branches(last_hidden_states(ours, packed), packed), one_by_one(plain, TREES))
+    assert_same(plain, branches(last_hidden_states(ours, packed), packed), one_by_one(plain, TREES))
 
 
 @torch.no_grad()
@@ -137,7 +138,7 @@ def test_prompt_states_are_those_of_the_prompt_alone(twins: tuple[PreTrainedMode
     for (prompt, _), slots, length in zip(
         TREES[:2], packed.prompt_slots, packed.prompt_lengths.tolist(), strict=False
     ):
-        assert_same([hidden[slots[:length]]], [fed_to_unembedding(plain, prompt)])
+        assert_same(plain, [hidden[slots[:length]]], [fed_to_unembedding(plain, prompt)])
 
 
 @torch.no_grad()
@@ -161,9 +162,9 @@ def test_order_and_company_of_trees_do_not_matter(twins: tuple[PreTrainedModel, 
     for tree in TREES:
         packed = pack([tree])
         alone.extend(branches(last_hidden_states(ours, packed), packed))
-    assert_same(all_states, alone)
+    assert_same(ours, all_states, alone)
     turned = pack([(prompt, tails[::-1]) for prompt, tails in TREES[::-1]])
-    assert_same(branches(last_hidden_states(ours, turned), turned)[::-1], all_states)
+    assert_same(ours, branches(last_hidden_states(ours, turned), turned)[::-1], all_states)
 
 
 IDS = st.integers(0, 60)
@@ -184,7 +185,7 @@ RANDOM_TWINS = {name: (make(name, ATTENTION), make(name, "eager")) for name in (
 def test_any_trees_give_the_states_of_their_sequences(name: str, trees: list[Tree]) -> None:
     ours, plain = RANDOM_TWINS[name]
     packed = pack(trees)
-    assert_same(branches(last_hidden_states(ours, packed), packed), one_by_one(plain, trees), tolerance=2e-5)
+    assert_same(plain, branches(last_hidden_states(ours, packed), packed), one_by_one(plain, trees))
 
 
 # Gradients ----------------------------------------------------------------------------------------
@@ -208,7 +209,8 @@ def test_gradients_through_trees_are_those_of_the_sequences_one_by_one(
         if weight.grad is None or name == "lm_head.weight":
             continue
         moved += bool(weight.grad.abs().max() > 1e-3 * largest)
-        torch.testing.assert_close(gradients[name], weight.grad, rtol=0, atol=1e-5 * largest)
+        allowed = largest * rounding.of_gradients(plain, length=16)
+        torch.testing.assert_close(gradients[name], weight.grad, rtol=0, atol=allowed)
     assert moved > 10
     for model in twins:
         model.zero_grad(set_to_none=True)
@@ -239,8 +241,10 @@ def test_trees_one_by_one_and_all_at_once_give_the_same(
     twins: tuple[PreTrainedModel, PreTrainedModel],
 ) -> None:
     packed = pack(TREES)
-    torch.testing.assert_close(
-        last_hidden_states(twins[0], replace(packed, parts=())), last_hidden_states(twins[0], packed)
+    assert_same(
+        twins[0],
+        [last_hidden_states(twins[0], replace(packed, parts=()))],
+        [last_hidden_states(twins[0], packed)],
     )
 
 
@@ -256,7 +260,7 @@ def test_narrow_trees_under_a_mask_and_in_padded_blocks_give_the_same(
     masked = last_hidden_states(twins[0], packed)
     monkeypatch.setattr(packing, "FEW_BRANCHES", 0)
     assert not any(part.narrow for part in packed.parts)
-    torch.testing.assert_close(last_hidden_states(twins[0], packed), masked)
+    assert_same(twins[0], [last_hidden_states(twins[0], packed)], [masked])
 
 
 SEQUENCES = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=8), min_size=1, max_size=5)
@@ -309,7 +313,9 @@ def test_trees_are_forgotten_after_use_even_after_an_error() -> None:
     broken.input_ids[0] = 999
     with pytest.raises(IndexError):
         last_hidden_states(ours, broken)
-    torch.testing.assert_close(ours(ids).logits, plain(ids).logits)
+    torch.testing.assert_close(
+        ours(ids).logits, plain(ids).logits, rtol=0, atol=rounding.of_log_probs(plain, length=16)
+    )
 
 
 def test_model_with_another_attention_is_refused() -> None:

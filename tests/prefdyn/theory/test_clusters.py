@@ -1,4 +1,4 @@
-"""The Gaussian clusters as GN defines them, and its theorems as inequalities that solved dynamics must meet."""
+"""GN's Gaussian clusters, and its theorems as inequalities that solved dynamics must meet."""
 
 from __future__ import annotations
 

@@ -93,19 +93,6 @@ def test_conditions_are_the_smallest_constants_that_the_features_meet(
     assert got.hold == (got.step <= 0.25)
 
 
-@given(SEEDS, st.integers(2, 30), st.integers(2, 30))
-@settings(max_examples=30)
-def test_first_step_is_the_runs_own(seed: int, positive: int, negative: int) -> None:
-    rng = np.random.default_rng(seed)
-    g, s = rng.normal(size=(positive + negative, 5)) + 1, np.array([1] * positive + [-1] * negative)
-    run = train(g, s, settings_of(0.3, 0.7, 1), np.zeros(5))
-    np.testing.assert_allclose(theory.first_step(moments(g, s), 0.3, 0.7), run.path[1], atol=1e-12)
-    if positive == negative:
-        np.testing.assert_allclose(
-            run.path[1], 0.3 * 0.7 / 4 * (g[s > 0].mean(axis=0) - g[s < 0].mean(axis=0)), atol=1e-12
-        )
-
-
 # Theorem 4.2 --------------------------------------------------------------------------------------
 
 

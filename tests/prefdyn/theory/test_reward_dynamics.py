@@ -1,4 +1,4 @@
-"""Reward dynamics against the dense system, torch's gradient descent on the whole W, and the two-row trainer."""
+"""Reward dynamics against the dense system, torch's descent on the whole W, and the two-row trainer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOSSES: list[Callable[[], losses.Loss]] = [losses.dpo, losses.ipo, lambda: losse
 
 
 def drawn(seed: int, n: int = 24, d: int = 7, tokens: int = 5) -> OneTokenPreferences:
-    """Preferences among a few tokens, in which some pairs of answers share one token, some both, some none."""
+    """Preferences among a few tokens: some pairs of answers share one token, some both, some none."""
     rng = np.random.default_rng(seed)
     chosen = rng.integers(0, tokens, n)
     rejected = (chosen + rng.integers(1, tokens, n)) % tokens
