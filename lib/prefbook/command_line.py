@@ -9,7 +9,7 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -62,103 +62,56 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="prefdyn", description="Run and publish the chapters of What Preference Learning Learns."
-    )
+    about = "Run and publish the chapters of What Preference Learning Learns."
+    parser = argparse.ArgumentParser(prog="prefdyn", description=about)
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    a_model = "a name of `prefdyn models`, a hub id, a folder or a .gguf file"
 
-    running = argparse.ArgumentParser(add_help=False)
-    running.add_argument(
-        "chapters", nargs="*", metavar="CHAPTER", help="names of pages in book/ (default: every chapter)"
-    )
-    running.add_argument(
-        "--profile",
-        default="laptop",
-        help="a file of book/profiles: smoke, laptop (the default), reference or paper",
-    )
-    running.add_argument(
-        "--data", metavar="sample|hub|PATH", help="the embedded sample (the default), the hub, or a folder"
-    )
-    running.add_argument(
-        "--model", metavar="NAME", help="a name of `prefdyn models`, a hub id, a folder or a .gguf file"
-    )
-    running.add_argument(
-        "-p",
-        dest="parameters",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "VALUE"),
-        help="a parameter of the chapter",
-    )
-    running.add_argument("--output", type=Path, metavar="DIR", help="where results go (default: _build/runs)")
-    running.add_argument("--quiet", action="store_true", help="no progress bars")
+    def command(name: str, act: Callable[[argparse.Namespace], None], about: str) -> Callable[..., Any]:
+        """Add a command; returns what adds an option to it."""
+        made = commands.add_parser(name, help=about, description=about)
+        made.set_defaults(command=act)
+        return made.add_argument
 
-    command = commands.add_parser("run", parents=[running], help="run chapters")
-    command.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="print the plan (models, data, steps, memory, time) and run nothing",
-    )
-    command.set_defaults(command=_run)
-    command = commands.add_parser("build", help="build the site from the shipped tables and what was run")
-    command.set_defaults(command=_build)
-    command = commands.add_parser("pdf", help="print the site as one PDF file (needs Chromium)")
-    command.set_defaults(command=_pdf)
-    command = commands.add_parser("book", parents=[running], help="run chapters, then build the site")
-    command.set_defaults(command=_book, dry_run=False)
-    command = commands.add_parser(
-        "course", help="notebooks for students and instructors, checks of the exercises, and slides"
-    )
-    command.add_argument("--output", type=Path, metavar="DIR", help="where they go (default: _build/course)")
-    command.set_defaults(command=_course)
-    command = commands.add_parser("claims", help="judge the claims from tables")
-    command.add_argument(
-        "--from",
-        dest="folder",
-        type=Path,
-        metavar="FOLDER",
-        help="an edition, such as results/reference (default: _build/runs, what this machine measured)",
-    )
-    command.add_argument("--json", action="store_true", help="as a list of objects")
-    command.set_defaults(command=_claims)
-    command = commands.add_parser("rank", help="ranking accuracy of models on preference data sets")
-    command.add_argument(
-        "models",
-        nargs="+",
-        metavar="MODEL",
-        help="a name of `prefdyn models`, a hub id, a folder or a .gguf file",
-    )
-    command.add_argument(
-        "--data",
-        nargs="+",
-        required=True,
-        metavar="NAME[:SPLIT]",
-        help="data sets; an unknown name lists them all",
-    )
-    command.add_argument(
-        "--source",
-        default="hub",
-        metavar="hub|PATH",
-        help="the hub (the default), or a folder in the publishers' layout",
-    )
-    command.add_argument(
-        "--limit",
-        type=int,
-        default=1000,
-        help="examples of each data set, drawn by the seed; 0 is all (default: 1000)",
-    )
-    command.add_argument(
-        "--max-length", type=int, default=512, help="tokens of a prompt with its response (default: 512)"
-    )
-    command.add_argument("--device", default="auto", help="auto, cpu, cuda, mps")
-    command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--csv", type=Path, metavar="FILE", help="write the table there as well")
-    command.add_argument("--quiet", action="store_true", help="no progress bars")
-    command.set_defaults(command=_rank)
-    command = commands.add_parser("models", help="models that can be loaded by name")
-    command.set_defaults(command=_models)
+    def add_running(add: Callable[..., Any]) -> None:
+        add("chapters", nargs="*", metavar="CHAPTER", help="names of pages in book/ (default: all chapters)")
+        add("--profile", default="laptop", help="a file of book/profiles (default: laptop)")
+        add("--data", metavar="sample|hub|PATH", help="the embedded sample, the hub, or a folder")
+        add("--model", metavar="NAME", help=a_model)
+        pair: dict[str, Any] = {
+            "nargs": 2,
+            "metavar": ("NAME", "VALUE"),
+            "help": "a parameter of the chapter",
+        }
+        add("-p", dest="parameters", action="append", default=[], **pair)
+        add("--output", type=Path, metavar="DIR", help="where results go (default: _build/runs)")
+        add("--quiet", action="store_true", help="no progress bars")
+
+    add = command("run", _run, "run chapters")
+    add_running(add)
+    add("--dry-run", action="store_true", help="print the plan (steps, memory, time) and run nothing")
+    command("build", _build, "build the site from the shipped tables and what was run")
+    command("pdf", _pdf, "print the site as one PDF file (needs Chromium)")
+    add_running(command("book", _book, "run chapters, then build the site"))
+    add = command("course", _course, "notebooks for students and instructors, checks of exercises, slides")
+    add("--output", type=Path, metavar="DIR", help="where they go (default: _build/course)")
+    add = command("claims", _claims, "judge the claims from tables")
+    edition = "an edition, such as results/reference (default: _build/runs, what this machine measured)"
+    add("--from", dest="folder", type=Path, metavar="FOLDER", help=edition)
+    add("--json", action="store_true", help="as a list of objects")
+    add = command("rank", _rank, "ranking accuracy of models on preference data sets")
+    add("models", nargs="+", metavar="MODEL", help=a_model)
+    unknown = "data sets; an unknown name lists them all"
+    add("--data", nargs="+", required=True, metavar="NAME[:SPLIT]", help=unknown)
+    add("--source", default="hub", metavar="hub|PATH", help="the hub, or a folder in the publishers' layout")
+    add("--limit", type=int, default=1000, help="examples of each data set; 0 is all (default: 1000)")
+    add("--max-length", type=int, default=512, help="tokens of a prompt with its response (default: 512)")
+    add("--device", default="auto", help="auto, cpu, cuda, mps")
+    add("--seed", type=int, default=0, help="of the examples drawn (default: 0)")
+    add("--csv", type=Path, metavar="FILE", help="write the table there as well")
+    add("--quiet", action="store_true", help="no progress bars")
+    command("models", _models, "models that can be loaded by name")
     return parser
 
 
@@ -222,6 +175,7 @@ def _pages() -> tuple[Path, dict[str, Path]]:
 
 
 def _book(options: argparse.Namespace) -> None:
+    options.dry_run = False
     _run(options)
     _build(options)
 
@@ -267,10 +221,9 @@ def _rank(options: argparse.Namespace) -> None:
     from prefdyn.experiments import rank
 
     for name, smallest in (("limit", 0), ("max_length", 8), ("seed", 0)):
-        if getattr(options, name) < smallest:
-            raise PrefdynError(
-                f"--{name.replace('_', '-')} is {getattr(options, name)}: it must be at least {smallest}"
-            )
+        given = getattr(options, name)
+        if given < smallest:
+            raise PrefdynError(f"--{name.replace('_', '-')} is {given}: it must be at least {smallest}")
     table = rank.rank(
         options.models,
         options.data,

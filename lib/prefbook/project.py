@@ -58,6 +58,7 @@ def read_sections(path: Path) -> dict[str, Any]:
         raise PrefdynError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
     if not isinstance(sections or {}, dict):
         raise PrefdynError(
-            f"{path}: expected named sections (`NAME:` and what belongs to it), found a {type(sections).__name__}"
+            f"{path}: expected named sections (`NAME:` and what belongs to it), found a "
+            f"{type(sections).__name__}"
         )
     return sections or {}

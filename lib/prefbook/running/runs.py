@@ -158,7 +158,7 @@ def prepare(
             values["model"] = str(local.resolve())
         if values["measure"]:
             data.persona_names(values["data"])
-        folder = (output or root / "_build" / "runs") / name
+        folder = (output or root / "_build" / ("runs" if values["measure"] else "shown")) / name
         values["output"] = str(folder.resolve())
         runs.append(Run(root, name, values, folder))
     return runs
@@ -186,12 +186,7 @@ def to_show(root: Path, chapters: Sequence[str]) -> list[Run]:
                 f"{reference(root).folder / name} holds no tables, so the page {name} has nothing to show: "
                 f"run the chapter (`prefdyn run {name}`), or bring back the folder"
             )
-    out = []
-    for name in chapters:
-        folder = root / "_build" / "shown" / name
-        values = parameters.values_of(parameters.declared(root / "book" / f"{name}.md"), {"measure": False})
-        out.append(Run(root, name, {**values, "output": str(folder)}, folder))
-    return out
+    return prepare(root, chapters, "laptop", {}, {"measure": False}) if chapters else []
 
 
 def describe(run: Run) -> str:
