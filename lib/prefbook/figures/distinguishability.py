@@ -103,7 +103,7 @@ def _maps(reference: Tables, here: Tables | None, name: str, words: str, columns
         for title in titles.unique():
             part = table[titles == title]
             behaviour = textwrap.shorten(
-                part["behaviour"].iloc[0].replace("-", " "), 66 // columns, placeholder="…"
+                part["behaviour"].iloc[0].replace("-", " "), 84 // columns, placeholder="…"
             )
             places = part[["x", "y"]].to_numpy()
             maps[f"{title}\n{behaviour}"] = (places, list(part["statement"]), part["label"].to_numpy())
