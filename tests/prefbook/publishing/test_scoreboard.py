@@ -72,11 +72,7 @@ def test_without_any_table_every_claim_is_not_run(root: Path) -> None:
     seen = rows(root)
     assert list(seen) == ["claim-e-1", "claim-i-1", "claim-t-1", "claim-e-2"]
     assert seen["claim-e-1"] == [
-        [
-            "E-1 A sentence of E-1. Someone & al., Section 3; declared in 0abc123",
-            "not run",
-            "not run",
-        ],
+        ["E-1 A sentence of E-1. Someone & al., Section 3; declared in 0abc123", "not run", "not run"],
         [
             "rise criterion: interval above 0; smallest effect that matters: 0.3; n for 80% power at it: 85",
             "not run",
