@@ -1,4 +1,10 @@
-"""The book as one PDF file: the pages of the built site, put one after the other and printed by Chromium."""
+"""The book as one PDF file: the pages of the built site, put one after the other and printed by Chromium.
+
+Jupyter Book's own builders were tried, and lose what the pages show: `pdfhtml` stops at a folded cell
+(sphinx-exercise registers its nodes for that builder, and Sphinx then forgets everybody else's), and
+`pdflatex`, which needs 400 MB of TeX, prints "<IPython.core.display.HTML object>" for every number, table and
+ledger.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +24,8 @@ from prefdyn.files import atomic_file
 if TYPE_CHECKING:
     from bs4 import BeautifulSoup, Tag
 
+SCREEN = "book/api/"
+"""Pages that are for looking up on a screen, and are not printed."""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PATIENCE = 900
 """Seconds that the printing may take."""
@@ -40,7 +48,8 @@ def build(root: Path, index: Path) -> Path:
     """
     browser = find_browser()
     toc = read_sections(root / "_toc.yml")
-    names = [toc["root"], *(chapter["file"] for part in toc.get("parts", []) for chapter in part["chapters"])]
+    files = [toc["root"], *(chapter["file"] for part in toc.get("parts", []) for chapter in part["chapters"])]
+    names = [file for file in files if not file.startswith(SCREEN)]
     folder, made = index.parent / "book", index.parents[1] / "book.pdf"
     with (
         tempfile.NamedTemporaryFile(
@@ -64,7 +73,8 @@ def find_browser() -> str:
     found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
     if not found:
         raise PrefdynError(
-            "no Chromium on this machine to print with: install it, or name it in the environment variable CHROMIUM"
+            "no Chromium on this machine to print with: install it, "
+            "or name it in the environment variable CHROMIUM"
         )
     return found
 
@@ -117,7 +127,10 @@ def _make_own(article: Tag, name: str, names: set[str]) -> None:
             if key in ("id", "for", "aria-labelledby", "aria-describedby"):
                 node[key] = " ".join(f"{name}--{word}" for word in str(value).split())
             elif key.endswith("href"):
-                node[key] = _inside(str(value), name, names)
+                if link := _inside(str(value), name, names):
+                    node[key] = link
+                else:
+                    del node[key]
             elif "url(#" in str(value):
                 node[key] = str(value).replace("url(#", f"url(#{name}--")
     article["id"] = name
@@ -132,10 +145,14 @@ def _make_own(article: Tag, name: str, names: set[str]) -> None:
 
 
 def _inside(link: str, name: str, names: set[str]) -> str:
-    """A link to one of the pages, or within its own, as a link within the whole."""
+    """A link to one of the pages, or within its own, as a link within the whole; "" where it leads to what
+    is not printed.
+    """
     page, _, anchor = link.partition("#")
-    if re.match(r"[a-z]+:", link) or (page and page not in names):
+    if re.match(r"[a-z]+:", link):
         return link
+    if page and page not in names:
+        return ""
     target = Path(page).stem if page else name
     return f"#{target}--{anchor}" if anchor else f"#{target}"
 
