@@ -1,9 +1,8 @@
-"""Full fine-tuning with DPO: prefdyn's fast path beside TRL's DPOTrainer, on the same 160 persona examples in
-the same order.
+"""Full fine-tuning with DPO: prefdyn's fast path beside TRL's DPOTrainer.
 
-Batch 32, one epoch, the default model. Both train on the same token ids (TRL's end-of-sequence token is left
-out of both) and neither shuffles further. TRL runs without gradient checkpointing, which is faster than its
-default. The rows:
+The same 160 persona examples in the same order for both. Batch 32, one epoch, the default model. Both train
+on the same token ids (TRL's end-of-sequence token is left out of both) and neither shuffles further. TRL runs
+without gradient checkpointing, which is faster than its default. The rows:
 
 - float32: both in float32; `max_difference` is the largest difference of the two losses at any step, in nats.
 - bfloat16: ours under bfloat16 autocast, TRL in float32.

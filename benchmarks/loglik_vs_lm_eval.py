@@ -1,5 +1,4 @@
-"""Log-likelihoods of responses: prefdyn's token trees beside lm-evaluation-harness, on the same 120 responses
-of HH-RLHF.
+"""Log-likelihoods of 120 responses of HH-RLHF: prefdyn's token trees beside lm-evaluation-harness.
 
 60 pairs drawn at random, 8 responses a batch for both, the default model, prompts and responses as they are
 (none is cut). The harness is called as its users call it, `HFLM.loglikelihood` on (prompt, response)

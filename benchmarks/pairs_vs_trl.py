@@ -1,10 +1,9 @@
-"""Training on response pairs: prefdyn's fast path beside TRL's DPOTrainer, on the same 16 HH-RLHF pairs in
-the same order.
+"""Training on 16 response pairs of HH-RLHF: prefdyn's fast path beside TRL's DPOTrainer.
 
-Batch 4, one epoch, the default model, full fine-tuning. Both train on the same token ids, at most 512 of them
-(TRL's end-of-sequence token is left out of both), and neither shuffles further. TRL runs without gradient
-checkpointing, which is faster than its default. `--data sample` takes the embedded pairs, which are shorter.
-The rows:
+Both take the pairs in the same order. Batch 4, one epoch, the default model, full fine-tuning. Both train on
+the same token ids, at most 512 of them (TRL's end-of-sequence token is left out of both), and neither
+shuffles further. TRL runs without gradient checkpointing, which is faster than its default. `--data sample`
+takes the embedded pairs, which are shorter. The rows:
 
 - float32: both in float32; `max_difference` is the largest difference of the two losses at any step, in nats.
 - bfloat16: ours under bfloat16 autocast, TRL in float32.

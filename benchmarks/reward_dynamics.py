@@ -1,9 +1,8 @@
-"""Reward dynamics of Gaussian clusters: prefdyn's blocks beside the dense system of Eq. 8, both by scipy's
-solve_ivp (RK45).
+"""Reward dynamics of Gaussian clusters: prefdyn's blocks beside the dense system of Eq. 8.
 
-The peer makes the N x N matrix of Eq. 10 with NumPy and multiplies by it, as the equation reads; making the
-matrix counts. Samples, times and relative tolerance are the same; `max_difference` is the largest difference
-of any margin at tau_1.
+Both are solved by scipy's solve_ivp, ours by its LSODA, the dense system by its RK45. The peer makes the N x
+N matrix of Eq. 10 with NumPy and multiplies by it, as the equation reads; making the matrix counts. Samples,
+times and relative tolerance are the same; `max_difference` is the largest difference of any margin at tau_1.
 
 `seconds_*` are medians of `--repeats` alternating runs.
 """

@@ -5,8 +5,9 @@ from contextlib import contextmanager
 
 
 class PrefdynError(Exception):
-    """Something the user can mend: its message is one sentence that says what was wrong, where, and what
-    would be right.
+    """Something the user can mend.
+
+    Its message is one sentence that says what was wrong, where, and what would be right.
     """
 
 

@@ -14,7 +14,7 @@ from prefdyn.errors import PrefdynError
 
 
 def cache_folder() -> Path:
-    """The folder for what can be made again: $PREFDYN_CACHE, else prefdyn/ under $XDG_CACHE_HOME or ~/.cache."""
+    """The folder for what can be made again: $PREFDYN_CACHE, else prefdyn/ in the user's cache."""
     named = os.environ.get("PREFDYN_CACHE")
     if named:
         return Path(named).expanduser()
@@ -40,15 +40,16 @@ def check_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise PrefdynError(
-            f"{folder} has {free / 2**20:.0f} MiB free and {needed / 2**20:.0f} MiB are needed: make room, or set PREFDYN_CACHE to "
-            "another disk"
+            f"{folder} has {free / 2**20:.0f} MiB free and {needed / 2**20:.0f} MiB are needed: "
+            "make room, or set PREFDYN_CACHE to another disk"
         )
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends well, and vanishes when it does
-    not.
+    """A temporary path beside `path` that takes its place when the block ends well.
+
+    When it does not, the temporary file vanishes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

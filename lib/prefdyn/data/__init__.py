@@ -1,6 +1,4 @@
-"""Preferences: personas and their statements, response pairs, rankings of responses; and where they come
-from.
-"""
+"""Preferences (personas, response pairs, rankings of responses), and where they come from."""
 
 import lazy_loader
 

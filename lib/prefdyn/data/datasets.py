@@ -1,5 +1,4 @@
-"""Rankings by name: every data set of RA (Appendix C.2), from the hub or from a folder of the publishers' own
-layouts side by side.
+"""Rankings by name: every data set of RA (Appendix C.2), from the hub or from a folder.
 
 In a folder, each data set lies in one of its repository's name, as `datasets` would read it from there.
 """
@@ -190,11 +189,10 @@ def _by_datasets(about: DataSet, source: Source, split: str, limit: int, seed: i
 
 
 def _alpaca_eval(source: Source, joined: bool) -> Iterator[Ranking]:
-    """AlpacaEval's annotation files: every model's output against the same baseline's, `preference` 1 + P(the
-    model's is better).
+    """AlpacaEval's annotation files: every model's output against the same baseline's.
 
-    Joined on the instruction they rank the baseline and all models: the baseline has probability 1/2 against
-    itself.
+    The field `preference` is 1 + P(the model's is better). Joined on the instruction they rank the baseline
+    and all models: the baseline has probability 1/2 against itself.
     """
     if source in ("hub", "sample"):
         raise PrefdynError(

@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 
 def mislabel(labels: NDArray[np.int8], rate: float, seed: int) -> NDArray[np.int8]:
-    """Labels of which each is turned round with probability `rate`, independently; a larger rate turns a
-    superset (NZ Section 2).
+    """Labels of which each is turned round with probability `rate`, independently (NZ Section 2).
+
+    With the same seed a larger rate turns a superset.
 
     Args:
         labels: +1 or -1, shape (n,).
@@ -24,8 +25,9 @@ def mislabel(labels: NDArray[np.int8], rate: float, seed: int) -> NDArray[np.int
 def simulate_votes(
     quality_chosen: float, quality_rejected: float, raters: int, rng: np.random.Generator
 ) -> tuple[int, int]:
-    """Votes of raters who each prefer `chosen` with the Bradley-Terry probability sigmoid(quality
-    difference).
+    """Votes of raters who each prefer `chosen` with the Bradley-Terry probability.
+
+    That is the sigmoid of the difference in quality.
 
     Returns:
         How many prefer chosen, and how many rejected.

@@ -35,10 +35,10 @@ class Pair:
 
 
 def split_dialogues(chosen: str, rejected: str) -> Pair | None:
-    """A pair from two whole dialogues of HH-RLHF: the response follows the last "Assistant:", the prompt
-    precedes it.
+    """A pair from two whole dialogues of HH-RLHF.
 
-    None where the two prompts differ: such a pair compares no two answers to one question.
+    The response follows the last "Assistant:", the prompt precedes it. None where the two prompts differ:
+    such a pair compares no two answers to one question.
 
     Args:
         chosen, rejected: "\\n\\nHuman: ...\\n\\nAssistant: ...", any number of turns.

@@ -1,6 +1,4 @@
-"""A ranking of responses, and how a row of each publisher's schema becomes one (the data sets of RA Appendix
-C.2).
-"""
+"""A ranking of responses, and how a row of each publisher's schema becomes one (RA Appendix C.2)."""
 
 from __future__ import annotations
 
@@ -105,8 +103,9 @@ def chosen_rejected(rows: Iterable[tuple[int, Row]], where: str) -> Iterator[Ran
 
 
 def stack_exchange(rows: Iterable[tuple[int, Row]], where: str) -> Iterator[Ranking]:
-    """HuggingFaceH4/stack-exchange-preferences: a question and its answers, each with a score made of votes;
-    n >= 2, ties occur.
+    """HuggingFaceH4/stack-exchange-preferences: a question and its answers with scores made of votes.
+
+    There are two or more, and ties occur.
     """
     for number, row in rows:
         answers = field(row, "answers", list, where, number)
@@ -116,9 +115,7 @@ def stack_exchange(rows: Iterable[tuple[int, Row]], where: str) -> Iterator[Rank
 
 
 def ultrafeedback(rows: Iterable[tuple[int, Row]], where: str) -> Iterator[Ranking]:
-    """openbmb/UltraFeedback: an instruction and four completions with GPT-4's overall scores; ties are
-    frequent.
-    """
+    """openbmb/UltraFeedback: an instruction and four completions with GPT-4's overall scores; often tied."""
     for number, row in rows:
         completions = field(row, "completions", list, where, number)
         texts = [spaced(field(completion, "response", str, where, number)) for completion in completions]
@@ -143,8 +140,9 @@ def shp(rows: Iterable[tuple[int, Row]], where: str) -> Iterator[Ranking]:
 
 
 def cross_annotations(rows: Iterable[tuple[int, Row]], where: str) -> Iterator[Ranking]:
-    """tatsu-lab/alpaca_eval, human cross-annotations of AlpacaFarm: a row a rater, who prefers output 1 or 2,
-    or neither.
+    """tatsu-lab/alpaca_eval, human cross-annotations of AlpacaFarm: a row a rater.
+
+    The rater prefers output 1 or 2, or neither.
     """
     votes: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     for number, row in rows:

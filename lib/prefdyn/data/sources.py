@@ -1,6 +1,4 @@
-"""Where preferences come from: the embedded sample, the hub, or a folder in the publishers' layout; and how
-their files are read.
-"""
+"""Where preferences come from (the sample, the hub, or a folder), and how their files are read."""
 
 from __future__ import annotations
 
@@ -22,8 +20,9 @@ Source = Literal["sample", "hub"] | str | Path
 
 
 def read_jsonl(path: Path, fields: Mapping[str, type]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line numbers (from 1) and objects of a JSON Lines file, plain or gzipped, each with the named fields of
-    the named types.
+    """The lines of a JSON Lines file, plain or gzipped: their numbers (from 1) and objects.
+
+    Each object has the named fields of the named types.
 
     Raises:
         PrefdynError: the file is missing, empty or damaged, or a line is no such object; the message names
@@ -70,8 +69,9 @@ def read_jsonl(path: Path, fields: Mapping[str, type]) -> Iterator[tuple[int, di
 
 @contextmanager
 def from_hub(repository: str) -> Iterator[None]:
-    """One sentence for whatever the hub's clients raise: each has errors of its own, and its HTTP library's
-    besides.
+    """One sentence for whatever the hub's clients raise.
+
+    Each has errors of its own, and its HTTP library's besides.
     """
     try:
         yield

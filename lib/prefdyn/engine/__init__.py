@@ -1,6 +1,4 @@
-"""What is done with a model, exactly and without waste: hidden states, log-likelihoods, sampled answers,
-losses, and training with the record that it leaves.
-"""
+"""What is done with a model: hidden states, log-likelihoods, sampled answers, losses, training."""
 
 import lazy_loader
 

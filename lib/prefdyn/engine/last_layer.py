@@ -142,8 +142,9 @@ def train(
     test: tuple[ArrayLike, ArrayLike] | None = None,
     device: torch.device | str = "cpu",
 ) -> LastLayerRun:
-    """Gradient descent on the two answer rows: exact where a batch is all of the data, stochastic where it is
-    smaller.
+    """Gradient descent on the two answer rows, and its record.
+
+    It is exact where a batch is all of the data, stochastic where it is smaller.
 
     Args:
         features: g, shape (n, d).

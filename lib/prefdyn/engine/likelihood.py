@@ -71,8 +71,7 @@ class LogProbs(NamedTuple):
 
 
 def tokenize_persona(lm: LanguageModel, persona: Persona) -> list[TokenPair]:
-    """The persona task: chosen is Yes for statements the persona would say and No for the others (LD Section
-    3).
+    """The persona task as tokens: Yes is chosen for what the persona would say, else No (LD Section 3).
 
     Raises:
         PrefdynError: the tokenizer splits Yes or No.
@@ -113,8 +112,9 @@ def tokenize_pairs(
 def tokenize_responses(
     lm: LanguageModel, prompt: str, responses: Sequence[str], max_length: int = 512
 ) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
-    """Token ids of a prompt and of each of its responses; the seam and the truncation are those of
-    `tokenize_pairs`.
+    """Token ids of a prompt and of each of its responses.
+
+    The seam and the truncation are those of `tokenize_pairs`.
 
     Raises:
         PrefdynError: the prompt or a response is empty.
@@ -163,10 +163,10 @@ def chosen_log_probs(model: PreTrainedModel, pairs: Sequence[TokenPair]) -> Tens
 def response_rows(
     prompts: Sequence[Tree], device: torch.device
 ) -> tuple[PackedTrees, Tensor, Tensor, Tensor]:
-    """Prompts with their responses as trees and, of each of the R response tokens, the row that predicts it,
-    its id, and its branch.
+    """Prompts with their responses as trees, and where their response tokens are.
 
-    The last three have shape (R,). Branches are the responses, prompt after prompt.
+    Of each of the R tokens: the row that predicts it, its id, and its branch. The last three have shape (R,).
+    Branches are the responses, prompt after prompt.
     """
     # The last prompt token predicts the first response token, so it is the tree's last shared token.
     trees = pack(prompts, device)

@@ -44,8 +44,9 @@ class Loss:
         return cls(name, value, derivative)
 
     def describe(self) -> dict[str, Any]:
-        """Its name and a hash of f and f' at margins from -1000 to 1000: by these kept results tell losses
-        apart.
+        """Its name and a hash of f and f' at margins from -1000 to 1000.
+
+        By these kept results tell losses apart.
         """
         size = torch.cat([torch.zeros(1), torch.logspace(-3, 3, 400)]).double()
         r = torch.cat([-size, size])

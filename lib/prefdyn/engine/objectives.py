@@ -1,6 +1,4 @@
-"""What training minimises: a loss of the reward margin, or the negative log-likelihood of the chosen
-responses (SFT).
-"""
+"""What training minimises: a loss of the reward margin, or for SFT of the chosen responses alone."""
 
 from __future__ import annotations
 
@@ -16,8 +14,9 @@ from prefdyn.engine.states import TOKENS_PER_FORWARD, by_length, without_dropout
 from prefdyn.models import LanguageModel
 
 SFT = "sft"
-"""The loss of supervised fine-tuning: the negative log-likelihood of the chosen responses, mean over all of
-their tokens in a batch.
+"""The loss of supervised fine-tuning.
+
+It is the negative log-likelihood of the chosen responses, mean over all of their tokens in a batch.
 """
 
 
@@ -34,9 +33,7 @@ class Measured(NamedTuple):
 
 
 Content = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
-"""What a pair's log-probabilities depend on: the tokens of its prompt, chosen and rejected response, and not
-its group.
-"""
+"""What a pair's log-probabilities depend on: the tokens of its prompt and both responses, not its group."""
 
 Reference = dict[Content, tuple[float, float, float]]
 """The `LogProbs` of pairs under a reference.
@@ -64,8 +61,9 @@ class Margins:
         reference: Reference,
         tokens_per_forward: int,
     ) -> None:
-        """Measures what the reference lacks of the pairs; what is known of a pair tells of its flipped one
-        too.
+        """Measures what the reference lacks of the pairs.
+
+        What is known of a pair tells of its swapped one too.
         """
         self.lm, self.loss, self.beta, self.gamma, self.reference = lm, loss, beta, gamma, reference
         distinct = {_content(pair): pair for pair in pairs}
@@ -137,8 +135,9 @@ def reference_log_probs(
     tokens_per_forward: int = TOKENS_PER_FORWARD,
     normalised: bool = False,
 ) -> LogProbs:
-    """Log-probabilities of the pairs under the model as it is, in the order given: what the reference
-    contributes to a margin.
+    """Log-probabilities of the pairs under the model as it is, in the order given.
+
+    They are what the reference contributes to a margin.
 
     Args:
         tokens_per_forward: run at once; bounds the memory of activations.

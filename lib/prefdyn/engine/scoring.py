@@ -1,6 +1,4 @@
-"""Log-likelihoods of whole responses, any number to a prompt: what ranking accuracy is made of (RA Appendix
-C.1).
-"""
+"""Log-likelihoods of whole responses, of which ranking accuracy is made (RA Appendix C.1)."""
 
 from __future__ import annotations
 
@@ -44,8 +42,9 @@ def score(
     precision: Precision = "float32",
     tokens_per_forward: int = TOKENS_PER_FORWARD,
 ) -> list[ResponseLogProbs]:
-    """Log-likelihoods of the responses to each prompt, in the order given; a prompt is run once for all of
-    its responses.
+    """Log-likelihoods of the responses to each prompt, in the order given.
+
+    A prompt is run once for all of its responses.
 
     Args:
         prompts: n of them; a space at the end of one goes to its responses.

@@ -18,8 +18,9 @@ TOKENS_PER_FORWARD = 4096
 
 
 def by_length(lengths: Sequence[int], tokens: int) -> Iterator[NDArray[np.integer]]:
-    """Indices of sequences, sorted by length and cut so that each part has at most `tokens` tokens (or one
-    sequence).
+    """Indices of sequences, sorted by length and cut into parts of at most `tokens` tokens.
+
+    A part holds at least one sequence.
     """
     order = np.argsort(lengths, kind="stable")
     ends = np.cumsum(np.asarray(lengths)[order])
@@ -47,10 +48,10 @@ def without_dropout(model: nn.Module) -> Iterator[None]:
 def hidden_states(
     lm: LanguageModel, prompts: Sequence[str], tokens_per_forward: int = TOKENS_PER_FORWARD
 ) -> NDArray[np.float32]:
-    """Hidden states g(x) in float32, shape (n, d): what the unembedding multiplies at the last token of each
-    prompt (LD Section 4.1).
+    """Hidden states g(x) at the last token of each prompt, float32, shape (n, d) (LD Section 4.1).
 
-    Each equals that of the prompt run by itself, whatever else is in the batch.
+    They are what the unembedding multiplies. Each equals that of the prompt run by itself, whatever else is
+    in the batch.
 
     Args:
         tokens_per_forward: run at once; bounds the memory of activations.

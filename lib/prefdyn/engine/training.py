@@ -110,10 +110,9 @@ class Settings:
 
 
 def batch_order(examples: int, settings: Settings) -> list[NDArray[np.integer]]:
-    """The examples of every step: epochs shuffled by the seed, one after another, cut into batches that are
-    all full.
+    """The examples of every step, in batches that are all full.
 
-    A batch is never larger than the data.
+    Epochs are shuffled by the seed, put one after another, and cut. A batch is never larger than the data.
     """
     rng = np.random.default_rng(settings.seed)
     size = min(settings.batch_size, examples)
@@ -131,10 +130,10 @@ def fine_tune(
     reference: Reference | None = None,
     visit: Callable[[int], None] | None = None,
 ) -> pd.DataFrame:
-    """Train all weights (or the adapters that `lora` put in) on the preferences; the model is changed in
-    place.
+    """Train on the preferences: all weights, or the adapters that `lora` put in.
 
-    The model as it comes in is the reference; supervised fine-tuning ("sft") has none.
+    The model is changed in place. The model as it comes in is the reference; supervised fine-tuning ("sft")
+    has none.
 
     Args:
         train: preferences as tokens; their groups are kept apart in the record.
@@ -220,10 +219,10 @@ def _run(
 
 
 def _keep_freed_memory() -> None:
-    """Have glibc keep what a step frees for the next step: handed back, every gradient would be mapped and
-    zeroed again.
+    """Have glibc keep what a step frees for the next step.
 
-    A sixth of a step's time on a CPU. Elsewhere there is no such call, and nothing happens.
+    Handed back, every gradient would be mapped and zeroed again. A sixth of a step's time on a CPU. Elsewhere
+    there is no such call, and nothing happens.
     """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
@@ -300,11 +299,10 @@ def _requiring_grad(weights: Sequence[nn.Parameter]) -> Iterator[None]:
 def _vocabulary_of(
     model: PreTrainedModel, pairs: Sequence[TokenPair], active: bool
 ) -> Iterator[Callable[[TokenPair], TokenPair]]:
-    """While it lasts, the embedding and unembedding hold only the rows of tokens that occur; yields how pairs
-    are then written.
+    """While it lasts, the embedding and unembedding hold only the rows of tokens that occur.
 
-    Exact where every answer is one token and its softmax cancels: no other row gets a gradient. Elsewhere
-    (`active` is false) it changes nothing.
+    It yields how pairs are then written. Exact where every answer is one token and its softmax cancels: no
+    other row gets a gradient. Elsewhere (`active` is false) it changes nothing.
     """
     if not active:
         yield lambda pair: pair

@@ -1,5 +1,4 @@
-"""Preference training by TRL's DPOTrainer on accelerate: the engine for models too large for one device
-(FSDP, DeepSpeed).
+"""Preference training by TRL's DPOTrainer on accelerate, for models too large for one device.
 
 It trains on the same token ids in the same order as `training.fine_tune`, so that the two can be compared
 step by step. It leaves the same record, but for what the trainer does not report: the groups of a batch are
@@ -29,8 +28,9 @@ with extra("scale"):
     from trl import DPOConfig, DPOTrainer
 
 LOSS_TYPES = {"dpo": "sigmoid", "rdpo": "robust", "slic": "hinge"}
-"""Our losses by TRL's names, where it has them for sums of log-probabilities (its smoothed losses sort the
-batch: none is cdpo).
+"""Our losses by TRL's names, where it has them.
+
+Its smoothed losses of sums of log-probabilities sort the batch: none is cdpo.
 """
 
 

@@ -1,5 +1,6 @@
-"""Experiments: functions from a bench (a model and data) and a design to tidy tables; each independent run is
-kept as soon as it is done.
+"""Experiments: functions from a bench (a model and data) and a design to tidy tables.
+
+Each independent run is kept as soon as it is done.
 """
 
 from types import ModuleType
@@ -16,8 +17,9 @@ CHAPTERS: dict[str, ModuleType] = {
     "noise": noise,
     "across": across,
 }
-"""The experiments of each chapter, by its name, in the order to run them: long ones first, and the first two
-measure nothing in common.
+"""The experiments of each chapter, by its name, in the order to run them.
+
+Long ones come first, and the first two measure nothing in common.
 """
 
 __all__ = ["CHAPTERS", "Adapter", "Bench", "Phase", "PhaseResult", "Provenance", "save_table"]

@@ -28,10 +28,10 @@ from prefdyn.models import LanguageModel, Precision, devices, loading
 
 
 class Bench:
-    """Measures one model on one source of data; results are kept by content, so that a killed chapter goes on
-    where it stopped.
+    """Measures one model on one source of data, and keeps what it measured.
 
-    The model is loaded when the first result that is not kept yet asks for it.
+    Results are kept by content, so that a killed chapter goes on where it stopped. The model is loaded when
+    the first result that is not kept yet asks for it.
     """
 
     def __init__(
@@ -75,8 +75,9 @@ class Bench:
         return loading.fingerprint(self.model_name) or self.lm.fingerprint
 
     def personas(self, limit: int = 0, per_label: int = 0) -> list[Persona]:
-        """The source's personas: `limit` of them, evenly spaced in the alphabet (0: all), `per_label`
-        statements of each label (0: all).
+        """The source's personas, or `limit` of them, evenly spaced in the alphabet.
+
+        Of each, `per_label` statements of each label; 0 stands for all, in both.
         """
 
         def draw() -> list[Persona]:
@@ -100,9 +101,7 @@ class Bench:
         return self._once(("pairs", limit, self.seed), draw)
 
     def rankings(self, name: str, limit: int = 0) -> list[Ranking]:
-        """The source's rankings of a data set (see `datasets.load`), or `limit` of them drawn by the seed
-        (0: all).
-        """
+        """The source's rankings of a data set, see `datasets.load`, or `limit` drawn by the seed (0: all)."""
         return self._once(
             ("rankings", name, limit, self.seed), lambda: datasets.load(name, self.source, limit, self.seed)
         )
@@ -169,8 +168,9 @@ class Bench:
         return scoring.score(self.lm, prompts, responses, max_length)
 
     def judge(self, name: str, pairs: Sequence[Pair], tokens: int) -> Judge:
-        """A judge of answers: "embedded", a Bradley-Terry reward fitted to the pairs on the loaded model's
-        features, or see `judges.named`.
+        """A judge of answers: "embedded", or see `judges.named`.
+
+        The embedded one is a Bradley-Terry reward, fitted to the pairs on the loaded model's features.
 
         Args:
             tokens: how much of an answer the embedded judge sees.
@@ -201,10 +201,9 @@ class Bench:
         return self.keep("unembedding", {}, loading.answer_tokens, compute)
 
     def train_unembedding(self, personas: Sequence[Persona], settings: Settings) -> last_layer.LastLayerRun:
-        """Train the two answer rows on the training statements of the personas together, each a group of the
-        record.
+        """Train the two answer rows on the training statements of all personas together.
 
-        The held-out statements of all of them are the split "test".
+        Each persona is a group of the record. The held-out statements of all of them are the split "test".
         """
         parts = [
             (self.features(persona), persona, *data.split_indices(persona, self.seed)) for persona in personas
@@ -230,8 +229,9 @@ class Bench:
         )
 
     def train(self, phases: Sequence[Phase], adapter: Adapter | None = None) -> list[PhaseResult]:
-        """Run phases one after another from the model as it was loaded, which has its weights back
-        afterwards.
+        """Run phases one after another from the model as it was loaded.
+
+        It has its weights back afterwards.
         """
         key = {
             "precision": self.precision,

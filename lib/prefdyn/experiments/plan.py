@@ -1,4 +1,4 @@
-"""What a chapter is about to do, estimated before it does it: arithmetic, memory, time on the device at hand."""
+"""What a chapter is about to do, estimated before it does it: arithmetic, memory, time."""
 
 from __future__ import annotations
 
@@ -59,15 +59,18 @@ class Work:
     batch_tokens: float = TOKENS_PER_FORWARD
 
     def flops(self, size: Size) -> float:
-        """2 a token and weight forward, 4 more backward through all weights, 2 more through activations
-        alone.
+        """2 a token and weight forward, 4 more backward.
+
+        Backward it is 2 where only activations need gradients.
         """
         per_token = {"forward": 2, "train": 6, "adapt": 4}[self.kind] * size.body
         return self.runs * (per_token * self.tokens + 2 * size.body * self.forward_tokens)
 
     def memory(self, size: Size) -> float:
-        """Bytes: float32 weights; gradients, two moments and the copy to return to where all weights train;
-        activations.
+        """Bytes of weights and activations.
+
+        Where all weights train, also of gradients, of two moments, and of the copy to return to; all in
+        float32.
         """
         copies = {"forward": 1, "train": 5, "adapt": 1}[self.kind]
         tokens = min(self.batch_tokens, TOKENS_PER_FORWARD)
@@ -158,8 +161,8 @@ def check_memory(work: Sequence[Work], name: str, size: Size, device: torch.devi
             else "free some memory"
         )
         raise PrefdynError(
-            f"{heaviest.name} with {name} ({size.parameters / 1e6:.0f}M parameters) needs {needed / 2**30:.1f} GiB and {device} has "
-            f"{free / 2**30:.1f} GiB free: {hint}"
+            f"{heaviest.name} with {name} ({size.parameters / 1e6:.0f}M parameters) "
+            f"needs {needed / 2**30:.1f} GiB and {device} has {free / 2**30:.1f} GiB free: {hint}"
         )
 
 

@@ -57,8 +57,9 @@ class Provenance:
 
 
 def commit() -> str:
-    """The commit of the checkout that the library runs from, marked where files differ from it; "unknown"
-    outside a checkout.
+    """The commit of the checkout that the library runs from; "unknown" outside a checkout.
+
+    It is marked where files differ from it.
     """
     here = Path(__file__).parent
 
@@ -86,8 +87,9 @@ def describe_device(device: torch.device) -> str:
 
 
 def save_table(table: pd.DataFrame, path: Path, provenance: Provenance) -> None:
-    """Write a table as CSV, its provenance in comment lines above it (read it with `pandas.read_csv(path,
-    comment="#")`).
+    """Write a table as CSV, its provenance in comment lines above it.
+
+    Read it with `pandas.read_csv(path, comment="#")`.
     """
     header = "".join(f"# {name}: {value}\n" for name, value in asdict(provenance).items())
     rows = table.to_csv(index=False, float_format="%.6g")

@@ -1,6 +1,4 @@
-"""What is measured, and how surely: estimates with intervals, the geometry of hidden states, pairs followed
-through training, judges of answers, correlations across halves of the data.
-"""
+"""What is measured, and how surely: estimates, geometry, pairs followed, judges, halves of the data."""
 
 import lazy_loader
 

@@ -31,8 +31,9 @@ class Estimate:
 
 
 def mean(sample: ArrayLike) -> Estimate:
-    """The mean of a sample of shape (n,), with Student's interval: with few units the bootstrap's is too
-    short.
+    """The mean of a sample of shape (n,), with Student's interval.
+
+    With few units the bootstrap's is too short.
 
     Raises:
         PrefdynError: fewer than three units.
@@ -44,8 +45,9 @@ def mean(sample: ArrayLike) -> Estimate:
 
 
 def simultaneous_means(sample: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Means of m quantities over n units, shape (n, m), and half the widths of Student intervals that hold
-    all at once (Bonferroni).
+    """Means of m quantities over n units, shape (n, m), and half the widths of Student intervals.
+
+    The intervals hold all at once (Bonferroni).
 
     Raises:
         PrefdynError: fewer than three units.
@@ -75,8 +77,7 @@ def spearman(x: ArrayLike, y: ArrayLike, seed: int = 0) -> Estimate:
 
 
 def spearman_over_pairs(x: ArrayLike, y: ArrayLike, ends: ArrayLike, seed: int = 0) -> Estimate:
-    """Spearman's rank correlation of two quantities of pairs, bootstrapped over the units that the pairs are
-    made of.
+    """Spearman's rank correlation of two quantities of pairs, bootstrapped over the units they are made of.
 
     A pair counts in a resample as often as its two units do: a bootstrap over pairs would take those that
     share a unit for independent.
@@ -97,10 +98,9 @@ def spearman_over_pairs(x: ArrayLike, y: ArrayLike, ends: ArrayLike, seed: int =
 
 
 def proportion(hits: ArrayLike) -> Estimate:
-    """The share of hits in a sample of zeros and ones (a half counts as one half), shape (n,), with Wilson's
-    interval.
+    """The share of hits in a sample of zeros and ones, shape (n,), with Wilson's interval.
 
-    It stays within [0, 1], and has a length where every case is a hit or none is.
+    A half counts as one half. It stays within [0, 1], and has a length where every case is a hit or none is.
 
     Raises:
         PrefdynError: fewer than three cases.
@@ -190,8 +190,9 @@ def _spearman(x: NDArray[np.float64], y: NDArray[np.float64], axis: int) -> NDAr
 def _weighted_spearman(
     a: NDArray[np.float64], b: NDArray[np.float64], counts: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """For each row of counts, shape (resamples, n), the rank correlation of a sample that has each of the n
-    points so many times.
+    """The rank correlation of each resample, in which a point is there so many times.
+
+    The counts have shape (resamples, n).
     """
     ranks = [_weighted_ranks(values, counts) for values in (a, b)]
     total = counts.sum(1, keepdims=True)

@@ -17,8 +17,9 @@ GROUPS = ("right → right", "right → wrong", "wrong → right", "wrong → wr
 
 
 def follow(record: pd.DataFrame, split: str) -> pd.DataFrame:
-    """One row a step and pair of a split whose every pair is a group of the record (`each` of a
-    `phases.Phase`).
+    """One row a step and pair of a split whose every pair is a group of the record.
+
+    Such a split is in `each` of a `phases.Phase`.
 
     Returns: Columns step, pair, loss, margin, log_ratio (of the policy, in nats), c (log
         pi_ref(y_l|x)/pi_ref(y_w|x), from step 0), right, group (one of `GROUPS`), distance.
@@ -36,8 +37,9 @@ def follow(record: pd.DataFrame, split: str) -> pd.DataFrame:
 
 
 def by_group(followed: pd.DataFrame) -> pd.DataFrame:
-    """Mean loss and margin of each group at each step, and the share of all pairs that it holds; a group
-    without pairs has no row.
+    """Mean loss and margin of each group at each step, and the share of all pairs that it holds.
+
+    A group without pairs has no row.
 
     Columns "loss low", "loss high", "margin low" and "margin high" bound the means, over pairs; they are NaN
     for fewer than three.
@@ -75,8 +77,9 @@ def best_step(record: pd.DataFrame, split: str = "validation") -> int:
 
 
 def flipped(followed: pd.DataFrame, step: int) -> NDArray[np.float64]:
-    """Of the pairs that the reference ranks wrong, 1 for each that is ranked right at a step, else 0, shape
-    (wrong pairs,).
+    """Which of the pairs that the reference ranks wrong are ranked right at a step.
+
+    1 for each that is, else 0, shape (wrong pairs,).
     """
     now = followed[followed["step"] == step]
     return now.loc[now["c"] > 0, "right"].to_numpy(dtype=np.float64)
@@ -94,8 +97,7 @@ def share_flipped(followed: pd.DataFrame, step: int) -> Estimate:
 
 
 def trajectory(followed: pd.DataFrame, wins: Mapping[int, ArrayLike], pairs: int) -> pd.DataFrame:
-    """Ranking accuracy, win rate against the answers at step 0, and distance of the weights, at each step
-    with answers.
+    """Ranking accuracy, win rate against step 0, and distance of the weights, at each step with answers.
 
     Args:
         wins: by step, what `judges.wins` says of each prompt's answer against that at step 0.
@@ -121,14 +123,16 @@ def trajectory(followed: pd.DataFrame, wins: Mapping[int, ArrayLike], pairs: int
 
 
 FEWEST = 5
-"""Points below which no rank correlation is given: four in perfect order are no rarer than one chance in
-twelve, five are one in sixty.
+"""Points below which no rank correlation is given.
+
+Four in perfect order are no rarer than one chance in twelve, five are one in sixty.
 """
 
 
 def correlate(x: ArrayLike, y: ArrayLike, seed: int = 0) -> Estimate:
-    """Spearman's rank correlation with its interval; unknown (NaN) for fewer than `FEWEST` points or where
-    one side never changes.
+    """Spearman's rank correlation with its interval.
+
+    It is unknown (NaN) for fewer than `FEWEST` points or where one side never changes.
     """
     a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if len(a) < FEWEST or np.ptp(a) == 0 or np.ptp(b) == 0:

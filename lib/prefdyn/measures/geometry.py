@@ -1,6 +1,4 @@
-"""Geometry of hidden states: distinguishability, concentration, separation, and how the vectors of many
-personas lie to each other.
-"""
+"""Geometry of hidden states: distinguishability, concentration, and how many personas lie to each other."""
 
 from __future__ import annotations
 
@@ -47,8 +45,9 @@ class Moments:
 
     @property
     def distinguishability_of_chance(self) -> float:
-        """sqrt(Tr S_+ / n_+ + Tr S_- / n_-): the size that delta would have if both kinds had one mean, from
-        sampling alone.
+        """sqrt(Tr S_+ / n_+ + Tr S_- / n_-), from sampling alone.
+
+        It is the size that delta would have if both kinds had one mean.
         """
         return float(
             np.sqrt(self.trace_positive / self.count_positive + self.trace_negative / self.count_negative)
@@ -71,8 +70,9 @@ class Moments:
 
 
 def moments(features: ArrayLike, labels: ArrayLike) -> Moments:
-    """Moments of features, shape (n, d), by labels, +1 or -1, shape (n,). Covariances are unbiased (divided
-    by n - 1).
+    """Moments of features, shape (n, d), by labels, +1 or -1, shape (n,).
+
+    Covariances are unbiased (divided by n - 1).
 
     Raises:
         PrefdynError: fewer than two statements of a label.
@@ -134,8 +134,9 @@ def structure_order(cosines: ArrayLike) -> NDArray[np.int64]:
 
 
 def typical_per_row(matrix: ArrayLike, absolute: bool = False) -> NDArray[np.float64]:
-    """Of each row, the median entry (or absolute value) off the diagonal, shape (n,): how one persona lies to
-    the others.
+    """Of each row, the median entry (or absolute value) off the diagonal, shape (n,).
+
+    It says how one persona lies to the others.
     """
     square = np.asarray(matrix, dtype=np.float64).copy()
     np.fill_diagonal(square, np.nan)

@@ -1,5 +1,4 @@
-"""Rank correlations between measures that were taken on opposite halves of the data, so that they share no
-noise.
+"""Rank correlations between measures taken on opposite halves of the data, so that they share no noise.
 
 Two measures of the same statements agree in part because both saw the same statements. Measured on disjoint
 halves they can agree only in what is true of both. A measure's correlation with itself across halves is its
@@ -22,8 +21,9 @@ from prefdyn.measures.estimates import RESAMPLES, Estimate, from_resamples, resa
 Array = NDArray[np.float64]
 
 DIGITS = 9
-"""Decimals, in units of a measure's largest value, to which values count as different: equal shares may
-differ in the rounding of their sums, which must not rank them.
+"""Decimals, in units of a measure's largest value, to which values count as different.
+
+Equal shares may differ in the rounding of their sums, which must not rank them.
 """
 BLOCK = 200
 """Resamples at a time: what they need stays in a processor's cache."""
@@ -75,8 +75,9 @@ def from_table(table: pd.DataFrame, names: Sequence[str]) -> dict[str, Array]:
 
 @dataclass(frozen=True)
 class Correlations:
-    """Spearman's rank correlations over units between measures of opposite halves, with bootstrap intervals
-    over the units.
+    """Rank correlations between measures of opposite halves, with intervals over the units.
+
+    They are Spearman's, bootstrapped.
 
     Attributes:
         names: of the m measures.
@@ -94,8 +95,7 @@ class Correlations:
         return self._estimate(self._entry(x, y))
 
     def left(self, x: str, y: str, through: str) -> Estimate:
-        """What is left of the rank correlation of two measures when a third is held constant: r_xy - r_xz
-        r_yz / r_zz.
+        """What is left of a rank correlation when a third measure is held constant: r_xy - r_xz r_yz / r_zz.
 
         The numerator of a partial correlation, corrected: dividing by the reliability of the third holds
         constant what it measures. Else it would be held as measured, and what its noise hides would be left.
@@ -166,12 +166,12 @@ def _drawn(orders: Sequence[Sequence[NDArray[np.float32]]], weights: Array) -> A
 
 
 def _standard_ranks(order: NDArray[np.float32], weights: Array) -> Array:
-    """Ranks within each resample, centred and of length 1, shape (resamples, m, n); a correlation is then an
-    inner product.
+    """Ranks within each resample, centred and of length 1, shape (resamples, m, n).
 
-    A resample is a weight for each unit. The rank of a unit is the weight of all below it and half of that of
-    its equals, itself included: the mid-rank that the resample would give, less 1/2. NaN where all are equal.
-    Twice the rank, centred, is the weight below less the weight above: whole numbers, exact in float32.
+    A correlation is then an inner product. A resample is a weight for each unit. The rank of a unit is the
+    weight of all below it and half of that of its equals, itself included: the mid-rank that the resample
+    would give, less 1/2. NaN where all are equal. Twice the rank, centred, is the weight below less the
+    weight above: whole numbers, exact in float32.
     """
     n = weights.shape[1]
     twice = (weights.astype(np.float32) @ order).reshape(len(weights), -1, n)

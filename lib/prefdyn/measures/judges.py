@@ -72,8 +72,7 @@ States = Callable[[Sequence[str], Sequence[str]], NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class BradleyTerryJudge:
-    """A linear reward on hidden states, fitted to preferences as P(first is better) = sigmoid(reward
-    difference).
+    """A linear reward on hidden states, fitted as P(first is better) = sigmoid(reward difference).
 
     Attributes:
         states: hidden states of prompts with their answers, shape (n, d); see `answer_states`.
@@ -127,10 +126,10 @@ class BradleyTerryJudge:
 
 
 def bradley_terry(differences: ArrayLike, decay: float) -> NDArray[np.float64]:
-    """Weights w, shape (d,), that minimise sum_i -log sigmoid(w.x_i) + decay d ||w||^2 / 2 for differences
-    x_i, shape (n, d).
+    """Weights w, shape (d,), of a logistic regression on differences x_i, shape (n, d).
 
-    The decay is a feature's: d times as strong as for one, so that it does not wane as features are added.
+    They minimise sum_i -log sigmoid(w.x_i) + decay d ||w||^2 / 2. The decay is a feature's: d times as strong
+    as for one, so that it does not wane as features are added.
     """
     x = np.asarray(differences, dtype=np.float64)
     strength = decay * x.shape[1]

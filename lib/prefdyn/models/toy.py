@@ -1,6 +1,4 @@
-"""The smoke model: so small that every experiment runs in seconds, and random, so that its numbers mean
-nothing.
-"""
+"""The smoke model: small, so that every experiment runs in seconds, and random, so that it means nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ FINGERPRINT = "smoke-1"
 
 
 def make() -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """A two-layer Llama with random weights and a byte tokenizer in which " Yes" and " No" are single tokens."""
+    """A two-layer Llama with random weights, and a byte tokenizer in which " Yes" and " No" are tokens."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     merges = [

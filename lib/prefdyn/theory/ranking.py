@@ -95,8 +95,9 @@ def idealized(
     betas: Sequence[float] = BETAS,
     seed: int = 0,
 ) -> Idealized:
-    """Idealized ranking accuracy of pairs without ties (RA Corollary 3.3), and the alignment gap (RA Section
-    3.3).
+    """Idealized ranking accuracy of pairs without ties, and the alignment gap (RA Section 3.3).
+
+    The accuracy is that of Corollary 3.3.
 
     Args:
         reference_log_ratios: log pi_ref(y_w|x)/pi_ref(y_l|x), shape (n,).
@@ -133,8 +134,9 @@ def idealized(
 
 
 def dpo_threshold(c: ArrayLike, beta: float, gamma: float = 1.0) -> NDArray[np.float64]:
-    """-log sigmoid(beta gamma c): a pair is ranked right exactly where its loss is at most this (RA Theorem
-    4.1; gamma of RA Eq. 4).
+    """-log sigmoid(beta gamma c): a pair is ranked right exactly where its loss is at most this.
+
+    RA Theorem 4.1; gamma of RA Eq. 4.
 
     Args:
         c: log pi_ref(y_l|x) / pi_ref(y_w|x), positive where the reference ranks wrong.
@@ -145,11 +147,10 @@ def dpo_threshold(c: ArrayLike, beta: float, gamma: float = 1.0) -> NDArray[np.f
 def violations(
     right: ArrayLike, loss: ArrayLike, c: ArrayLike, log_ratio: ArrayLike, beta: float, gamma: float = 1.0
 ) -> NDArray[np.bool_]:
-    """Where Theorem 4.1 fails: ranked right, yet with a loss above the threshold, or ranked wrong with one at
-    most it.
+    """Where Theorem 4.1 fails: the pair's rank is not what its loss says.
 
-    A pair whose likelihoods agree to rounding, or whose loss is too small for float32, is left out: rounding
-    decides it.
+    It is ranked right, yet with a loss above the threshold, or wrong with one at most it. A pair whose
+    likelihoods agree to rounding, or whose loss is too small for float32, is left out: rounding decides it.
 
     Args:
         right, loss: as training measured them, in float32, each in its own way.
@@ -166,8 +167,9 @@ SANITY_LOSS = 0.6
 
 
 def sanity_violations(right: ArrayLike, loss: ArrayLike, c: ArrayLike) -> NDArray[np.bool_]:
-    """Where Proposition 2.6 fails: the reference ranks right (c <= 0), the loss is at most 0.6, and yet the
-    pair is ranked wrong.
+    """Where Proposition 2.6 fails: the pair is ranked wrong, though nothing allows it.
+
+    The reference ranks it right (c <= 0), and its loss is at most 0.6.
     """
     return (np.asarray(c) <= 0) & (np.asarray(loss) <= SANITY_LOSS) & ~np.asarray(right, dtype=bool)
 

@@ -1,9 +1,8 @@
-"""Rewards of the tokens of longer responses, and the three factors of their gradient (GN Section 4.3, Eq. 12
-to 16, Appendix B).
+"""Rewards of the tokens of longer responses, and the three factors of their gradient.
 
-As in the paper the hidden states stand still and gradient flow moves the whole unembedding W. The paper
-prints the probability factor as a difference of two probabilities; the derivation gives their sum, and only
-the sum agrees with autograd.
+GN Section 4.3, Eq. 12 to 16, Appendix B. As in the paper the hidden states stand still and gradient flow
+moves the whole unembedding W. The paper prints the probability factor as a difference of two probabilities;
+the derivation gives their sum, and only the sum agrees with autograd.
 """
 
 from __future__ import annotations
@@ -29,9 +28,7 @@ def token_log_probs(responses: ResponseTokens, weight: Tensor) -> Tensor:
 
 
 def margins(responses: ResponseTokens, rewards: Tensor) -> Tensor:
-    """The pairs' margins, shape (N,): rewards of chosen tokens minus those of rejected ones, summed
-    (Eq. 12).
-    """
+    """The pairs' margins, shape (N,): rewards of chosen tokens minus those of rejected ones (Eq. 12)."""
     return torch.zeros(responses.pairs, dtype=rewards.dtype, device=rewards.device).index_add(
         0, responses.pair, responses.signs * rewards
     )
@@ -65,7 +62,7 @@ class Factors:
 
     @property
     def as_printed(self) -> Tensor:
-        """The total with the paper's p(i, j, w/l), in which one of the two probabilities has the wrong sign."""
+        """The total with the paper's p(i, j, w/l), in which one of two probabilities has the wrong sign."""
         return self.co_occurrence + self.probability_there - self.probability_here + self.distribution
 
 
@@ -100,8 +97,9 @@ def factors(responses: ResponseTokens, weight: Tensor, slopes: Tensor, beta: flo
 def rates_by_autograd(
     responses: ResponseTokens, weight: Tensor, reference: Tensor, beta: float, loss: losses.Loss
 ) -> Tensor:
-    """tau dr/dt of every token, shape (P,), without the decomposition: W follows minus the loss's gradient,
-    rewards follow W.
+    """tau dr/dt of every token, shape (P,), without the decomposition.
+
+    W follows minus the loss's gradient, rewards follow W.
 
     Args:
         reference: log-probabilities of the tokens under the reference, shape (P,).
@@ -143,8 +141,9 @@ def descend(
     loss: losses.Loss,
     every: int = 1,
 ) -> Iterator[Snapshot]:
-    """Full-batch gradient descent on W with the states held still; a snapshot every so many steps, the first
-    before training.
+    """Full-batch gradient descent on W with the states held still.
+
+    It yields a snapshot every so many steps, the first before training.
     """
     current = weight.detach().clone()
     reference = token_log_probs(responses, current)

@@ -127,8 +127,9 @@ def concentration(d: int, cosine: float) -> float:
 
 @dataclass(frozen=True)
 class Shape:
-    """How a cloud of hidden states looks beside a von Mises-Fisher distribution of the same mean cosine (NZ
-    Appendix C).
+    """How a cloud of hidden states looks beside a von Mises-Fisher distribution (NZ Appendix C).
+
+    The distribution has the same mean cosine.
 
     Attributes:
         cosine: mean of the cosine of a state with the direction of their mean: the mean resultant length.

@@ -40,9 +40,7 @@ def settings(**changes: object) -> Settings:
 
 
 def descend(g: NDArray, s: NDArray, rows: NDArray, how: Settings) -> tuple[list[NDArray], list[float]]:
-    """Gradient descent by autograd on both rows of W with log-softmax over the two answers; returns W and the
-    loss at every step.
-    """
+    """W and the loss at every step of descent by autograd on both rows, with log-softmax over answers."""
     x, start = torch.from_numpy(g), torch.from_numpy(rows)
     weight = start.clone().requires_grad_()
     whole = how.batch_size >= len(s)

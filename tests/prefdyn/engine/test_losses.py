@@ -1,6 +1,4 @@
-"""Losses of the GPO family: derivatives by autograd, values by hand, identities between them (TRL's values:
-test_trl_engine).
-"""
+"""Losses of the GPO family: derivatives by autograd, values by hand, identities between them."""
 
 from __future__ import annotations
 

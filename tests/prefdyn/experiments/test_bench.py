@@ -1,6 +1,4 @@
-"""The phases_module: what it measures is what the core measures, once, and a killed chapter goes on where it
-stopped.
-"""
+"""The bench: it measures what the engine measures, once, and a killed chapter goes on where it stopped."""
 
 from __future__ import annotations
 

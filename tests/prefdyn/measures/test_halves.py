@@ -1,6 +1,4 @@
-"""Correlations across halves against scipy, one resample at a time; what they are for, on data whose truth is
-known.
-"""
+"""Correlations across halves against scipy, one resample at a time, and on data whose truth is known."""
 
 from __future__ import annotations
 

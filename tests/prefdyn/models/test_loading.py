@@ -1,6 +1,4 @@
-"""Models by one argument: the smoke model, folders, GGUF files, answers of one token, devices, and what is
-refused.
-"""
+"""Models by one name: the smoke model, folders, GGUF files, devices, and what is refused."""
 
 from __future__ import annotations
 
@@ -64,9 +62,7 @@ def folder(fresh_smoke: LanguageModel, tmp_path: Path) -> Path:
 
 
 def write_gguf(lm: LanguageModel, path: Path) -> Path:
-    """The smoke model as llama.cpp's converter would write it: rows of q and k permuted for its rotary
-    embedding.
-    """
+    """The smoke model as llama.cpp's converter writes it: rows of q and k permuted for rotation."""
     config, state = lm.model.config, {name: value.numpy() for name, value in lm.model.state_dict().items()}
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_block_count(config.num_hidden_layers)

@@ -79,9 +79,7 @@ def make(name: str, attention: str) -> PreTrainedModel:
 
 @pytest.fixture(scope="module", params=list(CONFIGS))
 def twins(request: pytest.FixtureRequest) -> tuple[PreTrainedModel, PreTrainedModel]:
-    """The same weights twice: with the attention of trees, and with transformers' plain ("eager") one, which
-    knows nothing of it.
-    """
+    """The same weights twice: with the attention of trees, and with transformers' plain ("eager") one."""
     return make(request.param, ATTENTION), make(request.param, "eager")
 
 

@@ -1,6 +1,4 @@
-"""NZ's distribution against scipy's, its bound against the proof's steps and actual runs, its model against
-scipy's optimizer.
-"""
+"""NZ's distribution and fit against scipy's, its bound against the proof's steps and actual runs."""
 
 from __future__ import annotations
 
@@ -30,9 +28,7 @@ def cosines(d: int, kappa: float, count: int, seed: int = 0) -> tuple[np.ndarray
 
 
 def density_cdf(d: int, kappa: float) -> tuple[np.ndarray, np.ndarray]:
-    """The distribution function of the cosine by numerical integration, on the part that holds all of the
-    mass.
-    """
+    """The distribution function of the cosine by numerical integration where the mass is."""
     angle = np.linspace(0, np.pi, 400_001)[1:-1]  # over the angle, where nothing diverges
     log = (d - 2) * np.log(np.sin(angle)) + kappa * np.cos(angle)
     mass = integrate.cumulative_trapezoid(np.exp(log - log.max()), angle, initial=0)

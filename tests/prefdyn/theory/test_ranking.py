@@ -1,6 +1,4 @@
-"""The theorems of the ranking chapter against hand-worked cases, brute force, and every point of a real
-training run.
-"""
+"""The theorems of the ranking chapter against cases by hand, brute force, and a real training run."""
 
 from __future__ import annotations
 

@@ -80,9 +80,7 @@ def test_autograd_s_rates_are_what_a_small_step_does(smoke: LanguageModel, token
 
 
 def test_each_factor_by_hand() -> None:
-    """Two tokens of vocabulary {0, 1} in one pair; W = 0, so that every distribution is (1/2, 1/2) and the
-    slope 1/2.
-    """
+    """Two tokens of vocabulary {0, 1} in one pair; W = 0, so distributions and slope are 1/2."""
     tokens = ResponseTokens(
         torch.tensor([[1.0, 0], [1, 2]]).double(),
         torch.tensor([0, 1]),
