@@ -21,7 +21,7 @@ from prefdyn.engine.training import Settings
 from prefdyn.errors import PrefdynError
 from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.phases import Adapter, Phase, PhaseResult
-from prefdyn.experiments.plan import Work, tokens_of
+from prefdyn.experiments.plan import Work, persona_features, tokens_of
 from prefdyn.measures import estimates, geometry
 from prefdyn.measures.geometry import Moments
 from prefdyn.theory import distinguishability as theory
@@ -769,26 +769,18 @@ def beta(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
 
 def work(p: Mapping[str, Any]) -> list[Work]:
     """The work of chapter 1 under its parameters."""
-    source = p["data"]
-    names = data.persona_names(source)
-    count = min(p["personas"] or len(names), len(names))
-    sample = [
-        data.load_persona(name, source).balanced(p["statements_per_label"] or 10**6)
-        for name in names[: min(3, count)]
-    ]
-    statements = sum(len(persona.statements) for persona in sample) / len(sample)
-    tokens = tokens_of(sample) / len(sample)
-    each = tokens / statements
+    features, each = persona_features(p)
+    tokens, count = features.tokens, features.runs
     batch = p["batch_size"] * each
     evaluation = tokens * 2.5
-    pairs = data.load_pairs(source)[: p["hh_pairs"]]
+    pairs = data.load_pairs(p["data"])[: p["hh_pairs"]]
     pair_tokens = tokens_of(pairs) / max(1, len(pairs))
     trained = min(p["trained"], count)
     hh = p["hh_batch_size"] * pair_tokens
     betas = 1 + len(p["other_betas"])
     steps, flips, updates = p["steps"], 2 * p["misalign_steps"], p["hh_steps"]
     return [
-        Work(f"features of {count} personas", "forward", count, tokens),
+        features,
         Work(
             f"fine-tuning {trained} personas at {betas} betas",
             "train",
