@@ -1,9 +1,9 @@
 """The teaching kit: from the chapters' sources, notebooks for students and for instructors, with automatic
 checks.
 
-A student's notebook has the exercises and a cell to write in after each; an instructor's has the solutions,
-their code ready to run. After a **Code** exercise stands a check by otter-grader. The check of the exercise
-LABEL is book/checks/LABEL.py, in Otter's own format.
+A student's notebook has the exercises, and a cell to write in where the solution of each stands on the page;
+an instructor's has the solutions, their code ready to run. After an answer in code stands a check by
+otter-grader. The check of the exercise LABEL is book/checks/LABEL.py, in Otter's own format.
 """
 
 from __future__ import annotations
@@ -80,7 +80,9 @@ def exercises(page: Path) -> list[Exercise]:
 
 
 def _apart(page: Path) -> tuple[list[Piece], dict[str, list[Piece]]]:
-    """A page without its solutions, and the solutions by the label of their exercise."""
+    """A page with nothing of its solutions but where they begin, and the solutions by the label of their
+    exercise.
+    """
     chapter: list[Piece] = []
     solutions: dict[str, list[Piece]] = {}
     inside = ""
@@ -88,8 +90,10 @@ def _apart(page: Path) -> tuple[list[Piece], dict[str, list[Piece]]]:
         match piece:
             case Directive(kind="solution", title=label, body=body):
                 solutions[label] = list(parts(body))
+                chapter.append(piece)
             case Directive(kind="solution-start", title=inside):
                 solutions[inside] = []
+                chapter.append(piece)
             case Directive(kind="solution-end"):
                 inside = ""
             case _:
@@ -112,12 +116,13 @@ def notebook(root: Path, chapter: str, audience: Audience, references: Reference
     known = {exercise.label: exercise for exercise in exercises(page)}
     cells: list[NotebookNode] = []
     for piece in _apart(page)[0]:
-        cells += _cells(piece, references)
-        if isinstance(piece, Directive) and piece.kind == "exercise":
-            exercise = known[piece.options["label"]]
+        if isinstance(piece, Directive) and piece.kind.startswith("solution"):
+            exercise = known[piece.title]
             cells += _answer(exercise, audience, references)
             if exercise.kind == "Code":
                 cells += _check(root, exercise, first=not any("grader" in cell.source for cell in cells))
+        else:
+            cells += _cells(piece, references)
     for number, cell in enumerate(cells):
         cell.id = f"cell-{number}"  # the same at every call
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}

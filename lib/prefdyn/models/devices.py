@@ -9,6 +9,7 @@ import torch
 from prefdyn.errors import PrefdynError
 
 Precision = Literal["float32", "bfloat16"]
+"""What matrix products are done in."""
 
 
 def choose_device(device: str = "auto") -> torch.device:

@@ -244,11 +244,14 @@ def test_every_exercise_has_a_cell_to_write_in_and_code_a_check(
         if cell.cell_type == "markdown" and cell.source.startswith("**Exercise ")
     ]
     assert len(starts) == len(exercises(chapter))
-    for start, exercise in zip(starts, exercises(chapter), strict=True):
-        answer, check = cells[start + 1], cells[start + 2]
-        assert (answer.cell_type, answer.source) in (("code", "# Your code."), ("markdown", "*Your answer.*"))
-        assert (answer.cell_type == "code") == (exercise.kind in ("Code", "Explore"))
-        assert (f'grader.check("{exercise.label}")' in check.source) == (exercise.kind == "Code")
+    for start, end, exercise in zip(starts, [*starts[1:], None], exercises(chapter), strict=True):
+        between = [(cell.cell_type, cell.source) for cell in cells[start:end]]
+        to_write_in = [cell for cell in between if cell[1] in ("# Your code.", "*Your answer.*")]
+        assert [kind for kind, _ in to_write_in] == [course.KINDS[exercise.kind]]
+        after = between[between.index(to_write_in[0]) + 1 :]
+        check = f'grader.check("{exercise.label}")'
+        assert [check in source for _, source in after].count(True) == (exercise.kind == "Code")
+        assert exercise.kind != "Code" or check in after[0][1]
 
 
 @each_chapter
