@@ -4,6 +4,10 @@ checks.
 A student's notebook has the exercises, and a cell to write in where the solution of each stands on the page;
 an instructor's has the solutions, their code ready to run. After an answer in code stands a check by
 otter-grader. The check of the exercise LABEL is book/checks/LABEL.py, in Otter's own format.
+
+`otter assign` makes two notebooks of one as well, and was tried: it reads no MyST, drops imports and helpers of
+a check, leaves every line of code in the students' copy that is not marked as a solution, and writes over what
+was written in.
 """
 
 from __future__ import annotations
