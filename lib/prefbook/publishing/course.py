@@ -5,9 +5,9 @@ A student's notebook has the exercises, and a cell to write in where the solutio
 an instructor's has the solutions, their code ready to run. After an answer in code stands a check by
 otter-grader. The check of the exercise LABEL is book/checks/LABEL.py, in Otter's own format.
 
-`otter assign` makes two notebooks of one as well, and was tried: it reads no MyST, drops imports and helpers of
-a check, leaves every line of code in the students' copy that is not marked as a solution, and writes over what
-was written in.
+`otter assign` makes two notebooks of one as well, and was tried: it reads no MyST, drops imports and helpers
+of a check, leaves in the students' copy every line of code that is not marked as a solution, and writes over
+what was written in.
 """
 
 from __future__ import annotations
