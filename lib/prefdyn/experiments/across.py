@@ -21,7 +21,7 @@ from prefdyn.engine.last_layer import Descent
 from prefdyn.experiments import persona_halves
 from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.persona_halves import Statements
-from prefdyn.experiments.plan import Work, tokens_of
+from prefdyn.experiments.plan import Work, persona_features
 from prefdyn.measures import halves
 from prefdyn.measures.halves import Correlations
 
@@ -302,14 +302,5 @@ def _kept(bench: Bench, by: Callable[..., Result], of: Statements | list[Stateme
 
 
 def work(p: Mapping[str, Any]) -> list[Work]:
-    """The work of the chapter across the papers: the features of chapter 1, and trainings of two rows that
-    take seconds.
-    """
-    source = p["data"]
-    names = data.persona_names(source)
-    count = min(p["personas"] or len(names), len(names))
-    sample = [
-        data.load_persona(name, source).balanced(p["statements_per_label"] or 10**6)
-        for name in names[: min(3, count)]
-    ]
-    return [Work(f"features of {count} personas", "forward", count, tokens_of(sample) / len(sample))]
+    """The work of chapter 5: the features of chapter 1, beside trainings of two rows that take seconds."""
+    return [persona_features(p)[0]]

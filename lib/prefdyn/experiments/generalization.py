@@ -22,7 +22,7 @@ from prefdyn.errors import PrefdynError
 from prefdyn.experiments import flows, token_rates
 from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.phases import Phase
-from prefdyn.experiments.plan import Work, tokens_of
+from prefdyn.experiments.plan import Work, persona_features, tokens_of
 from prefdyn.measures import estimates, geometry
 from prefdyn.measures.geometry import Moments
 from prefdyn.theory import clusters
@@ -723,24 +723,16 @@ def losses(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
 
 def work(p: Mapping[str, Any]) -> list[Work]:
     """The work of chapter 2 under its parameters; its synthetic clusters are no work for a model."""
-    source = p["data"]
-    names = data.persona_names(source)
-    count = min(p["personas"] or len(names), len(names))
-    sample = [
-        data.load_persona(name, source).balanced(p["statements_per_label"] or 10**6)
-        for name in names[: min(3, count)]
-    ]
-    tokens = tokens_of(sample) / len(sample)
-    each = tokens / (sum(len(persona.statements) for persona in sample) / len(sample))
+    features, each = persona_features(p)
     runs = p["draws"] * len(p["cluster_counts"])
     batch = p["batch_size"] * each
     # Training and held-out statements are measured every so often, and once for the reference.
     evaluations = 1 + -(-p["steps"] // p["evaluate_every"])
     evaluation = evaluations * (p["steps"] * batch + p["evaluated"] * each)
-    pairs = data.load_pairs(source)
+    pairs = data.load_pairs(p["data"])
     pair_tokens = tokens_of(pairs) / max(1, len(pairs)) * min(p["pairs_decomposed"], len(pairs))
     return [
-        Work(f"features of {count} personas", "forward", count, tokens),
+        features,
         Work(
             f"fine-tuning on {min(p['cluster_counts'])} to {max(p['cluster_counts'])} personas",
             "train",

@@ -25,7 +25,7 @@ from prefdyn.experiments import noisy
 from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.noisy import Cloud
 from prefdyn.experiments.phases import Phase
-from prefdyn.experiments.plan import Work, tokens_of
+from prefdyn.experiments.plan import Work, persona_features, tokens_of
 from prefdyn.measures import estimates, geometry
 from prefdyn.theory import noise as theory
 from prefdyn.theory import vmf as distribution
@@ -536,14 +536,7 @@ def _text_run(
 
 def work(p: Mapping[str, Any]) -> list[Work]:
     """The work of chapter 3 under its parameters; its controlled experiment runs no model."""
-    source = p["data"]
-    names = data.persona_names(source)
-    count = min(p["personas"] or len(names), len(names))
-    sample = [
-        data.load_persona(name, source).balanced(p["statements_per_label"] or 10**6)
-        for name in names[: min(3, count)]
-    ]
-    pairs = data.load_pairs(source)[: p["text_pairs"] + p["text_tests"]]
+    pairs = data.load_pairs(p["data"])[: p["text_pairs"] + p["text_tests"]]
     each = tokens_of(pairs) / len(pairs)
     steps = -(-p["text_pairs"] // p["text_batch_size"])
     runs = len(p["text_rates"]) * p["text_runs"]
@@ -551,7 +544,7 @@ def work(p: Mapping[str, Any]) -> list[Work]:
     # An epoch of fine-tuning sees the prompts and one response of the two, taken as seven tenths; preference
     # training sees all.
     return [
-        Work(f"features of {count} personas", "forward", count, tokens_of(sample) / len(sample)),
+        persona_features(p)[0],
         Work("fine-tuning on responses", "train", runs, 0.7 * seen, steps, 0, 0.7 * batch),
         Work(
             "preference training on responses",

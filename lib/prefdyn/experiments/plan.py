@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 import psutil
@@ -116,6 +116,22 @@ def tokens_of(items: Sequence[Persona] | Sequence[Pair]) -> float:
         else:
             characters += len(item.prompt) + len(item.chosen) + len(item.rejected)
     return characters / CHARACTERS_PER_TOKEN
+
+
+def persona_features(p: Mapping[str, Any]) -> tuple[Work, float]:
+    """The features of the personas that a chapter's parameters ask for, and the tokens of one statement.
+
+    Three personas stand for all.
+    """
+    names = data.persona_names(p["data"])
+    count = min(p["personas"] or len(names), len(names))
+    sample = [
+        data.load_persona(name, p["data"]).balanced(p["statements_per_label"] or 10**6)
+        for name in names[: min(3, count)]
+    ]
+    tokens = tokens_of(sample)
+    work = Work(f"features of {count} personas", "forward", count, tokens / len(sample))
+    return work, tokens / sum(len(persona.statements) for persona in sample)
 
 
 def speed(device: torch.device, precision: devices.Precision) -> float:
