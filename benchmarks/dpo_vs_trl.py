@@ -15,12 +15,9 @@ The last two are left out where the device does not multiply bfloat16 natively: 
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
-import json
 import shutil
-import statistics
 import sys
 import time
 import warnings
@@ -28,6 +25,7 @@ from dataclasses import replace
 from typing import Any
 
 import pandas as pd
+import report
 
 from prefdyn import data
 from prefdyn.engine import training, trl_engine
@@ -43,23 +41,13 @@ ROWS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="a list of objects instead of a table")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--data", default="sample", help="sample, hub or a folder")
-    parser.add_argument("--model", default="default")
-    options = parser.parse_args()
+    options = report.options(__doc__, device="auto", data="sample").parse_args()
     warnings.simplefilter("ignore")
 
     lm = loading.load(options.model, options.device)
     name = "full fine-tuning with DPO, 160 persona examples, TRL"
     rows = compare(name, lm, examples(lm, options.data), SETTINGS, options.repeats)
-    print(
-        json.dumps(rows, indent=1)
-        if options.json
-        else pd.DataFrame(rows).drop(columns=["name", "unit"]).to_string(index=False)
-    )
+    report.show(rows, options.json)
 
 
 def compare(
@@ -87,20 +75,10 @@ def compare(
     for label, (our_precision, peer_precision) in ROWS.items():
         if our_precision not in precisions:
             continue
-        seconds_peer, seconds_ours = (
-            statistics.median(peer[peer_precision]),
-            statistics.median(ours[our_precision]),
-        )
         difference = float((losses["ours", our_precision] - losses["peer", peer_precision]).abs().max())
-        row = {"name": name, "precision": label, "device": str(lm.device)}
-        times = {
-            "seconds_peer": seconds_peer,
-            "seconds_ours": seconds_ours,
-            "ratio": seconds_peer / seconds_ours,
-        }
-        rows.append(
-            {**row, **times, "max_difference": difference, "unit": "nats, largest loss difference at a step"}
-        )
+        unit = "nats, largest loss difference at a step"
+        took = peer[peer_precision], ours[our_precision]
+        rows.append(report.row(name, label, str(lm.device), *took, difference, unit))
     return rows
 
 

@@ -15,16 +15,13 @@ where the device multiplies it natively.
 
 from __future__ import annotations
 
-import argparse
-import json
 import logging
-import statistics
 import sys
 import time
 import warnings
 
 import numpy as np
-import pandas as pd
+import report
 from numpy.typing import NDArray
 
 from prefdyn import data
@@ -41,12 +38,7 @@ ROWS: tuple[tuple[str, Precision, Precision], ...] = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="a list of objects instead of a table")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--data", default="sample", help="sample, hub, or a folder that holds hh-rlhf/")
-    parser.add_argument("--model", default="default")
+    parser = report.options(__doc__, device="auto", data="sample")
     parser.add_argument("--float32-only", action="store_true", help="for a device without bfloat16")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -79,27 +71,12 @@ def main() -> None:
     for name, our_precision, peer_precision in ROWS:
         if our_precision not in precisions:
             continue
-        seconds_peer = statistics.median(seconds["peer", peer_precision])
-        seconds_ours = statistics.median(seconds["ours", our_precision])
         difference = float(np.abs(values["ours", our_precision] - values["peer", peer_precision]).max())
-        row = {
-            "name": "log-likelihoods of 120 responses of HH-RLHF, lm-evaluation-harness",
-            "precision": name,
-            "device": str(lm.device),
-        }
-        times = {
-            "seconds_peer": seconds_peer,
-            "seconds_ours": seconds_ours,
-            "ratio": seconds_peer / seconds_ours,
-        }
-        rows.append(
-            {**row, **times, "max_difference": difference, "unit": "nats, largest difference of a response"}
-        )
-    print(
-        json.dumps(rows, indent=1)
-        if options.json
-        else pd.DataFrame(rows).drop(columns=["name", "unit"]).to_string(index=False)
-    )
+        took = seconds["peer", peer_precision], seconds["ours", our_precision]
+        what = "log-likelihoods of 120 responses of HH-RLHF, lm-evaluation-harness"
+        unit = "nats, largest difference of a response"
+        rows.append(report.row(what, name, str(lm.device), *took, difference, unit))
+    report.show(rows, options.json)
 
 
 def examples(source: str) -> list[Pair]:

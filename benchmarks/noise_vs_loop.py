@@ -12,15 +12,13 @@ one half, in units of its standard error.
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-import statistics
 import sys
 import time
 
 import numpy as np
 import pandas as pd
+import report
 import torch
 import torch.nn.functional as F
 from scipy.stats import vonmises_fisher
@@ -35,10 +33,7 @@ RATES, TRIALS, PER_LABEL = np.arange(41) / 40, 20, 1000
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="a list of objects instead of a table")
-    parser.add_argument("--device", default="cpu", help="of ours: cpu, cuda; the plain way runs on the CPU")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser = report.options(__doc__, device="cpu")  # of ours; the plain way runs on the CPU
     parser.add_argument(
         "--sample", type=int, default=15, help="runs of the plain way that are timed in each repeat"
     )
@@ -68,23 +63,16 @@ def main() -> None:
             file=sys.stderr,
             flush=True,
         )
-    seconds_peer, seconds_ours = statistics.median(peer), statistics.median(ours)
-    row = {
-        "name": "noise rates of one controlled setting, plain loop",
-        "precision": "float32",
-        "device": options.device,
-        "seconds_peer": seconds_peer,
-        "seconds_ours": seconds_ours,
-        "ratio": seconds_peer / seconds_ours,
-        "max_difference": difference(table, pd.DataFrame(plain, columns=["rate", "accuracy"])),
-        "unit": "standard errors, largest difference in test accuracy",
-        "scaled_from": f"{len(sampled)} of {len(runs)} runs",
-    }
-    print(
-        json.dumps([row], indent=1)
-        if options.json
-        else pd.DataFrame([row]).drop(columns=["name", "unit"]).to_string(index=False)
+    row = report.row(
+        "noise rates of one controlled setting, plain loop",
+        "float32",
+        options.device,
+        peer,
+        ours,
+        difference(table, pd.DataFrame(plain, columns=["rate", "accuracy"])),
+        "standard errors, largest difference in test accuracy",
     )
+    report.show([row | {"scaled_from": f"{len(sampled)} of {len(runs)} runs"}], options.json)
 
 
 def plain_run(seed: int, rate: float) -> float:

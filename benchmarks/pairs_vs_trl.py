@@ -15,12 +15,10 @@ log-probabilities; loading is not counted.
 
 from __future__ import annotations
 
-import argparse
-import json
 import warnings
 
 import numpy as np
-import pandas as pd
+import report
 from dpo_vs_trl import compare
 
 from prefdyn import data
@@ -32,13 +30,7 @@ PAIRS, BATCH = 16, 4
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="a list of objects instead of a table")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--data", default="hub", help="hub, sample or a folder in the publishers' layout")
-    parser.add_argument("--model", default="default")
-    options = parser.parse_args()
+    options = report.options(__doc__, device="auto", data="hub").parse_args()
     warnings.simplefilter("ignore")
 
     lm = loading.load(options.model, options.device)
@@ -47,11 +39,7 @@ def main() -> None:
     settings = training.Settings(learning_rate=1e-6, steps=PAIRS // BATCH, batch_size=BATCH, beta=0.1)
     name = f"full fine-tuning with DPO, {PAIRS} response pairs, TRL"
     rows = compare(name, lm, pairs, settings, options.repeats)
-    print(
-        json.dumps(rows, indent=1)
-        if options.json
-        else pd.DataFrame(rows).drop(columns=["name", "unit"]).to_string(index=False)
-    )
+    report.show(rows, options.json)
 
 
 if __name__ == "__main__":

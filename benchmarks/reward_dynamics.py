@@ -9,18 +9,16 @@ times and relative tolerance are the same; `max_difference` is the largest diffe
 
 from __future__ import annotations
 
-import argparse
-import json
-import statistics
 import sys
 import time
 from collections.abc import Callable
 
 import numpy as np
-import pandas as pd
+import report
 from scipy.integrate import solve_ivp
 from scipy.special import expit
 
+from prefdyn.engine import losses
 from prefdyn.theory import clusters as theory
 from prefdyn.theory import reward_dynamics as dynamics
 
@@ -34,10 +32,7 @@ SETTINGS = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="a list of objects instead of a table")
-    parser.add_argument("--repeats", type=int, default=3)
-    options = parser.parse_args()
+    options = report.options(__doc__).parse_args()
     rows = []
     for of in SETTINGS:
         train = of.draw(np.random.default_rng(0))
@@ -53,30 +48,13 @@ def main() -> None:
                 file=sys.stderr,
                 flush=True,
             )
-        seconds_peer, seconds_ours = statistics.median(peer), statistics.median(ours)
         name = (
             f"reward dynamics of {len(train)} samples, {of.pairs} concepts, d = {of.dimension}; dense system"
         )
-        row = {"name": name, "precision": "float64", "device": "cpu"}
-        medians = {
-            "seconds_peer": seconds_peer,
-            "seconds_ours": seconds_ours,
-            "ratio": seconds_peer / seconds_ours,
-        }
         difference = float(np.abs(margins[-1] - dense[-1]).max())
-        rows.append(
-            {
-                **row,
-                **medians,
-                "max_difference": difference,
-                "unit": "largest difference of a margin at tau_1",
-            }
-        )
-    print(
-        json.dumps(rows, indent=1)
-        if options.json
-        else pd.DataFrame(rows).drop(columns="unit").to_string(index=False)
-    )
+        unit = "largest difference of a margin at tau_1"
+        rows.append(report.row(name, "float64", "cpu", peer, ours, difference, unit))
+    report.show(rows, options.json)
 
 
 Solver = Callable[[dynamics.OneTokenPreferences, np.ndarray], np.ndarray]
@@ -89,7 +67,7 @@ def timed(solve: Solver, train: dynamics.OneTokenPreferences, times: np.ndarray)
 
 
 def by_blocks(train: dynamics.OneTokenPreferences, times: np.ndarray) -> np.ndarray:
-    return dynamics.flow(train, times, BETA, tolerance=TOLERANCE).margins(train)
+    return dynamics.flow(train, times, BETA, losses.dpo(), tolerance=TOLERANCE).margins(train)
 
 
 def as_it_reads(train: dynamics.OneTokenPreferences, times: np.ndarray) -> np.ndarray:
