@@ -458,4 +458,5 @@ def correlations(table: pd.DataFrame) -> pd.DataFrame:
         for _, row in table.iterrows()
     ]
     wide = table.assign(said=said).pivot(index="predictor", columns="outcome", values="said")
-    return wide.loc[table["predictor"].unique(), table["outcome"].unique()].reset_index()
+    ordered = wide.loc[table["predictor"].unique(), table["outcome"].unique()]
+    return ordered.reset_index().rename_axis(columns=None)

@@ -382,7 +382,7 @@ def _lost_above_half(tables: Tables, states: str) -> str:
     """The same over the behaviours that start above one half."""
     part = _above_half(tables, states)
     lost = (part[f"accuracy, {states}"] - part[f"at ε = 0.2, {states}"]).mean()
-    return f"{lost:.3f} over {len(part)}" if len(part) else "none"
+    return f"{lost:.3f} (n = {len(part)})" if len(part) else "none"
 
 
 def _rho(tables: Tables, predictor: str, outcome: str) -> str:
