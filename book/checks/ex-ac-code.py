@@ -17,7 +17,9 @@ HELD = {
 
 
 def drawn(rho, outcome):
-    """Minus the normalised entry of the inverse matrix, of the data and of every resample; cofactors, for it may have no inverse."""
+    """Minus the normalised entry of the inverse matrix, of the data and of every resample; cofactors, for it
+    may have no inverse.
+    """
     place = [rho.names.index(one) for one in ("δ", outcome, HELD[outcome])]
     matrix = rho.drawn[:, place][:, :, place].copy()
     matrix[:, range(3), range(3)] = 1
@@ -30,12 +32,16 @@ def drawn(rho, outcome):
         return minor(0, 1) / np.sqrt(minor(0, 0) * minor(1, 1))
 
 
-@test_case(failure_message="`partials` needs three numbers (estimate, low, high) for the outcome of each grey row.")
+@test_case(
+    failure_message="`partials` needs three numbers (estimate, low, high) for the outcome of each grey row."
+)
 def test_shape(partials):
     assert set(partials) == set(HELD) and all(len(row) == 3 for row in partials.values())
 
 
-@test_case(failure_message="An estimate is not the partial correlation of δ and the outcome with the third measure held constant.")
+@test_case(
+    failure_message="An estimate is not the partial correlation of δ and the outcome with the third measure held constant."
+)
 def test_estimates(partials, rho):
     for outcome, row in partials.items():
         assert np.allclose(row[0], drawn(rho, outcome)[0], rtol=0, atol=1e-4, equal_nan=True)

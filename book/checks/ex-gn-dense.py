@@ -17,7 +17,9 @@ def test_matrix(C, samples):
     answers = np.eye(samples.chosen.max() + samples.rejected.max() + 1)
     for i, j in zip(pick[:20], pick[20:], strict=True):
         ours, theirs = (answers[samples.chosen[k]] - answers[samples.rejected[k]] for k in (i, j))
-        np.testing.assert_allclose(C[i, j], ours @ theirs * (samples.features[i] @ samples.features[j]), rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(
+            C[i, j], ours @ theirs * (samples.features[i] @ samples.features[j]), rtol=1e-6, atol=1e-9
+        )
 
 
 @test_case(
@@ -28,13 +30,17 @@ def test_start(dense, samples, solution):
     np.testing.assert_allclose(dense[0], 0, atol=1e-12)
 
 
-@test_case(failure_message="The margins do not grow at the rates of the equation: look at its constants, and at the sign in the sigmoid.")
+@test_case(
+    failure_message="The margins do not grow at the rates of the equation: look at its constants, and at the sign in the sigmoid."
+)
 def test_equation(dense, C, samples, solution, strength):
     rates = strength**2 / len(samples) * (1 / (1 + np.exp(dense))) @ np.asarray(C).T
     grown = cumulative_simpson(rates, x=solution.times, axis=0, initial=0)
     np.testing.assert_allclose(dense, grown, rtol=1e-5, atol=1e-7)
 
 
-@test_case(failure_message="The equation holds, and yet the margins are not those of the library: is the solver's tolerance tight enough?")
+@test_case(
+    failure_message="The equation holds, and yet the margins are not those of the library: is the solver's tolerance tight enough?"
+)
 def test_library(dense, samples, solution):
     np.testing.assert_allclose(dense, solution.margins(samples), rtol=1e-5, atol=1e-7)

@@ -10,7 +10,9 @@ points = 3
 
 
 def experiment(cloud, rate, points):
-    """Accuracies after one short step, along the mean of s g: one a repeat, of which small experiments have more."""
+    """Accuracies after one short step, along the mean of s g: one a repeat, of which small experiments have
+    more.
+    """
     rng = np.random.default_rng(11)
     half = cloud.angle / 2
     means = np.zeros((2, cloud.dimension))
@@ -18,30 +20,41 @@ def experiment(cloud, rate, points):
     s = np.repeat([1, -1], points)
     found = []
     for _ in range(min(200, max(12, 12_000 // points))):
-        train, test = (np.concatenate([vonmises_fisher(m, cloud.kappa).rvs(points, random_state=rng) for m in means]) for _ in "ab")
+        train, test = (
+            np.concatenate([vonmises_fisher(m, cloud.kappa).rvs(points, random_state=rng) for m in means])
+            for _ in "ab"
+        )
         given = np.where(rng.random(2 * points) < rate, -s, s)
         found.append((s * (test @ (given @ train)) > 0).mean())
     return np.array(found)
 
 
 def agree(given, ours):
-    """Whether the means of both are as close as chance allows: four standard errors, and a tenth of a percent for what is not chance."""
+    """Whether the means of both are as close as chance allows: four standard errors, and a tenth of a percent
+    for what is not chance.
+    """
     error = ours.std(ddof=1) * np.sqrt(1 / len(given) + 1 / len(ours))
     return abs(np.mean(given) - ours.mean()) <= 4 * error + 0.001
 
 
-@test_case(failure_message="Both need one accuracy, a share between 0 and 1, for each of at least `trials` repeats.")
+@test_case(
+    failure_message="Both need one accuracy, a share between 0 and 1, for each of at least `trials` repeats."
+)
 def test_repeats(noisy_accuracy, quarter_accuracy, trials):
     for given in (noisy_accuracy, quarter_accuracy):
         assert np.ndim(given) == 1 and len(given) >= trials
         assert np.min(given) >= 0 and np.max(given) <= 1
 
 
-@test_case(failure_message="`noisy_accuracy` is not what a noise rate of 0.25 leaves in the setting γ = 1/4 with all of the points.")
+@test_case(
+    failure_message="`noisy_accuracy` is not what a noise rate of 0.25 leaves in the setting γ = 1/4 with all of the points."
+)
 def test_noisy(noisy_accuracy, settings, per_label):
     assert agree(noisy_accuracy, experiment(settings["γ = 1/4"], 0.25, per_label))
 
 
-@test_case(failure_message="`quarter_accuracy` is not what a quarter of the points gives in the setting γ = 1/4 without noise.")
+@test_case(
+    failure_message="`quarter_accuracy` is not what a quarter of the points gives in the setting γ = 1/4 without noise."
+)
 def test_quarter(quarter_accuracy, settings, per_label):
     assert agree(quarter_accuracy, experiment(settings["γ = 1/4"], 0.0, per_label // 4))

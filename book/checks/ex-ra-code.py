@@ -28,13 +28,17 @@ def test_tokens(each, logits, whole_ids, before):
     assert len(each) == tokens and max(float(value) for value in each) <= 0
 
 
-@test_case(failure_message="The sum of `each` is not the log-likelihood of the response: a token is predicted by the position before it.")
+@test_case(
+    failure_message="The sum of `each` is not the log-likelihood of the response: a token is predicted by the position before it."
+)
 def test_sum(each, logits, whole_ids, before):
     expected, _ = torch_sum(logits, whole_ids, before)
     np.testing.assert_allclose(float(sum(each)), expected, rtol=1e-3)
 
 
-@test_case(failure_message="The last entry of `each` is not the probability of the last token, given all others.")
+@test_case(
+    failure_message="The last entry of `each` is not the probability of the last token, given all others."
+)
 def test_order(each, logits, whole_ids, before):
     whole, tokens = torch_sum(logits, whole_ids, before)
     without, _ = torch_sum(logits, whole_ids, before, tokens - 1)

@@ -274,7 +274,8 @@ def statement_maps(
     plt.close(figure)
     return (
         f'<figure class="statement-map" role="group" aria-label="{html.escape(label)}">{drawing}'
-        '<output class="statement-shown">Point at a statement, tap it, or move with tab and the arrow keys, to read it here.</output>'
+        '<output class="statement-shown">Point at a statement, tap it, or move with tab and the arrow keys, '
+        "to read it here.</output>"
         "</figure>"
     )
 

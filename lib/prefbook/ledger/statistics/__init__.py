@@ -1,4 +1,4 @@
-"""Statistics of the claims: for each chapter, functions of its tables that return an estimate, by the names in book/claims.yml."""
+"""Statistics of the claims: a chapter's are functions of its tables, by the names in book/claims.yml."""
 
 from collections.abc import Callable, Mapping
 
@@ -22,4 +22,4 @@ QUOTED: Mapping[str, Mapping[str, Callable[[Tables], str]]] = {
     "ranking": ranking.QUOTED,
     "across": across.QUOTED,
 }
-"""Numbers that a chapter's text quotes beside its claims', as text, by chapter and the key under which they are glued."""
+"""Numbers that a chapter's text quotes beside its claims', as text, by chapter and glued key."""
