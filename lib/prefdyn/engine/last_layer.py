@@ -100,7 +100,7 @@ def descend_coefficients(inner: Tensor, labels: Tensor, loss: Loss, descent: Des
     Returns:
         a, shape (steps + 1, ..., k, n). A state x has u(t).x = sum_i a_i(t) g_i.x.
     """
-    path = torch.empty(descent.steps + 1, *labels.shape, dtype=labels.dtype, device=labels.device)
+    path = labels.new_empty(descent.steps + 1, *labels.shape)
     for at, u in zip(path, descent_steps(inner, labels, [loss], descent), strict=True):
         at.copy_(u[0])
     return path
@@ -165,8 +165,9 @@ def train(
     if settings.batch_size < len(s):
         batches = [torch.from_numpy(batch).to(g.device) for batch in batch_order(len(s), settings)]
     descent = Descent(settings.beta, settings.learning_rate, settings.steps)
-    walk = descent_steps(g.T, s[None], [loss], descent, g, batches)
-    path = torch.stack([u[0, 0].clone() for u in walk])
+    path = g.new_empty(settings.steps + 1, g.shape[1])
+    for at, u in zip(path, descent_steps(g.T, s[None], [loss], descent, g, batches), strict=True):
+        at.copy_(u[0, 0])
 
     names = np.full(len(s), "all") if groups is None else np.asarray(groups)
     parts = [
