@@ -1,4 +1,7 @@
-"""Check of the exercise ex-ac-code: partial correlations from the minors of the matrix of the three measures."""
+"""Check of the exercise ex-ac-code.
+
+Partial correlations from the minors of the matrix of the three measures.
+"""
 
 import numpy as np
 from otter.test_files import test_case
@@ -40,7 +43,10 @@ def test_shape(partials):
 
 
 @test_case(
-    failure_message="An estimate is not the partial correlation of δ and the outcome with the third measure held constant."
+    failure_message=(
+        "An estimate is not the partial correlation of δ and the outcome with the third measure "
+        "held constant."
+    )
 )
 def test_estimates(partials, rho):
     for outcome, row in partials.items():

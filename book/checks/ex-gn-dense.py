@@ -10,7 +10,10 @@ points = 4
 
 
 @test_case(
-    failure_message="`C` is not the matrix of the equation: the product of the answers' one-hot differences times that of the features."
+    failure_message=(
+        "`C` is not the matrix of the equation: the product of the answers' one-hot differences "
+        "times that of the features."
+    )
 )
 def test_matrix(C, samples):
     pick = np.random.default_rng(3).choice(len(samples), 40)
@@ -23,7 +26,10 @@ def test_matrix(C, samples):
 
 
 @test_case(
-    failure_message="`dense` needs a row for each time of `solution.times`, a column for each sample, and margins of zero at the start."
+    failure_message=(
+        "`dense` needs a row for each time of `solution.times`, a column for each sample, and "
+        "margins of zero at the start."
+    )
 )
 def test_start(dense, samples, solution):
     assert dense.shape == (len(solution.times), len(samples))
@@ -31,7 +37,10 @@ def test_start(dense, samples, solution):
 
 
 @test_case(
-    failure_message="The margins do not grow at the rates of the equation: look at its constants, and at the sign in the sigmoid."
+    failure_message=(
+        "The margins do not grow at the rates of the equation: look at its constants, and at the "
+        "sign in the sigmoid."
+    )
 )
 def test_equation(dense, C, samples, solution, strength):
     rates = strength**2 / len(samples) * (1 / (1 + np.exp(dense))) @ np.asarray(C).T
@@ -40,7 +49,10 @@ def test_equation(dense, C, samples, solution, strength):
 
 
 @test_case(
-    failure_message="The equation holds, and yet the margins are not those of the library: is the solver's tolerance tight enough?"
+    failure_message=(
+        "The equation holds, and yet the margins are not those of the library: is the solver's "
+        "tolerance tight enough?"
+    )
 )
 def test_library(dense, samples, solution):
     np.testing.assert_allclose(dense, solution.margins(samples), rtol=1e-5, atol=1e-7)

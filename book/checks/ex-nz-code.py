@@ -47,14 +47,19 @@ def test_repeats(noisy_accuracy, quarter_accuracy, trials):
 
 
 @test_case(
-    failure_message="`noisy_accuracy` is not what a noise rate of 0.25 leaves in the setting γ = 1/4 with all of the points."
+    failure_message=(
+        "`noisy_accuracy` is not what a noise rate of 0.25 leaves in the setting γ = 1/4 with all "
+        "of the points."
+    )
 )
 def test_noisy(noisy_accuracy, settings, per_label):
     assert agree(noisy_accuracy, experiment(settings["γ = 1/4"], 0.25, per_label))
 
 
 @test_case(
-    failure_message="`quarter_accuracy` is not what a quarter of the points gives in the setting γ = 1/4 without noise."
+    failure_message=(
+        "`quarter_accuracy` is not what a quarter of the points gives in the setting γ = 1/4 without noise."
+    )
 )
 def test_quarter(quarter_accuracy, settings, per_label):
     assert agree(quarter_accuracy, experiment(settings["γ = 1/4"], 0.0, per_label // 4))

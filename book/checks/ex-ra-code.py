@@ -1,4 +1,7 @@
-"""Check of the exercise ex-ra-code: `each` and `share` against the cross-entropy that torch computes itself."""
+"""Check of the exercise ex-ra-code.
+
+`each` and `share` against the cross-entropy that torch computes itself.
+"""
 
 import numpy as np
 import torch
@@ -21,7 +24,10 @@ def torch_sum(logits, whole_ids, before, first=None):
 
 
 @test_case(
-    failure_message="`each` needs one log-probability, which is never positive, for each token of the response and for none of the prompt."
+    failure_message=(
+        "`each` needs one log-probability, which is never positive, for each token of the "
+        "response and for none of the prompt."
+    )
 )
 def test_tokens(each, logits, whole_ids, before):
     _, tokens = torch_sum(logits, whole_ids, before)
@@ -29,7 +35,10 @@ def test_tokens(each, logits, whole_ids, before):
 
 
 @test_case(
-    failure_message="The sum of `each` is not the log-likelihood of the response: a token is predicted by the position before it."
+    failure_message=(
+        "The sum of `each` is not the log-likelihood of the response: a token is predicted by the "
+        "position before it."
+    )
 )
 def test_sum(each, logits, whole_ids, before):
     expected, _ = torch_sum(logits, whole_ids, before)
