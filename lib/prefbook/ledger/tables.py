@@ -81,13 +81,17 @@ class Tables(Mapping[str, pd.DataFrame]):
 
     @property
     def provenance(self) -> dict[str, str]:
-        """Of the first table, by field; of none, nothing."""
-        for name in self:
-            with open(self.folder / f"{name}.csv", encoding="utf-8") as file:
-                above = itertools.takewhile(lambda line: line.startswith("# "), file)
-                lines = [line[2:].rstrip("\n").partition(": ") for line in above]
-            return {field: value for field, _, value in lines}
-        return {}
+        """Of the table that was made last, by field: it rests on all that was used by then."""
+        heads = [_head(self.folder / f"{name}.csv") for name in self]
+        return max(heads, key=lambda head: float(head.get("seconds", 0)), default={})
+
+
+def _head(path: Path) -> dict[str, str]:
+    """The comment lines above a table, by field."""
+    with open(path, encoding="utf-8") as file:
+        above = itertools.takewhile(lambda line: line.startswith("# "), file)
+        lines = [line[2:].rstrip("\n").partition(": ") for line in above]
+    return {field: value for field, _, value in lines}
 
 
 def _whole(path: Path) -> pd.DataFrame:

@@ -278,4 +278,8 @@ def _papermill(run: Run, folder: Path, progress: bool) -> nbformat.NotebookNode:
     for cell in made.cells:
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.metadata["tags"].append("hide-input")
+            cell.metadata["mystnb"] = {
+                "code_prompt_show": "Show the values of this run",
+                "code_prompt_hide": "Hide the values of this run",
+            }
     return made

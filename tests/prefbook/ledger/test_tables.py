@@ -37,6 +37,12 @@ def test_tables_of_a_seed_are_its_rows(folder: Path) -> None:
     assert tables.seeds == [1] and tables.provenance["model"] == "some: model"
 
 
+def test_provenance_is_that_of_the_table_made_last(folder: Path) -> None:
+    for name, seconds in (("a", 3.5), ("b", 12.25), ("c", 4)):
+        (folder / f"{name}.csv").write_text(f"# commit: {name}\n# seconds: {seconds}\nx,seed\n1,0\n")
+    assert Tables(folder).provenance == {"commit": "b", "seconds": "12.25"}
+
+
 def test_what_is_done_to_a_table_is_done_to_a_copy(folder: Path) -> None:
     for tables in (Tables(folder), Tables(folder).of(0)):
         table = tables["points"]

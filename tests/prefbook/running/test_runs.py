@@ -259,6 +259,7 @@ def check_executed(made: nbformat.NotebookNode, run: Run) -> None:
     nbformat.validate(made)
     injected, last = made.cells[-2], made.cells[-1]
     assert "hide-input" in injected.metadata.tags and "steps = 2" in injected.source
+    assert "this run" in injected.metadata.mystnb.code_prompt_show
     assert last.outputs[0].text == "2 smoke\n" and last.execution_count
     assert made.metadata.prefdyn.key == run.key()
 
