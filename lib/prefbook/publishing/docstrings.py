@@ -24,5 +24,11 @@ def setup(app: Any) -> dict[str, Any]:
         if what in ("property", "attribute", "data"):
             lines[:0] = ["..", ""]  # an empty comment: napoleon takes words before a colon for a type
 
+    def parsable(
+        app: Any, what: str, name: str, obj: Any, options: Any, signature: str | None, returned: str | None
+    ) -> tuple[str | None, str | None]:
+        return signature and signature.replace("<factory>", "..."), returned
+
     app.connect("autodoc-process-docstring", process, priority=400)  # before napoleon
+    app.connect("autodoc-process-signature", parsable)
     return {"parallel_read_safe": True}
