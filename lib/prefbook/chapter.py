@@ -166,9 +166,10 @@ class Chapter:
 
     def provenance(self) -> None:
         """Show what each edition on the page rests on, for its end."""
-        columns = {title: pd.Series(tables.provenance) for title, tables in self._shown.items()}
+        columns = {title: tables.provenance for title, tables in self._shown.items()}
+        for about in columns.values():
+            about["seconds"] = f"{float(about.get('seconds', 0)):.0f}"
         rows = pd.DataFrame(columns).fillna("")
-        rows.loc["seconds"] = [f"{float(seconds or 0):.0f}" for seconds in rows.loc["seconds"]]
         rows.index = rows.index.str.replace("_", " ")
         with pd.option_context("display.max_colwidth", None):
             display(HTML(rows.to_html(border=0, classes="provenance")))
