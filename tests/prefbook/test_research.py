@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import rounding
 
 from prefdyn.engine.training import RECORD
+from prefdyn.models import loading
 
 PAGE = Path(__file__).parents[2] / "book" / "research.md"
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
@@ -37,7 +39,8 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_statements_have_a_distance_and_what_chance_would_give(names: dict[str, Any]) -> None:
     assert names["states"].shape == (8, 32)
     difference = names["states"][:4].mean(axis=0) - names["states"][4:].mean(axis=0)
-    assert names["moments"].distinguishability == pytest.approx(np.linalg.norm(difference), rel=1e-5)
+    allowed = rounding.rounding(1, 8) * np.abs(names["states"]).max() * np.sqrt(32)  # of 32 means of float32
+    assert names["moments"].distinguishability == pytest.approx(np.linalg.norm(difference), abs=allowed)
     assert names["moments"].distinguishability_of_chance > 0
 
 
@@ -46,13 +49,15 @@ def test_training_leaves_records_and_the_model_as_it_was(names: dict[str, Any]) 
     assert list(record.columns) == RECORD
     assert set(record["split"]) == {"train", "held out"}
     first = record[(record["step"] == 0) & (record["split"] == "train")]
-    assert first["loss"].item() == pytest.approx(np.log(2), rel=1e-5)
+    # A pair here has fewer tokens than 100.
+    allowed = rounding.of_log_probs(loading.load("smoke", device="cpu").model, tokens=100)
+    assert first["loss"].item() == pytest.approx(np.log(2), abs=2 * 0.1 * allowed)
     after = record.query("split == 'train' and step == 7")
     assert after["loss"].item() < first["loss"].item()
     # The adapters and the other losses start where the first training did: from the model as it was loaded.
     for other in (names["by_adapter"], *names["records"].values(), names["mine"]):
         start = other.query("split == 'train' and step == 0")
-        assert start["logp_chosen"].item() == pytest.approx(first["logp_chosen"].item(), rel=1e-4)
+        assert start["logp_chosen"].item() == pytest.approx(first["logp_chosen"].item(), abs=allowed)
 
 
 def test_scores_are_of_each_response(names: dict[str, Any]) -> None:
@@ -66,7 +71,7 @@ def test_a_loss_of_ones_own_trains(names: dict[str, Any]) -> None:
 
 
 def test_results_are_kept(names: dict[str, Any]) -> None:
-    assert set(names["result"].record["step"]) >= {0, 4}
+    assert set(names["result"].record["step"]) >= {0, 8}
 
 
 def test_every_term_and_page_that_it_names_is_there() -> None:
