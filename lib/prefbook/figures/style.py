@@ -281,9 +281,13 @@ def statement_maps(
 
 
 def _with_titles(figure: Figure, statements: Mapping[str, Sequence[str]]) -> str:
-    """A figure as inline SVG, each point of the named groups carrying its statement as a title."""
+    """A figure as inline SVG, each point of the named groups carrying its statement as a title.
+
+    It is kept small: words are text, a group's points share its style, and places have one decimal.
+    """
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg")
+    with mpl.rc_context({"svg.fonttype": "none"}):
+        figure.savefig(buffer, format="svg")
     namespace = "http://www.w3.org/2000/svg"
     ET.register_namespace("", namespace)
     ET.register_namespace("xlink", "http://www.w3.org/1999/xlink")
@@ -292,7 +296,11 @@ def _with_titles(figure: Figure, statements: Mapping[str, Sequence[str]]) -> str
         group = root.find(f".//{{{namespace}}}g[@id='{gid}']")
         assert group is not None
         uses = group.findall(f".//{{{namespace}}}use")
+        group.set("style", uses[0].get("style", "") if uses else "")
         for use, text in zip(uses, texts, strict=True):
+            use.attrib.pop("style", None)
+            for name in ("x", "y"):
+                use.set(name, f"{float(use.get(name, 0)):.1f}")
             use.set("tabindex", "0")
             use.set("class", "statement-point")
             ET.SubElement(use, f"{{{namespace}}}title").text = text

@@ -86,7 +86,8 @@ def test_statement_stands_at_its_own_place() -> None:
     drawn = np.array([x[text] for text in texts])
     slope, offset = np.polyfit(places[:, 0], drawn, 1)
     assert slope > 0
-    np.testing.assert_allclose(drawn, slope * places[:, 0] + offset, atol=0.01)
+    # Places have one decimal, which moves each by at most 0.05, and the fitted line by less than as much.
+    np.testing.assert_allclose(drawn, slope * places[:, 0] + offset, atol=0.1)
 
 
 def test_points_belong_to_the_map_of_their_title() -> None:
