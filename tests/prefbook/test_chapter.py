@@ -344,9 +344,7 @@ def book(root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "book" / "small.md").write_text(text, encoding="utf-8")
     (root / "book" / "profiles").mkdir()
     (root / "book" / "profiles" / "smoke.yml").write_text("small:\n  points: 4\n")
-    (root / "book" / "profiles" / "laptop.yml").write_text(
-        "small: {}\n"
-    )
+    (root / "book" / "profiles" / "laptop.yml").write_text("small: {}\n")
     stand_in = SimpleNamespace(__name__="prefdyn.experiments.plan", work=lambda values: [])
     monkeypatch.setitem(CHAPTERS, "small", stand_in)
     monkeypatch.setattr(runs.plan, "check_memory", lambda *arguments: None)
