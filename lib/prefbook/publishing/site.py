@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import importlib.metadata
 import os
@@ -21,6 +22,11 @@ STAMP = ".inputs"
 """Beside the pages: a digest of what they were built from, so that a second build of the same book has
 nothing to do.
 """
+
+
+SETTINGS = ("_config.yml", "_toc.yml")
+LEFT_OUT = (".*", "__pycache__", "*.ipynb")
+"""Files of the book that are not laid out."""
 
 
 def build(root: Path, executed: Mapping[str, Path], output: Path | None = None) -> Path:
@@ -43,11 +49,14 @@ def build(root: Path, executed: Mapping[str, Path], output: Path | None = None) 
     """
     output = (output or root / "_build").resolve()
     stage, html = output / "site", output / "html"
-    _lay_out(root, executed, stage)
-    digest = _digest(stage)
     stamp, index = html / STAMP, html / "index.html"
-    if index.is_file() and stamp.is_file() and stamp.read_text() == digest:
-        return index
+    try:
+        digest = _digest(root, executed)
+        if index.is_file() and stamp.is_file() and stamp.read_text() == digest:
+            return index
+        _lay_out(root, executed, stage)
+    except FileNotFoundError as error:
+        raise PrefdynError(f"{error.filename}: no such file, and the site needs it") from error
     _jupyter_book(stage)
     with atomic_folder(html) as made:
         shutil.copytree(stage / "_build" / "html", made, dirs_exist_ok=True)
@@ -61,42 +70,41 @@ def _lay_out(root: Path, executed: Mapping[str, Path], stage: Path) -> None:
     scoreboard reads.
     """
     shutil.rmtree(stage, ignore_errors=True)
-    try:
-        shutil.copytree(
-            root / "book", stage / "book", ignore=shutil.ignore_patterns(".*", "__pycache__", "*.ipynb")
-        )
-        for name in ("_config.yml", "_toc.yml"):
-            shutil.copy2(root / name, stage / name)
-        for chapter, notebook in executed.items():
-            (stage / "book" / f"{chapter}.md").unlink(missing_ok=True)
-            publish.notebook(notebook, stage / "book" / f"{chapter}.ipynb")
-            for table in notebook.parent.glob("*.csv"):
-                target = stage / "_build" / "runs" / chapter / table.name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(table, target)
-        if (root / "results").is_dir():
-            shutil.copytree(root / "results", stage / "results", ignore=shutil.ignore_patterns("*.ipynb"))
-    except FileNotFoundError as error:
-        raise PrefdynError(f"{error.filename}: no such file, and the site needs it") from error
+    for name in ("book", "results"):
+        if (root / name).is_dir():
+            shutil.copytree(root / name, stage / name, ignore=shutil.ignore_patterns(*LEFT_OUT))
+    for name in SETTINGS:
+        shutil.copy2(root / name, stage / name)
+    for chapter, notebook in executed.items():
+        (stage / "book" / f"{chapter}.md").unlink(missing_ok=True)
+        publish.notebook(notebook, stage / "book" / f"{chapter}.ipynb")
+        own = stage / "_build" / "runs" / chapter
+        own.mkdir(parents=True)
+        for table in notebook.parent.glob("*.csv"):
+            shutil.copy2(table, own / table.name)
 
 
-def _digest(stage: Path) -> str:
-    """Of every file laid out, of the package that draws the scoreboard, of the library whose docstrings are
-    on its pages, and of the versions of what builds the site.
+def _digest(root: Path, executed: Mapping[str, Path]) -> str:
+    """Of every file that is laid out, of the package that draws the scoreboard, of the library whose
+    docstrings are on its pages, and of the versions of what builds the site.
     """
-    lines = [
-        f"{name} {importlib.metadata.version(name)}"
-        for name in ("jupyter-book", "sphinx", "sphinx-book-theme", "myst-nb")
-    ]
+    versions = ("jupyter-book", "sphinx", "sphinx-book-theme", "myst-nb")
+    lines = [f"{name} {importlib.metadata.version(name)}" for name in versions]
     package = Path(__file__).parents[1]
-    files = [*package.glob("**/*.py"), *package.glob("publishing/templates/*"), *LIBRARY.glob("**/*.py")]
-    lines += [sha256(path) for path in sorted(files)]
-    lines += [
-        f"{path.relative_to(stage).as_posix()} {sha256(path)}"
-        for path in sorted(stage.rglob("*"))
-        if path.is_file()
-    ]
+    code = [*package.glob("**/*.py"), *package.glob("publishing/templates/*"), *LIBRARY.glob("**/*.py*")]
+    files = {path: path for path in code if "__pycache__" not in path.parts}
+    files |= {root / name: Path(name) for name in SETTINGS}
+    for name in ("book", "results"):
+        found = [path for path in (root / name).rglob("*") if path.is_file()]
+        files |= {path: path.relative_to(root) for path in found if not _is_left_out(path.relative_to(root))}
+    for chapter, notebook in executed.items():
+        files |= {path: Path(chapter, path.name) for path in [notebook, *notebook.parent.glob("*.csv")]}
+    lines += [f"{shown.as_posix()} {sha256(path)}" for path, shown in sorted(files.items())]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _is_left_out(path: Path) -> bool:
+    return any(fnmatch.fnmatch(part, pattern) for part in path.parts for pattern in LEFT_OUT)
 
 
 def _jupyter_book(stage: Path) -> None:
