@@ -9,34 +9,13 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from small_chapters import GENERALIZATION, two_editions
 
 from prefbook.figures import generalization as figures
 from prefbook.figures import style
 from prefbook.ledger.tables import Tables
 from prefdyn.experiments import flows, generalization
-from prefdyn.experiments.bench import Bench
-from prefdyn.experiments.generalization import Design
-from prefdyn.experiments.provenance import save_table
 
-SMALL = Design(
-    personas=5,
-    statements_per_label=10,
-    persona_lists="random",
-    cluster_counts=[1, 2, 4],
-    draws=3,
-    beta=0.01,
-    learning_rate=2e-4,
-    steps=2,
-    batch_size=4,
-    evaluated=8,
-    evaluate_every=1,
-    synthetic_draws=3,
-    samples_a_label=[2, 4],
-    pairs_decomposed=2,
-    token_beta=0.1,
-    token_rate=0.02,
-    token_steps=2,
-)
 EXPERIMENTS = (
     generalization.hidden_states,
     generalization.interactions,
@@ -79,19 +58,10 @@ def editions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tables, Tables]:
         return np.random.default_rng(seed).uniform(5, 9, (draws, 2))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREFDYN_CACHE", str(folder / "cache"))
         for name, by in (("shares_outside", drawn), ("log_risks", drawn), ("cluster_waits", waited)):
             by.__module__ = flows.__name__
             patch.setattr(flows, name, by)
-        for seed in (0, 1):
-            bench = Bench("smoke", seed=seed, device="cpu", precision="float32")
-            for experiment in EXPERIMENTS:
-                found = experiment(bench, SMALL)
-                tables = found if isinstance(found, dict) else {experiment.__name__: found}
-                for name, table in tables.items():
-                    path = folder / str(seed) / f"{name}.csv"
-                    save_table(table.assign(seed=seed), path, bench.provenance())
-    return Tables(folder / "0"), Tables(folder / "1")
+        return two_editions(folder, EXPERIMENTS, GENERALIZATION)
 
 
 @pytest.fixture(autouse=True)

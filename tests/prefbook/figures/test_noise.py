@@ -3,41 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from small_chapters import NOISE, two_editions
 
 from prefbook.figures import noise, style
 from prefbook.ledger.statistics import noise as measured
 from prefbook.ledger.tables import Tables
 from prefdyn.experiments import noise as experiments
-from prefdyn.experiments.bench import Bench
-from prefdyn.experiments.provenance import save_table
 from prefdyn.theory import noise as theory
 
-SMALL = experiments.Design(
-    dimension=16,
-    per_label=30,
-    trials=4,
-    rate_step=0.05,
-    beta=0.1,
-    epochs=3,
-    learning_rate=0.05,
-    long_rate=2000.0,
-    personas=4,
-    statements_per_label=8,
-    persona_trials=3,
-    text_rates=[0.0, 0.5],
-    text_runs=3,
-    text_pairs=2,
-    text_tests=3,
-    text_batch_size=2,
-    text_learning_rate=1e-3,
-)
 EXPERIMENTS = (
     experiments.controlled,
     experiments.regime,
@@ -65,17 +45,7 @@ each_figure = pytest.mark.parametrize("draw", [*MEASURED, *COMPUTED], ids=lambda
 def editions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tables, Tables]:
     """Two runs on the tiny model, with the seeds 0 and 1."""
     folder = tmp_path_factory.mktemp("editions")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREFDYN_CACHE", str(folder / "cache"))
-        for seed in (0, 1):
-            bench = Bench("smoke", seed=seed, device="cpu", precision="float32")
-            for experiment in EXPERIMENTS:
-                found = experiment(bench, SMALL)  # type: ignore[operator]
-                tables = {experiment.__name__: found} if isinstance(found, pd.DataFrame) else found
-                for name, table in tables.items():
-                    path = folder / f"run-{seed}" / f"{name}.csv"
-                    save_table(table.assign(seed=seed), path, bench.provenance())
-    return Tables(folder / "run-0"), Tables(folder / "run-1")
+    return two_editions(folder, EXPERIMENTS, replace(NOISE, text_pairs=2, text_tests=3))
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -10,34 +11,20 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from small_chapters import RANKING, two_editions
 
 from prefbook.figures import ranking, style
 from prefbook.ledger.tables import Tables
 from prefdyn.experiments import ranking as experiments
-from prefdyn.experiments.bench import Bench
-from prefdyn.experiments.provenance import save_table
 from prefdyn.theory.ranking import dpo_threshold
 
-SMALL = experiments.Design(
-    max_length=100,
-    ranked=20,
-    followed=8,
-    validation=4,
-    judged=10,
-    judge="embedded",
-    answered=3,
-    answer_tokens=4,
-    sft_learning_rate=1e-3,
-    sft_steps=1,
-    beta=0.2,
-    learning_rate=3e-3,
-    rmsprop_learning_rate=1e-3,
-    steps=2,
-    checkpoints=1,
-    batch_size=3,
-    gammas=[0.0, 1.0],
-    gamma_steps=1,
-    gamma_followed=6,
+EXPERIMENTS = (
+    experiments.ranking_accuracy,
+    experiments.lengths,
+    experiments.idealized,
+    experiments.followed,
+    experiments.cards,
+    experiments.win_rate,
 )
 DRAWN = [
     ranking.accuracies,
@@ -55,24 +42,7 @@ each_figure = pytest.mark.parametrize("draw", DRAWN, ids=lambda draw: draw.__nam
 def editions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tables, Tables]:
     """Two runs on the tiny model, with the seeds 0 and 1."""
     folder = tmp_path_factory.mktemp("editions")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREFDYN_CACHE", str(folder / "cache"))
-        for seed in (0, 1):
-            bench = Bench("smoke", seed=seed, device="cpu", precision="float32")
-            for experiment in (
-                experiments.ranking_accuracy,
-                experiments.lengths,
-                experiments.idealized,
-                experiments.followed,
-                experiments.cards,
-                experiments.win_rate,
-            ):
-                found = experiment(bench, SMALL)
-                tables = found if isinstance(found, dict) else {experiment.__name__: found}
-                for name, table in tables.items():
-                    path = folder / str(seed) / f"{name}.csv"
-                    save_table(table.assign(seed=seed), path, bench.provenance())
-    return Tables(folder / "0"), Tables(folder / "1")
+    return two_editions(folder, EXPERIMENTS, replace(RANKING, ranked=20, followed=8))
 
 
 @pytest.fixture(autouse=True)

@@ -11,36 +11,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from small_chapters import GENERALIZATION as SMALL
 
 from prefdyn import data
 from prefdyn.errors import PrefdynError
 from prefdyn.experiments import flows, generalization, token_rates
 from prefdyn.experiments.bench import Bench
-from prefdyn.experiments.generalization import Design
 from prefdyn.measures import geometry
 from prefdyn.theory import clusters
 from prefdyn.theory import reward_dynamics as dynamics
 from prefdyn.theory.clusters import Clusters
-
-SMALL = Design(
-    personas=5,
-    statements_per_label=10,
-    persona_lists="random",
-    cluster_counts=[1, 2, 4],
-    draws=3,
-    beta=0.01,
-    learning_rate=2e-4,
-    steps=2,
-    batch_size=4,
-    evaluated=8,
-    evaluate_every=1,
-    synthetic_draws=3,
-    samples_a_label=[2, 4],
-    pairs_decomposed=2,
-    token_beta=0.1,
-    token_rate=0.02,
-    token_steps=2,
-)
 
 
 @pytest.fixture(scope="module")

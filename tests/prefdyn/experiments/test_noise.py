@@ -8,34 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from small_chapters import NOISE as SMALL
 
 from prefdyn import data
 from prefdyn.engine import losses
 from prefdyn.experiments import noise, noisy
 from prefdyn.experiments.bench import Bench
-from prefdyn.experiments.noise import Design
 from prefdyn.measures import estimates, geometry
 from prefdyn.theory import noise as theory
 
-SMALL = Design(
-    dimension=16,
-    per_label=30,
-    trials=4,
-    rate_step=0.05,
-    beta=0.1,
-    epochs=3,
-    learning_rate=0.05,
-    long_rate=2000.0,
-    personas=4,
-    statements_per_label=8,
-    persona_trials=3,
-    text_rates=[0.0, 0.5],
-    text_runs=3,
-    text_pairs=4,
-    text_tests=5,
-    text_batch_size=2,
-    text_learning_rate=1e-3,
-)
 BY = ["setting", "loss"]
 
 

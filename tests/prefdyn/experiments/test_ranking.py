@@ -9,37 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from small_chapters import RANKING as SMALL
 
 from prefdyn import data
 from prefdyn.engine.training import Settings
 from prefdyn.errors import PrefdynError
 from prefdyn.experiments import ranking
 from prefdyn.experiments.bench import Bench, Phase
-from prefdyn.experiments.ranking import Design
 from prefdyn.measures import flips, judges
 from prefdyn.theory.ranking import dpo_threshold, idealized_log_ratio
-
-SMALL = Design(
-    max_length=100,
-    ranked=12,
-    followed=6,
-    validation=4,
-    judged=10,
-    judge="embedded",
-    answered=3,
-    answer_tokens=4,
-    sft_learning_rate=1e-3,
-    sft_steps=1,
-    beta=0.2,
-    learning_rate=3e-3,
-    rmsprop_learning_rate=1e-3,
-    steps=4,
-    checkpoints=2,
-    batch_size=3,
-    gammas=[0.0, 1.0, 2.0],
-    gamma_steps=2,
-    gamma_followed=5,
-)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,92 @@
+"""The chapters' experiments at a size for tests, on the tiny model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from prefbook.ledger.tables import Tables
+from prefdyn.experiments import generalization, noise, ranking
+from prefdyn.experiments.bench import Bench
+from prefdyn.experiments.provenance import save_table
+
+GENERALIZATION = generalization.Design(
+    personas=5,
+    statements_per_label=10,
+    persona_lists="random",
+    cluster_counts=[1, 2, 4],
+    draws=3,
+    beta=0.01,
+    learning_rate=2e-4,
+    steps=2,
+    batch_size=4,
+    evaluated=8,
+    evaluate_every=1,
+    synthetic_draws=3,
+    samples_a_label=[2, 4],
+    pairs_decomposed=2,
+    token_beta=0.1,
+    token_rate=0.02,
+    token_steps=2,
+)
+NOISE = noise.Design(
+    dimension=16,
+    per_label=30,
+    trials=4,
+    rate_step=0.05,
+    beta=0.1,
+    epochs=3,
+    learning_rate=0.05,
+    long_rate=2000.0,
+    personas=4,
+    statements_per_label=8,
+    persona_trials=3,
+    text_rates=[0.0, 0.5],
+    text_runs=3,
+    text_pairs=4,
+    text_tests=5,
+    text_batch_size=2,
+    text_learning_rate=1e-3,
+)
+RANKING = ranking.Design(
+    max_length=100,
+    ranked=12,
+    followed=6,
+    validation=4,
+    judged=10,
+    judge="embedded",
+    answered=3,
+    answer_tokens=4,
+    sft_learning_rate=1e-3,
+    sft_steps=1,
+    beta=0.2,
+    learning_rate=3e-3,
+    rmsprop_learning_rate=1e-3,
+    steps=4,
+    checkpoints=2,
+    batch_size=3,
+    gammas=[0.0, 1.0, 2.0],
+    gamma_steps=2,
+    gamma_followed=5,
+)
+
+
+def two_editions(
+    folder: Path, experiments: Sequence[Callable[..., Any]], design: object
+) -> tuple[Tables, Tables]:
+    """The tables of experiments run twice, with the seeds 0 and 1, and a cache of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFDYN_CACHE", str(folder / "cache"))
+        for seed in (0, 1):
+            bench = Bench("smoke", seed=seed, device="cpu", precision="float32")
+            for experiment in experiments:
+                found = experiment(bench, design)
+                tables = {experiment.__name__: found} if isinstance(found, pd.DataFrame) else found
+                for name, table in tables.items():
+                    path = folder / f"run-{seed}" / f"{name}.csv"
+                    save_table(table.assign(seed=seed), path, bench.provenance())
+    return Tables(folder / "run-0"), Tables(folder / "run-1")
