@@ -1,4 +1,4 @@
-"""Writes the locks anew from the files of direct pins; `make lock` calls it, and fetches the uv that it needs.
+"""Writes the locks anew from the files of direct pins; `make lock` calls it, and fetches uv for it.
 
 A lock has what its step in the Makefile adds, with the hashes of every file that the package index has of a
 version. Versions stay as they are where the direct pins allow it; one moves if its lines are deleted first.
