@@ -4,9 +4,21 @@ PROFILE ?= laptop
 CHOSEN = $(if $(DATA),--data "$(DATA)") $(if $(MODEL),--model "$(MODEL)")
 
 BIN := .venv/bin
-FETCH := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: book site test lint course clean help
+# Installs a lock, and no file whose hash it lacks; where that fails, one sentence says why.
+define install
+said=$$($(PIP) install --quiet --require-hashes --no-deps --no-build-isolation -r locks/$(1).txt 2>&1) || { \
+  other=$$(echo "$$said" | sed -n 's/^ *\([^ ]*==[^ ]*\) from .*/\1/p' | head -n 1); \
+  if test -n "$$other"; then \
+    echo "nothing was installed: the file of $$other that arrived has another hash than those in locks/$(1).txt" >&2; \
+  else \
+    said=$$(echo "$$said" | grep '^ERROR' | tail -n 1); \
+    echo "the packages of locks/$(1).txt could not be installed ($$said): check the network and the package index" >&2; \
+  fi; exit 1; }
+endef
+
+.PHONY: book site test lint course lock clean help
 .DELETE_ON_ERROR:
 
 help:
@@ -15,6 +27,7 @@ help:
 	@echo "make test       run the test suite"
 	@echo "make lint       ruff, mypy, and which room may import which"
 	@echo "make course     notebooks for a class, checks and slides, in _build/course (slides once the book is built)"
+	@echo "make lock       pin anew, with hashes, what requirements.txt and its like bring"
 	@echo "make clean      remove _build"
 
 book: .venv/for-book
@@ -38,7 +51,7 @@ course: .venv/for-course
 clean:
 	rm -rf _build
 
-.venv/for-book: requirements.txt constraints.txt pyproject.toml
+.venv/for-book: locks/installer.txt locks/book.txt locks/cuda.txt pyproject.toml
 	@python=""; for name in python3.12 python3.13 python3.11 python3 python; do \
 	  if $$name -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then \
 	    python=$$name; break; fi; done; \
@@ -47,13 +60,21 @@ clean:
 	  { echo "less than 4 GB of disk is free here: make room, then run make again" >&2; exit 1; }; \
 	test -x $(BIN)/python || $$python -m venv .venv || { echo "the virtual environment .venv could not be made" >&2; exit 1; }
 	@echo "installing what the book needs into .venv (some minutes, once)"
-	@$(FETCH) -r requirements.txt || { echo "the packages could not be installed: check the network and the package index" >&2; exit 1; }
+	@$(call install,installer)
+	@$(call install,book)
+	@if $(PIP) show torch | grep -q nvidia; then $(call install,cuda); fi
+	@$(PIP) install --quiet --no-deps --no-build-isolation --no-index --editable .
 	@touch $@
 
-.venv/for-course: .venv/for-book requirements-course.txt
-	@$(FETCH) -r requirements-course.txt || { echo "the tools of the course could not be installed: check the network and the package index" >&2; exit 1; }
+.venv/for-course: .venv/for-book locks/course.txt
+	@$(call install,course)
 	@touch $@
 
-.venv/for-tests: .venv/for-book requirements-course.txt tests/requirements.txt
-	@$(FETCH) -r tests/requirements.txt || { echo "the test tools could not be installed: check the network and the package index" >&2; exit 1; }
+.venv/for-tests: .venv/for-course locks/tests.txt
+	@$(call install,tests)
 	@touch $@
+
+lock:
+	@python3 -m venv _build/lock
+	@_build/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@PATH="$(CURDIR)/_build/lock/bin:$$PATH" _build/lock/bin/python locks/write.py
