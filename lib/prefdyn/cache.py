@@ -2,14 +2,12 @@
 
 The key of a result covers the science that made it: the code of the function that computes it and of whatever
 this package has that the function's module imports, but neither comments and docstrings nor the rest of the
-package. joblib writes and hashes the results; its zlib compression carries the checksum by which a damaged
-one is noticed.
+package. What a result's file looks like is in `values`.
 """
 
 from __future__ import annotations
 
 import ast
-import errno
 import functools
 import hashlib
 import importlib.metadata
@@ -17,10 +15,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import joblib
-
-from prefdyn.errors import PrefdynError
-from prefdyn.files import atomic_file, cache_folder
+from prefdyn import values
+from prefdyn.errors import PrefdynError, first_line
+from prefdyn.files import atomic_file, cache_folder, in_cache, writable
 
 Result = TypeVar("Result")
 
@@ -39,30 +36,26 @@ def cached(
         by: the function that does the work; see `science_version`.
 
     Raises:
-        PrefdynError: the disk is full; what was finished before stays.
+        PrefdynError: the cache cannot be written, or its disk is full; what was finished before stays.
     """
-    name = joblib.hash({"code": science_version(by.__module__), **key})
-    path = cache_folder() / "results" / kind / f"{name}.joblib"
-    if path.is_file():
-        try:
-            return joblib.load(path)
-        # What a flipped byte raises depends on where it lies: zlib, struct, pickle, memory.
-        except Exception as error:
-            print(
-                f"prefdyn: the kept result {path} is damaged ({error or type(error).__name__}); "
-                "making it again",
-                flush=True,
-            )
-    result = compute()
+    name = (
+        f"{kind}/{values.fingerprint({'code': science_version(by.__module__), **dict(sorted(key.items()))})}"
+    )
+    path = cache_folder() / "results" / f"{name}.kept"
     try:
-        with atomic_file(path) as made:
-            joblib.dump(result, made, compress=("zlib", 1))
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise PrefdynError(
-                f"the disk of {path.parent} is full: make room, or set PREFDYN_CACHE to another disk"
-            ) from error
-        raise
+        return values.load(path, name)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    # Of what passes its checksum, too: it may be of a library that this one is not.
+    except Exception as error:
+        print(
+            f"prefdyn: the kept result {name} is damaged ({first_line(error)}); making it again", flush=True
+        )
+    with in_cache():
+        writable(path.parent)
+    result = compute()
+    with in_cache(), atomic_file(path) as made:
+        values.save(result, made, name)
     return result
 
 

@@ -11,6 +11,11 @@ class PrefdynError(Exception):
     """
 
 
+def first_line(error: BaseException) -> str:
+    """What an exception says, as a part of a sentence: its first line, or its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 @contextmanager
 def extra(name: str) -> Iterator[None]:
     """Around what needs the packages of an extra of this library: one sentence where they are not there.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import glob
 import hashlib
 import os
 import shutil
@@ -9,6 +11,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock
 
 from prefdyn.errors import PrefdynError
 
@@ -21,10 +25,64 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "prefdyn"
 
 
+def public_name(name: str) -> str:
+    """The name of a model, a judge or a source as others may see it: of a path here the last part."""
+    kind, mark, place = name.partition(":")
+    if kind == "reward":
+        return kind + mark + public_name(place)
+    if name.startswith((".", "/", "~")) or os.path.exists(name):
+        return os.path.basename(os.path.abspath(os.path.expanduser(name)))
+    return name
+
+
 def sha256(path: Path) -> str:
     """The hex digest of a file's content."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def writable(folder: Path) -> None:
+    """Make a folder, unless it is there, and stop where it cannot be written to.
+
+    Raises:
+        OSError: what the system says.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+
+@contextmanager
+def in_cache() -> Iterator[None]:
+    """Around what writes to the cache: one sentence where the system refuses.
+
+    Raises:
+        PrefdynError: it says what the system says.
+    """
+    try:
+        yield
+    except OSError as error:
+        folder = cache_folder()
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise PrefdynError(
+                f"the disk of {folder} is full: make room, or set PREFDYN_CACHE to another disk"
+            ) from error
+        raise PrefdynError(
+            f"the cache {folder} cannot be read and written ({error.strerror or error}): "
+            "set PREFDYN_CACHE to a folder that can"
+        ) from error
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """While it lasts, no other process makes this part of the cache; what a killed one left of it goes."""
+    locks = cache_folder() / "locks"
+    writable(locks)
+    writable(path.parent)
+    with FileLock(locks / f"{path.name}.lock"):  # which the system lifts when its holder dies
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        yield
 
 
 def check_space(folder: Path, needed: int) -> None:
@@ -36,7 +94,6 @@ def check_space(folder: Path, needed: int) -> None:
     Raises:
         PrefdynError: less than that is free.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise PrefdynError(

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 import pandas as pd
 import pytest
 
 from prefdyn import cache as cache_module
+from prefdyn import files, values
 from prefdyn.cache import LIBRARY, cached, modules_behind
 from prefdyn.errors import PrefdynError
 from prefdyn.experiments import CHAPTERS
@@ -275,11 +279,14 @@ def damage(path: Path, how: str) -> None:
             "flipped": content[:middle] + flipped + content[middle + 8 :],
             "cut": content[:middle],
             "empty": b"",
+            "lengthened": content + b"x",
+            "doubled": content + content,
+            "foreign": b"PK" + content,
         }[how]
     )
 
 
-@pytest.mark.parametrize("how", ["flipped", "cut", "empty"])
+@pytest.mark.parametrize("how", ["flipped", "cut", "empty", "lengthened", "doubled", "foreign"])
 def test_damaged_entry_is_named_and_made_again(
     entry: Path, how: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -290,40 +297,80 @@ def test_damaged_entry_is_named_and_made_again(
     assert len(calls) == 1
     pd.testing.assert_frame_equal(made[0].record, result()[0].record)
     said = capsys.readouterr().out
-    assert str(entry) in said and "damaged" in said and said.count("\n") == 1
+    assert f"runs/{entry.stem} is damaged" in said and said.count("\n") == 1
+    assert str(entry.parents[2]) not in said  # it may end on a page, and tells nobody where the cache is
     assert entry.read_bytes() == whole
 
 
-def check_survives(path: Path, content: bytes, truth: str, capsys: pytest.CaptureFixture[str]) -> bool:
-    """With this content in its file, a result comes back as it was; returns whether it was made again."""
+def check_made_again(path: Path, content: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    """With this content in its file, a result is made again, and one line says so."""
     path.write_bytes(content)
     compute, calls = counted(result)
-    assert joblib.hash(cached("runs", {"n": 1}, WORK, compute)) == truth
-    assert bool(calls) == (str(path) in capsys.readouterr().out)
-    return bool(calls)
+    found = cached("runs", {"n": 1}, WORK, compute)
+    assert calls and capsys.readouterr().out.count("\n") == 1
+    pd.testing.assert_frame_equal(found[0].record, result()[0].record, check_exact=True)
+    np.testing.assert_array_equal(found[0].features["a"], result()[0].features["a"])
 
 
 def places(length: int) -> list[int]:
-    """Both ends of a file, where its structure is, and every seventh byte between them."""
-    return sorted({*range(20), *range(20, length - 40, 7), *range(length - 40, length)})
+    """The first line of a file, and bytes all over it."""
+    return [*range(0, 130, 3), *range(130, length, length // 100), length - 1]
 
 
-def test_no_flipped_byte_changes_a_result_or_stops_a_run(
-    entry: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    whole, truth = entry.read_bytes(), joblib.hash(result())
-    remade = 0
+def test_every_flipped_byte_is_noticed(entry: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = entry.read_bytes()
     for place in places(len(whole)):
         content = bytearray(whole)
         content[place] ^= 0x80
-        remade += check_survives(entry, bytes(content), truth, capsys)
-    assert remade > 0.9 * len(places(len(whole)))
+        check_made_again(entry, bytes(content), capsys)
+        assert entry.read_bytes() == whole
 
 
-def test_no_cut_changes_a_result_or_stops_a_run(entry: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    whole, truth = entry.read_bytes(), joblib.hash(result())
-    remade = sum(check_survives(entry, whole[:length], truth, capsys) for length in places(len(whole)))
-    assert remade > 0.9 * len(places(len(whole)))
+def test_every_cut_is_noticed(entry: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = entry.read_bytes()
+    for length in places(len(whole)):
+        check_made_again(entry, whole[:length], capsys)
+
+
+def test_another_results_file_is_noticed(entry: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cached("runs", {"n": 2}, WORK, lambda: "another")
+    (other,) = [path for path in entries(entry.parent) if path != entry]
+    check_made_again(entry, other.read_bytes(), capsys)
+
+
+WITHIN = """
+import os, resource, sys
+import prefdyn.cache, prefdyn.files
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, used + 2**30))
+before = peak()
+print(prefdyn.cache.cached("runs", {"n": 1}, prefdyn.files.sha256, lambda: "again"))
+print((peak() - before) // 1024, file=sys.stderr)
+"""
+"""Reads a result where no more than a gibibyte can be had, and says how many MiB it took."""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is counted as Linux does")
+@pytest.mark.parametrize("more", ["a byte", "a terabyte", "two gibibytes and their length"])
+def test_memory_is_bounded_whatever_follows_a_result(cache: Path, more: str) -> None:
+    cached("runs", {"n": 1}, files.sha256, lambda: "kept")
+    (path,) = entries(cache)
+    with open(path, "r+b") as file:
+        if more == "a byte":
+            file.seek(0, os.SEEK_END)
+            file.write(b"x")
+        else:
+            file.truncate(2**40 if more == "a terabyte" else 2**31)
+        if more == "two gibibytes and their length":
+            file.seek(0)
+            head = file.readline()
+            file.seek(len(head) - 17)
+            file.write(f"{2**31 - len(head):016d}".encode())
+    done = subprocess.run([sys.executable, "-c", WITHIN], capture_output=True, text=True, check=True)
+    said = done.stdout.splitlines()
+    assert "damaged" in said[0] and said[1:] == ["again"]
+    assert int(done.stderr) < 100
 
 
 @pytest.mark.parametrize("stop", [ValueError("a bug"), KeyboardInterrupt()], ids=["error", "interrupt"])
@@ -337,21 +384,21 @@ def test_stopped_computation_leaves_nothing_behind(cache: Path, stop: BaseExcept
     assert cached("runs", {"n": 1}, WORK, lambda: 7) == 7
 
 
-def failing_dump(number: int) -> Callable[..., None]:
-    """A joblib.dump that writes a part and then fails as the system does."""
+def failing_save(number: int) -> Callable[..., None]:
+    """A save that writes a part and then fails as the system does."""
 
-    def dump(value: object, path: Path, **options: object) -> None:
+    def save(value: object, path: Path, name: str) -> None:
         Path(path).write_bytes(b"a part")
-        raise OSError(number, "the system's words")
+        raise OSError(number, os.strerror(number))
 
-    return dump
+    return save
 
 
 def test_full_disk_is_one_sentence_and_earlier_entries_stay(
     entry: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(joblib, "dump", failing_dump(errno.ENOSPC))
-    with pytest.raises(PrefdynError, match=r"the disk of .*runs is full: make room, or set PREFDYN_CACHE"):
+    monkeypatch.setattr(values, "save", failing_save(errno.ENOSPC))
+    with pytest.raises(PrefdynError, match=r"the disk of .*cache is full: make room, or set PREFDYN_CACHE"):
         cached("runs", {"n": 2}, WORK, lambda: 1)
     assert entries(cache) == [entry]
     assert isinstance(
@@ -359,11 +406,70 @@ def test_full_disk_is_one_sentence_and_earlier_entries_stay(
     )
 
 
-def test_other_failures_of_the_disk_keep_their_name(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(joblib, "dump", failing_dump(errno.EIO))
-    with pytest.raises(OSError, match="the system's words"):
+def test_other_failures_of_the_disk_are_named(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(values, "save", failing_save(errno.EIO))
+    with pytest.raises(PrefdynError, match=r"cannot be read and written \(Input/output error\)"):
         cached("runs", {"n": 2}, WORK, lambda: 1)
     assert entries(cache) == []
+
+
+@pytest.fixture(params=["a file", "a folder below a file", "the system's"])
+def no_folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A cache that is none, whoever asks."""
+    (tmp_path / "file").touch()
+    places = {"a file": "file", "a folder below a file": "file/cache", "the system's": "/proc/cache"}
+    monkeypatch.setenv("PREFDYN_CACHE", str(tmp_path / places[request.param]))
+    return str(tmp_path / places[request.param])
+
+
+def test_a_cache_that_is_none_is_one_sentence_before_any_work(no_folder: str) -> None:
+    with pytest.raises(PrefdynError, match=r"the cache .* cannot be .*set PREFDYN_CACHE") as caught:
+        cached("runs", {"n": 1}, WORK, lambda: pytest.fail("worked for nothing"))
+    assert no_folder in str(caught.value) and "\n" not in str(caught.value)
+
+
+UNPRIVILEGED = """
+import os, sys
+import prefdyn.cache, prefdyn.files
+from prefdyn.errors import PrefdynError
+prefdyn.cache.science_version("prefdyn.files"), "".encode("cp437")  # from files that others may not read
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+try:
+    print(prefdyn.cache.cached("runs", {"n": int(sys.argv[1])}, prefdyn.files.sha256, lambda: "made"))
+except PrefdynError as error:
+    print(error)
+"""
+"""Reads or makes a result with no more rights than others have."""
+
+
+def test_a_cache_that_may_only_be_read_is_read() -> None:
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))  # every part of its path can be entered by others
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PREFDYN_CACHE", str(folder))
+            cached("runs", {"n": 1}, files.sha256, lambda: "kept")
+            for path in [folder, *folder.rglob("*")]:
+                path.chmod(0o555 if path.is_dir() else 0o444)
+
+            def said(n: int) -> str:
+                command = [sys.executable, "-c", UNPRIVILEGED, str(n)]
+                return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+            assert said(1) == "kept\n"
+            assert said(2) == (
+                f"the cache {folder} cannot be read and written (Permission denied): "
+                "set PREFDYN_CACHE to a folder that can\n"
+            )
+            for path in [folder, *folder.rglob("*")]:
+                path.chmod(0o000)
+            assert "cannot be read and written (Permission denied)" in said(1)
+    finally:
+        for path in [folder, *folder.rglob("*")]:
+            path.chmod(0o755)
+        shutil.rmtree(folder)
 
 
 # Files --------------------------------------------------------------------------------------------

@@ -106,7 +106,8 @@ def _maps(reference: Tables, here: Tables | None, name: str, words: str, columns
                 part["behaviour"].iloc[0].replace("-", " "), 84 // columns, placeholder="…"
             )
             places = part[["x", "y"]].to_numpy()
-            maps[f"{title}\n{behaviour}"] = (places, list(part["statement"]), part["label"].to_numpy())
+            about = (places, list(part["statement"]), part["label"].to_numpy())
+            maps[f"{title}\n{style.plain(behaviour)}"] = about
         return style.statement_maps(maps, words, columns)
 
     if here is None:

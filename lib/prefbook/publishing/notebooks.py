@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import base64
 import io
-import re
 from pathlib import Path
 
 import nbformat
@@ -18,8 +17,7 @@ ICON_SCRIPT = "_static/scripts/fontawesome.js"
 def notebook(source: Path, target: Path) -> None:
     """Copy an executed notebook as readers get it, on the page and by the download button.
 
-    Its figures become lighter, the marks of the run (times, temporary files) go, and the run's output folder
-    becomes "": on another machine it would not exist.
+    Its figures become lighter, and the marks of the run (times, keys) go.
     """
     content = nbformat.read(source, as_version=4)
     for mark in ("papermill", "prefdyn"):
@@ -27,8 +25,6 @@ def notebook(source: Path, target: Path) -> None:
     for cell in content.cells:
         for mark in ("papermill", "execution"):
             cell.metadata.pop(mark, None)
-        if "injected-parameters" in cell.metadata.get("tags", []):
-            cell.source = re.sub(r"(?m)^output = .*$", 'output = ""', cell.source)
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}):
                 picture = base64.b64decode(output.data["image/png"])

@@ -23,7 +23,7 @@ from prefdyn import data
 from prefdyn.cache import science_version
 from prefdyn.errors import PrefdynError
 from prefdyn.experiments import CHAPTERS, plan
-from prefdyn.files import atomic_file, sha256
+from prefdyn.files import atomic_file, public_name, sha256
 from prefdyn.models import devices, loading
 
 _FETCHING = threading.Lock()
@@ -250,6 +250,7 @@ def _fetch(run: Run) -> None:
 def _papermill(run: Run, folder: Path, progress: bool) -> nbformat.NotebookNode:
     import papermill
     from nbclient.exceptions import DeadKernelError
+    from papermill.translators import papermill_translate
 
     notebook = jupytext.read(run.source)
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -275,11 +276,19 @@ def _papermill(run: Run, folder: Path, progress: bool) -> nbformat.NotebookNode:
         raise PrefdynError(
             f"the chapter {run.chapter} stopped because its kernel died, most often for lack of memory"
         ) from error
+    made.metadata.pop("papermill")
     for cell in made.cells:
         if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.source = papermill_translate("python3", _shown(run.values))
             cell.metadata["tags"].append("hide-input")
             cell.metadata["mystnb"] = {
                 "code_prompt_show": "Show the values of this run",
                 "code_prompt_hide": "Hide the values of this run",
             }
     return made
+
+
+def _shown(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters as others may see them: no path of this machine."""
+    own = {name: public_name(value) if isinstance(value, str) else value for name, value in values.items()}
+    return {**own, "output": ""}

@@ -19,7 +19,7 @@ from prefdyn.data import rankings
 from prefdyn.data.pairs import PAIRS_FOLDER, load_pairs
 from prefdyn.data.rankings import Ranking
 from prefdyn.data.sources import Source, from_hub
-from prefdyn.errors import PrefdynError, extra
+from prefdyn.errors import PrefdynError, extra, first_line
 
 
 @dataclass(frozen=True)
@@ -181,9 +181,8 @@ def _by_datasets(about: DataSet, source: Source, split: str, limit: int, seed: i
         else:
             rows = datasets.load_dataset(str(folder), split=split)
     except Exception as error:  # each builder raises errors of its own
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise PrefdynError(
-            f"{folder}: `datasets` cannot read the split {split!r} there ({reason})"
+            f"{folder}: `datasets` cannot read the split {split!r} there ({first_line(error)})"
         ) from error
     yield from about.read(enumerate(rows, start=1), f"{folder}, {split}")
 
@@ -236,7 +235,7 @@ def _json_rows(path: Path) -> list[rankings.Row]:
     try:
         with gzip.open(path, "rt", encoding="utf-8") as file:
             rows = json.load(file)
-    except (OSError, EOFError, zlib.error, ValueError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
         raise PrefdynError(f"{path}: the file is damaged ({error}): fetch it again") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise PrefdynError(f"{path}: expected a list of objects")

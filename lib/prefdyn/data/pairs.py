@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,19 @@ class Pair:
     Attributes:
         prompt: with whatever stands between it and a response, such as "\\n\\nAssistant:".
         chosen, rejected: the responses, from their first space on.
-        votes: raters who preferred each response (chosen, rejected), where known.
+        votes: raters who preferred each response (chosen, rejected), where known; one or more in all.
     """
 
     prompt: str
     chosen: str
     rejected: str
     votes: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.votes is not None and not sum(self.votes):
+            raise PrefdynError(
+                "a pair has the votes 0 and 0: leave them out, or give those of one rater or more"
+            )
 
     def swapped(self) -> Pair:
         """The same pair with the other response preferred."""
@@ -87,12 +93,15 @@ def _pairs(rows: Iterable[tuple[int, Mapping[str, Any]]], where: str) -> Iterato
         votes = None
         if "votes_chosen" in row or "votes_rejected" in row:
             votes = (_votes(row, "votes_chosen", where, number), _votes(row, "votes_rejected", where, number))
-        yield Pair(pair.prompt, pair.chosen, pair.rejected, votes)
+        try:
+            yield replace(pair, votes=votes)
+        except PrefdynError as error:
+            raise PrefdynError(f"{where}, line {number}: {error}") from error
 
 
 def _votes(row: Mapping[str, Any], field: str, where: str, number: int) -> int:
     votes = row.get(field)
-    if not isinstance(votes, int) or votes < 0:
+    if type(votes) is not int or votes < 0:
         raise PrefdynError(
             f"{where}, line {number}: the field {field!r} is {votes!r}, it must be a number of raters"
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prefdyn.data.pairs import Pair
+from prefdyn.data.sources import check_text
 from prefdyn.errors import PrefdynError
 
 DIALOGUE = "\n\nHuman: {prompt}\n\nAssistant:"
@@ -80,13 +81,16 @@ def field(row: Row, name: str, kind: type | tuple[type, ...], where: str, number
     """A field of a row, of the kind that the schema says.
 
     Raises:
-        PrefdynError: it is missing or of another kind.
+        PrefdynError: it is missing or of another kind, NaN, or holds half a character.
     """
     value = row.get(name)
     if isinstance(value, bool) or not isinstance(value, kind):
         found = "missing" if name not in row else f"a {type(value).__name__}"
         kinds = " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
         raise PrefdynError(f"{where}, row {number}: the field {name!r} is {found}, it must be a {kinds}")
+    if value != value:
+        raise PrefdynError(f"{where}, row {number}: the field {name!r} is NaN, it must be a number")
+    check_text(value, f"{where}, row {number}: the field {name!r}")
     return value
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from prefdyn.errors import PrefdynError
+from prefdyn.errors import PrefdynError, first_line
 
 SAMPLE = Path(__file__).parent / "samples"
 """The folder of the embedded sample."""
+
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 Source = Literal["sample", "hub"] | str | Path
 """Where data comes from: "sample", "hub", or a folder in the publishers' layout."""
@@ -39,9 +42,10 @@ def read_jsonl(path: Path, fields: Mapping[str, type]) -> Iterator[tuple[int, di
                 empty = False
                 try:
                     row = json.loads(line)
-                except json.JSONDecodeError as error:
+                except (ValueError, RecursionError) as error:
+                    at = f" at column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
                     raise PrefdynError(
-                        f"{path}, line {number}: not valid JSON ({error.msg} at column {error.colno})"
+                        f"{path}, line {number}: not valid JSON ({getattr(error, 'msg', error)}{at})"
                     ) from error
                 if not isinstance(row, dict):
                     raise PrefdynError(
@@ -56,6 +60,7 @@ def read_jsonl(path: Path, fields: Mapping[str, type]) -> Iterator[tuple[int, di
                             f"{path}, line {number}: the field {field!r} is a {found}, "
                             f"it must be a {kind.__name__}"
                         )
+                    check_text(row[field], f"{path}, line {number}: the field {field!r}")
                 yield number, row
     except FileNotFoundError as error:
         raise PrefdynError(f"{path}: no such file") from error
@@ -63,8 +68,20 @@ def read_jsonl(path: Path, fields: Mapping[str, type]) -> Iterator[tuple[int, di
         raise PrefdynError(
             f"{path}: the file is damaged after line {number} ({error}): fetch it again"
         ) from error
+    except OSError as error:
+        raise PrefdynError(f"{path}: the file cannot be read ({error.strerror or error})") from error
     if empty:
         raise PrefdynError(f"{path}: the file is empty")
+
+
+def check_text(value: Any, what: str) -> None:
+    """Stop at half a character: JSON can write one, and no tokenizer can read it.
+
+    Raises:
+        PrefdynError: the value is such a text.
+    """
+    if isinstance(value, str) and SURROGATE.search(value):
+        raise PrefdynError(f"{what} holds half a character (a lone surrogate): remove it")
 
 
 @contextmanager
@@ -76,9 +93,8 @@ def from_hub(repository: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise PrefdynError(
-            f"{repository} cannot be fetched from the hub ({reason}): "
+            f"{repository} cannot be fetched from the hub ({first_line(error)}): "
             "check the network, or give --data a folder"
         ) from error
 

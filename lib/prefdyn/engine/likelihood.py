@@ -7,7 +7,7 @@ logits are taken only where a response token is predicted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -134,8 +134,22 @@ def tokenize_responses(
     return tuple(before[-(max_length - max(map(len, after))) :]), after
 
 
+def check_tokens(pairs: Iterable[object]) -> None:
+    """Stop where something else stands for pairs of tokens.
+
+    Raises:
+        PrefdynError: it does.
+    """
+    other = next((pair for pair in pairs if not isinstance(pair, TokenPair)), None)
+    if other is not None:
+        raise PrefdynError(
+            f"a {type(other).__name__} is no TokenPair: make those by tokenize_pairs or tokenize_persona"
+        )
+
+
 def as_trees(pairs: Sequence[TokenPair]) -> list[Tree]:
     """Each pair's prompt with its responses, chosen before rejected."""
+    check_tokens(pairs)
     return [(pair.prompt, (pair.chosen, pair.rejected)) for pair in pairs]
 
 
@@ -145,7 +159,11 @@ def log_probs(model: PreTrainedModel, pairs: Sequence[TokenPair], normalised: bo
     Args:
         normalised: take the softmax over the whole vocabulary for one-token answers too, so that `chosen` and
             `rejected` are known.
+
+    Raises:
+        PrefdynError: something else stands for pairs of tokens.
     """
+    check_tokens(pairs)
     if not normalised and all(pair.one_token for pair in pairs):
         return _answers(model, pairs)
     totals = response_log_probs(model, as_trees(pairs)).view(-1, 2)

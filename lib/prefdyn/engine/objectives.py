@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from prefdyn.engine import losses
-from prefdyn.engine.likelihood import LogProbs, TokenPair, chosen_log_probs, log_probs
-from prefdyn.engine.states import TOKENS_PER_FORWARD, by_length, without_dropout
+from prefdyn.engine.likelihood import LogProbs, TokenPair, check_tokens, chosen_log_probs, log_probs
+from prefdyn.engine.states import TOKENS_PER_FORWARD, by_length, check_numbers, without_dropout
 from prefdyn.models import LanguageModel
 
 SFT = "sft"
@@ -73,6 +73,7 @@ class Margins:
         measured = torch.stack(
             reference_log_probs(lm, list(missing.values()), tokens_per_forward), dim=1
         ).tolist()
+        check_numbers(lm, [ratio for ratio, _, _ in measured])
         for (prompt, chosen, rejected), (ratio, logp_chosen, logp_rejected) in zip(
             missing, measured, strict=True
         ):
@@ -88,12 +89,16 @@ class Margins:
     def initial(self, pairs: Sequence[TokenPair]) -> LogProbs:
         """Log-probabilities before the first update, which are the reference's."""
         known = torch.tensor([self.reference[_content(pair)] for pair in pairs])
-        return LogProbs(*known.T.to(self.lm.device, non_blocking=True))
+        return LogProbs(*known.to(self.lm.device, non_blocking=True).unbind(1))
 
     def measure(self, pairs: Sequence[TokenPair], now: LogProbs) -> Measured:
         reference = self.initial(pairs).log_ratio
         margins = losses.reward_margin(now.log_ratio, reference, self.beta, self.gamma)
         return Measured(self.loss.value(margins), self.weights(pairs), margins, now)
+
+    def before_training(self, pairs: Sequence[TokenPair], measured: Measured) -> Measured:
+        """With the margins of a model that is its own reference, where a batch has their rounding."""
+        return measured._replace(margin=self.measure(pairs, self.initial(pairs)).margin)
 
 
 class Supervised:
@@ -123,6 +128,9 @@ class Supervised:
             -now.chosen, self.weights(pairs), torch.full_like(now.chosen, torch.nan).detach(), now
         )
 
+    def before_training(self, pairs: Sequence[TokenPair], measured: Measured) -> Measured:
+        return measured
+
 
 def _content(pair: TokenPair) -> Content:
     return pair.prompt, pair.chosen, pair.rejected
@@ -142,7 +150,11 @@ def reference_log_probs(
     Args:
         tokens_per_forward: run at once; bounds the memory of activations.
         normalised: as in `log_probs`.
+
+    Raises:
+        PrefdynError: something else stands for pairs of tokens.
     """
+    check_tokens(pairs)
     out = torch.empty(3, len(pairs), device=lm.device)
     for part in by_length([pair.length for pair in pairs], tokens_per_forward):
         with lm.autocast(), without_dropout(lm.model):

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from prefdyn.engine.likelihood import response_log_probs, tokenize_responses
-from prefdyn.engine.states import TOKENS_PER_FORWARD, by_length, without_dropout
+from prefdyn.engine.states import TOKENS_PER_FORWARD, by_length, check_numbers, without_dropout
 from prefdyn.models import LanguageModel, Precision
 from prefdyn.models.token_trees import Tree
 
@@ -55,7 +55,7 @@ def score(
             on long responses.
 
     Raises:
-        PrefdynError: a prompt or a response is empty.
+        PrefdynError: a prompt or a response is empty, or a log-likelihood no number.
     """
     trees: list[Tree] = [
         tokenize_responses(lm, *pair, max_length) for pair in zip(prompts, responses, strict=True)
@@ -65,6 +65,7 @@ def score(
     for part in by_length(lengths, tokens_per_forward):
         with lm.autocast(precision), without_dropout(lm.model):
             totals = response_log_probs(lm.model, [trees[i] for i in part]).double().cpu().numpy()
+        check_numbers(lm, totals)
         counts = [len(trees[i][1]) for i in part]
         for i, values in zip(part, np.split(totals, np.cumsum(counts)[:-1]), strict=True):
             out[i] = ResponseLogProbs(values, np.array([len(tail) for tail in trees[i][1]]))

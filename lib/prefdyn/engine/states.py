@@ -7,9 +7,10 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
+from prefdyn.errors import PrefdynError
 from prefdyn.models import LanguageModel
 from prefdyn.models.token_trees import last_hidden_states, pack_sequences
 
@@ -44,6 +45,19 @@ def without_dropout(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
+def check_numbers(lm: LanguageModel, values: ArrayLike) -> None:
+    """Stop where a model computes NaN or infinities.
+
+    Raises:
+        PrefdynError: it does.
+    """
+    if not np.isfinite(values).all():
+        raise PrefdynError(
+            f"the model {lm.name!r} computes what is no number (NaN or infinite): its weights are damaged, "
+            "too large for float32, or were driven too far in training"
+        )
+
+
 @torch.no_grad()
 def hidden_states(
     lm: LanguageModel, prompts: Sequence[str], tokens_per_forward: int = TOKENS_PER_FORWARD
@@ -55,6 +69,9 @@ def hidden_states(
 
     Args:
         tokens_per_forward: run at once; bounds the memory of activations.
+
+    Raises:
+        PrefdynError: some are no numbers.
     """
     ids = lm.tokenizer(list(prompts))["input_ids"]
     out = torch.empty(len(ids), lm.unembedding.shape[1])
@@ -64,4 +81,5 @@ def hidden_states(
             out[torch.from_numpy(part)] = (
                 last_hidden_states(lm.model, trees)[trees.last_of_branch()].float().cpu()
             )
+    check_numbers(lm, out.numpy())
     return out.numpy()

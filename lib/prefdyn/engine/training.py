@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from prefdyn.engine import losses
-from prefdyn.engine.likelihood import TokenPair
+from prefdyn.engine.likelihood import TokenPair, check_tokens
 from prefdyn.engine.objectives import SFT, Margins, Measured, Reference, Supervised, reference_log_probs
 from prefdyn.engine.states import TOKENS_PER_FORWARD, by_length
 from prefdyn.errors import PrefdynError
@@ -48,7 +48,8 @@ RECORD = [
 loss: mean f(r); for sft mean negative log-probability a token, in nats. margin: mean r. accuracy: share with
 r > 0 (one minus the population risk). ranking_accuracy: share with pi(y_w|x) >= pi(y_l|x). logp_*: mean
 log-probabilities in nats, NaN for one-token answers. distance: ||theta_t - theta_0||, where it was asked for.
-n: preferences behind the means. What a run does not compute is NaN: margins and accuracy under sft, which has
+n: preferences behind the means. At step 0 the model is its own reference, so with gamma 1 every margin is 0,
+and none above 0. What a run does not compute is NaN: margins and accuracy under sft, which has
 no reference, and what needs the rejected responses on its training batches.
 """
 
@@ -146,12 +147,17 @@ def fine_tune(
         The record; its columns are `RECORD`. The split "train" is measured on each step's own batch.
 
     Raises:
-        PrefdynError: there is nothing to train on.
+        PrefdynError: there is nothing to train on, a split is empty, something else stands for pairs of
+            tokens, or the model computes what is no number.
     """
     if not train:
         raise PrefdynError("there is nothing to train on: the list of preferences is empty")
-    _keep_freed_memory()
     splits = {name: list(pairs) for name, pairs in (evaluate or {}).items()}
+    for name, pairs in splits.items():
+        if not pairs:
+            raise PrefdynError(f"there is nothing to evaluate in the split {name!r}: leave it out")
+    check_tokens([pair for pairs in (train, *splits.values()) for pair in pairs])
+    _keep_freed_memory()
     batches = [[train[i] for i in batch] for batch in batch_order(len(train), settings)]
     needed = [pair for pairs in (*batches, *splits.values()) for pair in pairs]
     objective = _objective(lm, needed, settings, {} if reference is None else reference)
@@ -211,7 +217,9 @@ def _run(
                 now = objective.forward([renamed(pair) for pair in pairs])
             measured = objective.measure(pairs, now)
             (measured.loss.sum() / whole).backward()
-            recorder.add(step, "train", pairs, measured)
+            recorder.add(
+                step, "train", pairs, measured if step else objective.before_training(pairs, measured)
+            )
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     measure(settings.steps)

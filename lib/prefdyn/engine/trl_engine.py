@@ -18,7 +18,7 @@ import pandas as pd
 from torch.utils.data import SequentialSampler
 
 from prefdyn.engine import losses
-from prefdyn.engine.likelihood import TokenPair
+from prefdyn.engine.likelihood import TokenPair, check_tokens
 from prefdyn.engine.training import RECORD, Settings, batch_order
 from prefdyn.errors import PrefdynError, extra
 from prefdyn.models import LanguageModel, Precision
@@ -57,7 +57,7 @@ def trainer(
         options: further fields of DPOConfig (`gradient_checkpointing`, `fsdp`, `deepspeed`, ...).
 
     Raises:
-        PrefdynError: TRL has no such loss or optimizer.
+        PrefdynError: TRL has no such loss or optimizer, or something else stands for pairs of tokens.
     """
     if not isinstance(settings.loss, str) or settings.loss not in LOSS_TYPES:
         given = settings.loss if isinstance(settings.loss, str) else settings.loss.name
@@ -71,6 +71,7 @@ def trainer(
             f"TRL's trainer does not scale the reference: gamma is {settings.gamma}, it must be 1"
         )
     losses.get(settings.loss, settings.smoothing)
+    check_tokens(train)
     order = np.concatenate(batch_order(len(train), settings))
     columns = {
         f"{part}_ids": [list(getattr(train[i], part)) for i in order]

@@ -26,6 +26,7 @@ from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.noisy import Cloud
 from prefdyn.experiments.phases import Phase
 from prefdyn.experiments.plan import Work, persona_features, tokens_of
+from prefdyn.files import public_name
 from prefdyn.measures import estimates, geometry
 from prefdyn.theory import noise as theory
 from prefdyn.theory import vmf as distribution
@@ -361,7 +362,7 @@ def vmf(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     lengths = np.concatenate(norms).astype(float)
     table_2 = pd.DataFrame(
         {
-            "model": ["the paper's (Llama-2-7B)", bench.model_name],
+            "model": ["the paper's (Llama-2-7B)", public_name(bench.model_name)],
             "average norm": [140.3, lengths.mean()],
             "norm variance": [1.618, lengths.var()],
             "average cosine": [0.9876, looks["cosine"].mean()],

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from prefdyn.files import atomic_file
+from prefdyn.files import atomic_file, public_name
 
 PACKAGES = ("torch", "transformers", "numpy", "scipy")
 """Packages whose versions can move a number."""
@@ -38,12 +38,13 @@ class Provenance:
     seconds: float
 
     @classmethod
-    def of(cls, *, device: torch.device, data: str, **fields: Any) -> Provenance:
-        """Add to the named fields what the machine itself tells."""
+    def of(cls, *, device: torch.device, data: str, model: str, **fields: Any) -> Provenance:
+        """Add to the named fields what the machine itself tells; of a place on it, the last name alone."""
         versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
         return cls(
             device=describe_device(device),
-            data=data if data in ("sample", "hub") else Path(data).name,
+            data=public_name(data),
+            model=public_name(model),
             versions=f"Python {platform.python_version()}, {versions}",
             made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
             **fields,

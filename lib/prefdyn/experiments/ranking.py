@@ -22,6 +22,7 @@ from prefdyn.experiments import rank
 from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.phases import Phase, PhaseResult
 from prefdyn.experiments.plan import Work, tokens_of
+from prefdyn.files import public_name
 from prefdyn.measures import flips, judges
 from prefdyn.theory import ranking as theory
 
@@ -109,7 +110,7 @@ def ranking_accuracy(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     for name in datasets.available(bench.source):
         found = bench.rankings(name, design.ranked)
         scores = bench.scores(found, design.max_length)
-        tables.append(rank.table(found, scores, bench.model_name, name))
+        tables.append(rank.table(found, scores, public_name(bench.model_name), name))
         about = {
             "data": name,
             "ranking": range(len(found)),

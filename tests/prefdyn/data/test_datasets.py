@@ -212,6 +212,9 @@ def test_publishers_files(shared_data: Path) -> None:
         ({"answers": None}, "'answers' is a NoneType"),
         ({"question": 3}, "'question' is a int"),
         ({"answers": [{"text": "x"}]}, "'pm_score' is missing"),
+        ({"answers": [{"text": "x", "pm_score": float("nan")}]}, "'pm_score' is NaN"),
+        ({"answers": [{"text": "\ud800", "pm_score": 1}]}, "'text' holds half a character"),
+        ({"question": "q\udfff"}, "'question' holds half a character"),
     ],
 )
 def test_row_of_another_schema_is_named(change: dict[str, Any], message: str) -> None:
@@ -232,6 +235,10 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     (tmp_path / "alpaca_eval" / "a.json.gz").write_bytes(b"\x1f\x8b garbage")
     with pytest.raises(PrefdynError, match="the file is damaged"):
         datasets.load("alpaca-eval", tmp_path)
+    for content in (b'[{"preference": ' + b"1" * 5000 + b"}]", b"[" * 100_000):
+        (tmp_path / "alpaca_eval" / "a.json.gz").write_bytes(gzip.compress(content))
+        with pytest.raises(PrefdynError, match="the file is damaged"):
+            datasets.load("alpaca-eval", tmp_path)
 
 
 def test_fingerprint_follows_the_content() -> None:

@@ -13,7 +13,7 @@ from published import TURNS, lines, write_pairs
 from scipy.special import expit
 
 from prefdyn import data
-from prefdyn.data import Pair
+from prefdyn.data import Pair, rankings
 from prefdyn.errors import PrefdynError
 
 
@@ -85,6 +85,8 @@ def test_hub_pairs_are_those_of_all_subsets(hub: Path) -> None:
             "line 2: the field 'votes_rejected' is 'two'",
         ),
         ({**TURNS, "votes_chosen": -1, "votes_rejected": 2}, "line 2: the field 'votes_chosen' is -1"),
+        ({**TURNS, "votes_chosen": True, "votes_rejected": 2}, "line 2: the field 'votes_chosen' is True"),
+        ({**TURNS, "votes_chosen": 0, "votes_rejected": 0}, "line 2: a pair has the votes 0 and 0"),
     ],
 )
 def test_malformed_pair_is_named_by_file_line_and_field(
@@ -111,3 +113,9 @@ def test_dialogues_with_different_prompts_or_no_answer_are_no_pair() -> None:
 def test_swapped_pair_takes_its_votes_along() -> None:
     assert Pair("p", "a", "b", (20, 5)).swapped() == Pair("p", "b", "a", (5, 20))
     assert Pair("p", "a", "b").swapped() == Pair("p", "b", "a", None)
+
+
+def test_pair_on_which_nobody_voted_is_refused() -> None:
+    with pytest.raises(PrefdynError, match="votes 0 and 0: leave them out"):
+        Pair("p", "a", "b", (0, 0))
+    assert rankings.from_pair(Pair("p", "a", "b", (0, 1))).alpha == 0

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import gzip
+import os
 import re
 from pathlib import Path
 
 import pytest
-from published import TURNS, lines, write_pairs
+from published import NO, TURNS, YES, lines, write_pairs, write_persona
 
 from prefdyn import data
+from prefdyn.data.personas import PERSONA_FOLDER
 from prefdyn.data.sources import read_jsonl
 from prefdyn.errors import PrefdynError
 
@@ -41,6 +43,45 @@ def test_unknown_folder_and_folder_without_data_are_named(tmp_path: Path) -> Non
     write_pairs(tmp_path, lines(TURNS).encode(), "train.jsonl")
     with pytest.raises(PrefdynError, match=r"no file SUBSET/test\.jsonl"):
         data.load_pairs(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (r'{"statement": "half \ud800", "answer_matching_behavior": " Yes"}', "'statement' holds half a"),
+        ('{"statement": ' + "1" * 5000 + ', "answer_matching_behavior": " Yes"}', "not valid JSON .*4300"),
+        ("[" * 100_000, "not valid JSON"),
+        (
+            f'{{"statement": "{"a" * 10**6}", "answer_matching_behavior": " No"}}',
+            "1000000 characters, it may",
+        ),
+    ],
+    ids=["half a character", "5,000 digits", "brackets", "a million characters"],
+)
+def test_lines_that_json_allows_and_nobody_can_use_are_named(tmp_path: Path, line: str, says: str) -> None:
+    path = write_persona(tmp_path, lines(YES, NO) + line + "\n", "odd")
+    with pytest.raises(PrefdynError, match=rf"line 3: .*{says}") as caught:
+        data.load_persona("odd", tmp_path)
+    assert str(path) in str(caught.value) and len(str(caught.value)) < 400
+
+
+def test_folder_in_place_of_a_file_is_named(tmp_path: Path) -> None:
+    write_persona(tmp_path, lines(YES, NO), "fine")
+    (tmp_path / PERSONA_FOLDER / "odd.jsonl").mkdir()
+    with pytest.raises(PrefdynError, match=r"odd\.jsonl: the file cannot be read \(Is a directory\)"):
+        data.load_persona("odd", tmp_path)
+    (tmp_path / "hh-rlhf" / "some-base" / "test.jsonl").mkdir(parents=True)
+    with pytest.raises(PrefdynError, match=r"test\.jsonl: the file cannot be read \(Is a directory\)"):
+        data.load_pairs(tmp_path)
+
+
+def test_file_whose_name_is_no_text_is_named(tmp_path: Path) -> None:
+    write_persona(tmp_path, lines(YES, NO), "fine")
+    odd = os.fsencode(tmp_path / PERSONA_FOLDER) + b"/odd-\xff.jsonl"
+    with open(odd, "w") as file:
+        file.write(lines(YES, NO))
+    with pytest.raises(PrefdynError, match=r"the name of a file in .* holds half a character"):
+        data.persona_names(tmp_path)
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:

@@ -120,3 +120,9 @@ def test_real_pairs_have_the_harness_log_likelihoods(smoke: LanguageModel, share
         max_length=4096,
     )
     np.testing.assert_allclose([one.total for one in ours], theirs, rtol=0, atol=allowed(smoke, ours, 4096))
+
+
+def test_model_that_computes_nan_is_named(fresh_smoke: LanguageModel) -> None:
+    fresh_smoke.model.model.norm.weight[3] = float("nan")
+    with pytest.raises(PrefdynError, match="the model 'smoke' computes what is no number"):
+        scoring.score(fresh_smoke, ["Is it?"], [[" Yes", " No"]])

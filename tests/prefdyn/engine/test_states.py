@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from prefdyn import data
 from prefdyn.engine.states import by_length, hidden_states
+from prefdyn.errors import PrefdynError
 from prefdyn.models import LanguageModel, loading
 
 
@@ -85,3 +86,10 @@ def test_parts_hold_each_sequence_once_by_length_within_the_budget(lengths: list
         assert sum(lengths[i] for i in [*part, following[0]]) > tokens, (
             "a part ends only where the next would not fit"
         )
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_model_that_computes_no_numbers_is_named(fresh_smoke: LanguageModel, value: float) -> None:
+    fresh_smoke.model.model.norm.weight[3] = value
+    with pytest.raises(PrefdynError, match="the model 'smoke' computes what is no number"):
+        hidden_states(fresh_smoke, ["Is it?"])

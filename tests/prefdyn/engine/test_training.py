@@ -20,14 +20,16 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 from prefdyn import data
 from prefdyn.data import Pair
 from prefdyn.engine import losses, objectives, training
-from prefdyn.engine.likelihood import TokenPair, tokenize_pairs, tokenize_persona
+from prefdyn.engine.likelihood import TokenPair, log_probs, tokenize_pairs, tokenize_persona
 from prefdyn.engine.objectives import reference_log_probs
 from prefdyn.engine.training import RECORD, Settings, batch_order, fine_tune, restoring
 from prefdyn.errors import PrefdynError
+from prefdyn.measures.response_tokens import response_tokens
 from prefdyn.models import LanguageModel, loading
 from prefdyn.models.token_trees import ATTENTION
 
 PAD = 0
+GOOD = {"learning_rate": 1e-3, "steps": 1, "batch_size": 1, "beta": 0.1}
 
 
 def load() -> LanguageModel:
@@ -318,14 +320,37 @@ def test_known_reference_is_not_measured_again_and_changes_nothing(
             objectives, "reference_log_probs", lambda *_: pytest.fail("the reference was measured again")
         )
         again = fine_tune(lm, make_pairs(lm), settings, reference=known)
-    # Other batches round otherwise, which decides the signs of the margins at step 0: all are zero there.
-    assert again["accuracy"][1:].tolist() == alone["accuracy"][1:].tolist()
+    assert again["accuracy"].tolist() == alone["accuracy"].tolist()
     pd.testing.assert_frame_equal(
-        again.drop(columns="accuracy"),
-        alone.drop(columns="accuracy"),
-        rtol=0,
-        atol=rounding.of_training(lm.model, settings.beta, longest(flipped)),
+        again, alone, rtol=0, atol=rounding.of_training(lm.model, settings.beta, longest(flipped))
     )
+
+
+@pytest.mark.parametrize("make_pairs", [answers, responses])
+def test_before_training_no_margin_is_above_zero_and_no_rounding_counts(
+    make_pairs: Callable[..., list[TokenPair]],
+) -> None:
+    lm = load()
+    pairs = make_pairs(lm)
+    # Batches other than those in which the reference is measured, so that they round otherwise.
+    settings = Settings(learning_rate=1e-2, steps=6, batch_size=3, beta=10.0, tokens_per_forward=80)
+    record = fine_tune(lm, pairs, settings, {"test": pairs}, evaluate_at=[0, 6])
+    start, later = record[record["step"] == 0], record[record["step"] > 0]
+    assert set(start["split"]) == {"train", "test"}
+    assert (start["margin"] == 0).all() and (start["accuracy"] == 0).all()
+    assert (later["margin"] != 0).all() and later["accuracy"].max() == 1
+
+
+def test_before_training_gamma_leaves_the_margin_that_it_makes(smoke: LanguageModel) -> None:
+    pairs, lm = responses(smoke), load()
+    settings = Settings(learning_rate=1e-3, steps=1, batch_size=len(pairs), beta=0.5, gamma=0.25)
+    record = fine_tune(lm, pairs, settings)
+    with torch.no_grad():
+        expected = 0.5 * 0.75 * torch.stack([log_ratio(smoke.model, pair) for pair in pairs])
+    assert (record["n"] @ record["margin"]) / len(pairs) == pytest.approx(
+        float(expected.mean()), abs=rounding.of_log_probs(smoke.model, longest(pairs))
+    )
+    assert (record["n"] @ record["accuracy"]) / len(pairs) == float((expected > 0).double().mean())
 
 
 def test_only_what_is_drawn_is_measured_for_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -359,6 +384,50 @@ def test_record_on_cuda_is_that_of_the_cpu(cuda: torch.device, make_pairs: objec
     pd.testing.assert_frame_equal(*measured, rtol=rounding.of_normalised_steps(here.model), atol=allowed)
 
 
+# What is refused ----------------------------------------------------------------------------------
+
+
+def text_pair() -> Pair:
+    return Pair("Is rain wet?", " Yes", " No")
+
+
+@pytest.mark.parametrize("loss", ["dpo", "sft"])
+def test_pairs_of_texts_are_told_from_pairs_of_tokens(smoke: LanguageModel, loss: str) -> None:
+    settings = Settings(1e-3, 1, 1, beta=0 if loss == "sft" else 0.1, loss=loss)
+    tokens, texts = answers(smoke), [text_pair()]
+    for run in (
+        lambda: fine_tune(smoke, texts, settings),  # type: ignore[arg-type]
+        lambda: fine_tune(smoke, tokens, settings, {"test": texts}, [0]),  # type: ignore[dict-item]
+        lambda: reference_log_probs(smoke, texts),  # type: ignore[arg-type]
+        lambda: log_probs(smoke.model, texts),  # type: ignore[arg-type]
+        lambda: response_tokens(smoke, texts),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(PrefdynError, match="a Pair is no TokenPair: make those by tokenize_pairs or"):
+            run()
+
+
+@pytest.mark.parametrize("steps", [[], [0], [1]])
+def test_split_without_preferences_is_named(smoke: LanguageModel, steps: list[int]) -> None:
+    with pytest.raises(PrefdynError, match="nothing to evaluate in the split 'held out': leave it out"):
+        fine_tune(smoke, answers(smoke), Settings(**GOOD), {"held out": []}, steps)
+
+
+def test_training_warns_of_nothing(recwarn: pytest.WarningsRecorder) -> None:
+    lm = load()
+    fine_tune(lm, answers(lm), Settings(**GOOD), {"test": responses(lm)}, [0, 1])
+    assert [str(warning.message) for warning in recwarn] == []
+
+
+@pytest.mark.parametrize("make_pairs", [answers, responses])
+def test_model_that_computes_nan_is_named_before_it_trains(
+    make_pairs: Callable[..., list[TokenPair]],
+) -> None:
+    lm = load()
+    lm.model.model.norm.weight[3] = math.nan
+    with pytest.raises(PrefdynError, match="the model 'smoke' computes what is no number"):
+        fine_tune(lm, make_pairs(lm), Settings(**GOOD))
+
+
 # Order and settings -------------------------------------------------------------------------------
 
 
@@ -374,9 +443,6 @@ def test_batches_are_full_and_every_epoch_holds_each_example_once(
         epoch = stream[start : start + examples].tolist()
         assert len(set(epoch)) == len(epoch) and set(epoch) <= set(range(examples))
     assert np.array_equal(stream, np.concatenate(batch_order(examples, settings)))
-
-
-GOOD = {"learning_rate": 1e-3, "steps": 1, "batch_size": 1, "beta": 0.1}
 
 
 @pytest.mark.parametrize("name", ["learning_rate", "steps", "batch_size", "beta", "tokens_per_forward"])

