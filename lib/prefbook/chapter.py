@@ -29,6 +29,7 @@ from prefbook.publishing import scoreboard
 from prefdyn.errors import PrefdynError
 from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.provenance import save_table
+from prefdyn.files import writing
 
 SHOWN_ROWS = 24
 
@@ -87,14 +88,14 @@ class Chapter:
 
     def _begin(self, output: str) -> None:
         """Empty the folder for the tables measured here (without a name, one that vanishes with the kernel),
-        and see whether they stand beside shipped ones.
+        and see whether they stand beside shipped ones: those that go to the reference edition do not.
         """
         if not output:
             self._vanishing = tempfile.TemporaryDirectory(prefix="prefdyn-")
         folder = Path(output) if output else Path(self._vanishing.name) / self.name
         self._folder = folder
         Tables(folder).clear()
-        again = folder.resolve() == self.reference.folder.resolve()
+        again = folder.resolve().parent == self.reference.folder.resolve().parent
         if again or not len(self.reference):
             self.reference = Tables(folder)
             self._shown = {REFERENCE if again else HERE: self.reference}
@@ -116,7 +117,8 @@ class Chapter:
                     by_name.setdefault(name, []).append(table.assign(seed=seed))
             for name, parts in by_name.items():
                 whole = pd.concat(parts, ignore_index=True)
-                save_table(whole, self._folder / f"{name}.csv", self.bench.provenance(self.seeds))
+                with writing(self._folder.parent):
+                    save_table(whole, self._folder / f"{name}.csv", self.bench.provenance(self.seeds))
 
     def draw(self, drawing: Drawing, **options: Any) -> None:
         """Show a figure of the reference edition's tables, with this machine's over it."""

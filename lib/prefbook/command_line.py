@@ -8,6 +8,8 @@ import argparse
 import errno
 import json
 import os
+import shutil
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,24 +20,41 @@ import yaml
 from prefdyn import __version__
 from prefdyn.errors import PrefdynError, extra
 
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it."""
+INTERRUPTED, TERMINATED = 130, 143
+"""Exit statuses after Ctrl-C and after SIGTERM, as shells have them."""
+THE_USERS = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
+)
+"""What the system says of a file that whoever gave the command can mend."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which stops a command as Ctrl-C does."""
 
 
 def script() -> NoReturn:
-    """Entry point of the console script: `main`, after which an interrupted process does not wait for its
+    """Entry point of the console script: `main`, after which a stopped process does not wait for its
     threads.
     """
+    signal.signal(signal.SIGTERM, _terminate)
     status = main()
-    if status == INTERRUPTED:
+    if status in (INTERRUPTED, TERMINATED):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
 
 
+def _terminate(number: int, frame: object) -> NoReturn:
+    signal.signal(number, signal.SIG_IGN)  # once is enough: what it stops tidies up
+    raise Terminated
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what the arguments say; returns the exit status (1 after a PrefdynError, 130 after an interrupt)."""
+    """Do what the arguments say; returns the exit status (1 after a PrefdynError or where the system refuses
+    a file, 130 after an interrupt, 143 after SIGTERM).
+    """
     options = _parser().parse_args(arguments)
     try:
         with extra("book"):  # what a command needs of the others is asked for where it is used
@@ -44,21 +63,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"prefdyn: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        said = _refusal(error)
+        if said is None:
             raise
-        print(
-            "prefdyn: the disk is full: make room, or set PREFDYN_CACHE to another disk; what was finished "
-            "is kept",
-            file=sys.stderr,
-        )
+        print(f"prefdyn: {said}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print(
             "prefdyn: stopped; what was finished is kept, the same command goes on from there",
             file=sys.stderr,
         )
-        return INTERRUPTED
+        return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
     return 0
+
+
+def _refusal(error: OSError) -> str | None:
+    """One sentence for what the system refuses and the user can mend; None for anything else."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        place = f"the disk of {error.filename}" if error.filename else "the disk"
+        return (
+            f"{place} is full: make room, or set PREFDYN_CACHE or --output to another disk; what was "
+            "finished is kept"
+        )
+    if isinstance(error, shutil.Error):
+        source, target, reason = error.args[0][0]
+        return f"{source} cannot be copied to {target} ({reason})"
+    if error.errno in THE_USERS and error.filename:
+        return f"{error.filename} cannot be read or written ({error.strerror})"
+    return None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -164,10 +196,12 @@ def _pages() -> tuple[Path, dict[str, Path]]:
     root = find_root()
     own = {name: runs.kept(root, name) for name in chapters(root)}
     for name, run in own.items():
-        if run is None and (root / "_build" / "runs" / name / f"{name}.ipynb").is_file():
+        if run is None:
+            there = (root / "_build" / "runs" / name).is_dir()
+            state = "was run here, and is not up to date" if there else "was not run here"
             print(
-                f"prefdyn: the run of {name} is not up to date, so its page shows the reference edition "
-                f"alone; `prefdyn run {name}` brings it up to date"
+                f"prefdyn: {name} {state}: its page shows the reference edition alone (`prefdyn run {name}` "
+                "measures it)"
             )
     shown = runs.to_show(root, [name for name, run in own.items() if run is None])
     made = [run for run, _ in schedule.run_all(shown, progress=False)]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mounts
 import pytest
 
 import prefdyn
@@ -226,6 +227,33 @@ def test_what_stops_a_run_is_one_line(
     assert said in one_line(capsys.readouterr().err)
 
 
+@pytest.mark.parametrize(
+    ("command", "shut"),
+    [
+        (["run", "first", "--profile", "smoke"], "book"),
+        (["run", "first", "--profile", "smoke"], "book/first.md"),
+        (["build"], "results/reference/first/points.csv"),
+        (["build"], "_build"),
+        (["claims"], "_build/runs/first/points.csv"),
+    ],
+)
+def test_what_may_not_be_read_is_one_line_that_names_it(
+    two_chapters: Path, command: list[str], shut: str
+) -> None:
+    (two_chapters / "book" / "claims.yml").write_text("{}\n")
+    (two_chapters / "book" / "profiles").mkdir()
+    (two_chapters / "book" / "profiles" / "smoke.yml").write_text("first: {}\n")
+    for edition in ("results/reference", "_build/runs"):
+        for chapter in ("first", "second"):
+            (two_chapters / edition / chapter).mkdir(parents=True)
+            (two_chapters / edition / chapter / "points.csv").write_text("# profile: smoke\nseed\n0\n")
+    (two_chapters / shut).chmod(0)
+    done = mounts.run_as_anybody([SCRIPT, *command], cwd=two_chapters)
+    (two_chapters / shut).chmod(0o755)
+    assert done.returncode == 1
+    assert f"{two_chapters / shut}" in one_line(done.stderr) and "Permission denied" in done.stderr
+
+
 def test_bug_keeps_its_traceback(real_book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for error in (OSError(errno.EIO, "input/output"), ZeroDivisionError()):
         monkeypatch.setattr(runs, "run_chapter", leaves(error))
@@ -249,23 +277,26 @@ def two_chapters(book: Path) -> Path:
 def test_build_takes_what_was_run_and_shows_the_rest_from_the_reference(
     two_chapters: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stale = two_chapters / "_build" / "runs" / "second" / "second.ipynb"
-    stale.parent.mkdir(parents=True)
-    stale.touch()
+    (two_chapters / "book" / "third.md").write_text((two_chapters / "book" / "first.md").read_text())
+    (two_chapters / "_build" / "runs" / "second").mkdir(parents=True)
     own = runs.Run(two_chapters, "first", {}, two_chapters / "_build" / "runs" / "first")
     monkeypatch.setattr(runs, "kept", lambda root, name: own if name == "first" else None)
-    shown = runs.Run(two_chapters, "second", {}, two_chapters / "_build" / "shown" / "second")
-    monkeypatch.setattr(runs, "to_show", lambda root, names: [shown] if names == ["second"] else [])
+    shown = [
+        runs.Run(two_chapters, name, {}, two_chapters / "_build/shown" / name) for name in ("second", "third")
+    ]
+    monkeypatch.setattr(runs, "to_show", lambda root, names: shown if names == ["second", "third"] else [])
     monkeypatch.setattr(schedule, "run_all", lambda some, progress: [(run, True) for run in some])
     monkeypatch.setattr(site, "build", lambda root, pages: f"{root.name}: {sorted(pages.items())}")
     assert cli.main(["build"]) == 0
-    said = capsys.readouterr().out.splitlines()
-    assert (
-        said[0].startswith("prefdyn: the run of second is not up to date")
-        and "`prefdyn run second`" in said[0]
-    )
-    pages = [("first", own.notebook), ("second", shown.notebook)]
-    assert said[1:] == [f"prefdyn: the site is at {two_chapters.name}: {pages}"]
+    stale, missing, built = capsys.readouterr().out.splitlines()
+    for said, state in (
+        (stale, "second was run here, and is not up to date"),
+        (missing, "third was not run here"),
+    ):
+        assert said.startswith(f"prefdyn: {state}: its page shows the reference edition alone")
+        assert f"`prefdyn run {state.split()[0]}`" in said
+    pages = [(run.chapter, run.notebook) for run in (own, *shown)]
+    assert built == f"prefdyn: the site is at {two_chapters.name}: {pages}"
 
 
 def test_build_without_a_reference_is_one_line(

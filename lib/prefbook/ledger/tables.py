@@ -74,16 +74,20 @@ class Tables(Mapping[str, pd.DataFrame]):
         """Remove the tables, so that none of another run stays among those to come; a file without
         provenance is not ours, and stays.
         """
-        for path in self.folder.glob("*.csv"):
-            with open(path, "rb") as file:
-                if file.read(2) == b"# ":
-                    path.unlink()
+        for path in filter(is_measured, self.folder.glob("*.csv")):
+            path.unlink()
 
     @property
     def provenance(self) -> dict[str, str]:
         """Of the table that was made last, by field: it rests on all that was used by then."""
         heads = [_head(self.folder / f"{name}.csv") for name in self]
         return max(heads, key=lambda head: float(head.get("seconds", 0)), default={})
+
+
+def is_measured(path: Path) -> bool:
+    """Whether a CSV file is a table of ours: it begins with its provenance."""
+    with open(path, "rb") as file:
+        return file.read(2) == b"# "
 
 
 def _head(path: Path) -> dict[str, str]:

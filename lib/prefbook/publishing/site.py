@@ -33,7 +33,8 @@ def build(root: Path, executed: Mapping[str, Path], output: Path | None = None) 
     """Build the site; warnings of Jupyter Book are errors.
 
     The book is first laid out in output/site, each executed notebook in the place of its source, so that
-    nothing is run a second time. The site takes its place in output/html when it is whole.
+    nothing is run a second time. The site takes its place in output/html when it is whole. A second build
+    waits for the first.
 
     Args:
         root: the folder that holds _config.yml, _toc.yml and book/.
@@ -44,25 +45,32 @@ def build(root: Path, executed: Mapping[str, Path], output: Path | None = None) 
         The path of the site's index.html.
 
     Raises:
-        PrefdynError: a file of the book is missing, or the build fails; the message ends with what Jupyter
-            Book said.
+        PrefdynError: a file of the book is missing, the disk is full, or the build fails; the message ends
+            with what Jupyter Book said.
     """
     output = (output or root / "_build").resolve()
     stage, html = output / "site", output / "html"
-    stamp, index = html / STAMP, html / "index.html"
+    index = html / "index.html"
     try:
         digest = _digest(root, executed)
-        if index.is_file() and stamp.is_file() and stamp.read_text() == digest:
+        if _is_built(html, digest):
             return index
-        _lay_out(root, executed, stage)
+        with atomic_folder(html) as made:
+            if not _is_built(html, digest):  # by another process, that was waited for
+                _lay_out(root, executed, stage)
+                _jupyter_book(stage)
+                (stage / "_build" / "html").replace(made)
+                publish.trim(made)
+                (made / STAMP).write_text(digest)
     except FileNotFoundError as error:
         raise PrefdynError(f"{error.filename}: no such file, and the site needs it") from error
-    _jupyter_book(stage)
-    with atomic_folder(html) as made:
-        shutil.copytree(stage / "_build" / "html", made, dirs_exist_ok=True)
-        publish.trim(made)
-        (made / STAMP).write_text(digest)
     return index
+
+
+def _is_built(html: Path, digest: str) -> bool:
+    """Whether the site that is there was built from what has the digest."""
+    stamp = html / STAMP
+    return (html / "index.html").is_file() and stamp.is_file() and stamp.read_text() == digest
 
 
 def _lay_out(root: Path, executed: Mapping[str, Path], stage: Path) -> None:

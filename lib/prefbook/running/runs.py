@@ -1,33 +1,48 @@
-"""Chapters run headlessly: parameters checked, papermill, and a run that is not repeated while nothing has
-changed.
+"""Chapters run headlessly: parameters checked, papermill, a run that takes its place whole, and is not
+repeated while nothing has changed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
+import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import jupytext
 import nbformat
+from tqdm import tqdm
 
 from prefbook.ledger.editions import reference
+from prefbook.ledger.tables import is_measured
 from prefbook.project import chapters
 from prefbook.running import parameters
 from prefdyn import data
 from prefdyn.cache import science_version
 from prefdyn.errors import PrefdynError
 from prefdyn.experiments import CHAPTERS, plan
-from prefdyn.files import atomic_file, public_name, sha256
+from prefdyn.files import atomic_folder, public_name, sha256
 from prefdyn.models import devices, loading
+
+SAYS = "prefdyn: "
+"""What the library prints for its user begins so."""
+NOTE = ".run.json"
+"""In a run's folder: what it is a run of, and the checksums of all that it left."""
 
 _FETCHING = threading.Lock()
 """Chapters that start together fetch their model once."""
+
+
+class KernelDied(PrefdynError):
+    """A chapter stopped because its kernel died, most often for lack of memory."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +72,7 @@ class Run:
         tables = [path for path in shipped if path.parent.resolve() != own]
         claims = self.root / "book" / "claims.yml"
         parts = [sha256(path) for path in (self.source, claims, *_drawing(self.chapter), *tables)]
-        states = [_data_state(self.values["data"]), _model_state(self.values["model"])]
+        states = [_state(place) for place in _places(self.values)]
         science = science_version(CHAPTERS[self.chapter].__name__)
         content = [science, *parts, json.dumps(self.settings, sort_keys=True), *states]
         return hashlib.sha256("".join(content).encode()).hexdigest()
@@ -67,26 +82,28 @@ class Run:
         """The parameters that are not a place."""
         return {name: value for name, value in self.values.items() if name != "output"}
 
-    def made(self) -> dict[str, Any]:
-        """What the executed copy says of itself: the key and the settings of its run, and the digests of the
-        tables that it left; nothing where there is none.
+    def noted(self) -> dict[str, Any]:
+        """What the run that is in the folder noted of itself: its `key`, its `settings`, and the `files` that
+        it left, their checksums by name; nothing where there is no such note.
         """
         try:
-            about = nbformat.read(self.notebook, as_version=4).metadata["prefdyn"]
-            return {name: dict(about)[name] for name in ("key", "settings", "tables")}
-        except (OSError, ValueError, AttributeError, KeyError, TypeError, nbformat.ValidationError):
+            about = json.loads((self.folder / NOTE).read_text(encoding="utf-8"))
+            return about if about.pop("seal") == _seal(about) else {}
+        except (FileNotFoundError, NotADirectoryError, ValueError, AttributeError, KeyError, TypeError):
             return {}
 
     def is_done(self) -> bool:
-        """Whether the executed copy is of the very same chapter, parameters, library, data and model, and
-        its tables are there as it left them.
+        """Whether the folder holds all that a run of the very same chapter, parameters, library, data and
+        model left, as it left it, and no other table.
         """
-        about = self.made()
-        return bool(about) and about["key"] == self.key() and about["tables"] == self.tables()
-
-    def tables(self) -> dict[str, str]:
-        """Digests of the tables in the run's folder, by file."""
-        return {path.name: sha256(path) for path in sorted(self.folder.glob("*.csv"))}
+        about = self.noted()
+        if not about or about["key"] != self.key():
+            return False
+        try:
+            now, tables = checksums(self.folder), filter(is_measured, self.folder.glob("*.csv"))
+            return now.items() >= about["files"].items() >= {(path.name, now[path.name]) for path in tables}
+        except (FileNotFoundError, KeyError):  # another process replaces the folder
+            return False
 
     def work(self) -> list[plan.Work]:
         """What the experiments do, for all seeds together; nothing where only shipped tables are shown."""
@@ -107,22 +124,34 @@ def _drawing(chapter: str) -> list[Path]:
     return sorted(path for path in files if path.stem == chapter or path.stem not in CHAPTERS)
 
 
-def _data_state(source: str) -> str:
-    if source == "hub":
-        return source
-    return _state((data.SAMPLE if source == "sample" else Path(source)).glob("**/*.json*"))
+def _places(values: Mapping[str, Any]) -> list[str]:
+    """Where a run's data, model and judge are: names, or local files and folders."""
+    source, judge = values["data"], str(values.get("judge", "")).removeprefix("reward:")
+    return [str(data.SAMPLE) if source == "sample" else source, values["model"], judge]
 
 
-def _model_state(name: str) -> str:
-    """Of a local model's files; one of `KNOWN` cannot change, and what the hub holds is not asked for."""
-    path = Path(name)
-    if not path.is_absolute():
+def _state(name: str) -> str:
+    """Sizes and times of a local file, or of all files in a local folder; of anything else, its name: a model
+    of `KNOWN` cannot change, and what the hub holds is not asked for.
+    """
+    place = Path(name)
+    if not place.is_absolute():
         return name
-    return _state([path] if path.is_file() else path.glob("*"))
+    found = os.walk(place, followlinks=True)
+    files = [place] if place.is_file() else [Path(here, file) for here, _, names in found for file in names]
+    about = [(str(path), path.stat()) for path in sorted(files) if path.is_file()]
+    return json.dumps([(path, now.st_size, now.st_mtime_ns, now.st_ctime_ns) for path, now in about])
 
 
-def _state(files: Iterable[Path]) -> str:
-    return json.dumps(sorted((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files))
+def checksums(folder: Path) -> dict[str, str]:
+    """Of all files in a folder but a run's note, by their names in it."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != NOTE]
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in files}
+
+
+def _seal(about: Mapping[str, Any]) -> str:
+    """By which a note is known to be as it was written."""
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
 def prepare(
@@ -156,9 +185,12 @@ def prepare(
         local = Path(values["model"]).expanduser()
         if loading.full_name(values["model"]) not in loading.KNOWN and local.exists():
             values["model"] = str(local.resolve())
+        judge = Path(str(values.get("judge", "")).removeprefix("reward:")).expanduser()
+        if str(values.get("judge", "")).startswith("reward:") and judge.exists():
+            values["judge"] = f"reward:{judge.resolve()}"
         if values["measure"]:
             data.persona_names(values["data"])
-        folder = (output or root / "_build" / ("runs" if values["measure"] else "shown")) / name
+        folder = (output or root / "_build" / ("runs" if values["measure"] else "shown")).absolute() / name
         values["output"] = str(folder.resolve())
         runs.append(Run(root, name, values, folder))
     return runs
@@ -169,7 +201,7 @@ def kept(root: Path, chapter: str) -> Run | None:
     is no longer up to date.
     """
     folder = root / "_build" / "runs" / chapter
-    settings = Run(root, chapter, {}, folder).made().get("settings")
+    settings = Run(root, chapter, {}, folder).noted().get("settings")
     run = None if settings is None else Run(root, chapter, {**settings, "output": str(folder)}, folder)
     return run if run is not None and run.is_done() else None
 
@@ -217,23 +249,40 @@ def describe(run: Run) -> str:
 
 
 def run_chapter(run: Run, progress: bool = True) -> bool:
-    """Run a chapter unless its executed copy is up to date; returns whether it ran.
+    """Run a chapter unless its run is up to date; returns whether it ran.
+
+    What it leaves takes the place of an earlier run's when it is whole.
 
     Raises:
-        PrefdynError: the work cannot fit in memory, or a cell failed.
+        PrefdynError: the work cannot fit in memory, a cell failed, or the disk is full.
     """
     if run.is_done():
         return False
     if run.values["measure"]:
         _fetch(run)
-    key = run.key()
-    with tempfile.TemporaryDirectory() as folder:
-        made = _papermill(run, Path(folder), progress)
-    made.metadata["prefdyn"] = {"key": key, "settings": run.settings, "tables": run.tables()}
-    with atomic_file(run.notebook) as path:
-        nbformat.write(made, path)
-        path.chmod(0o644)
+    with atomic_folder(run.folder) as made:
+        if run.is_done():  # by another process, that was waited for
+            return False
+        key = run.key()
+        nbformat.write(_papermill(run, made, progress), made / run.notebook.name)
+        write_note(run, key, made)
+        _keep_others(run, made)
     return True
+
+
+def write_note(run: Run, key: str, folder: Path) -> None:
+    """Note in a folder what run it holds, and the checksums of all files there."""
+    about = {"key": key, "settings": run.settings, "files": checksums(folder)}
+    (folder / NOTE).write_text(json.dumps({**about, "seal": _seal(about)}, indent=1), encoding="utf-8")
+
+
+def _keep_others(run: Run, made: Path) -> None:
+    """Copy, from the folder that is about to be replaced, what no run left there."""
+    left = {NOTE, run.notebook.name, *run.noted().get("files", {})}
+    for path in run.folder.glob("*"):
+        ours = path.name in left or (path.suffix == ".csv" and is_measured(path))
+        if not ours and not (made / path.name).exists():
+            (shutil.copytree if path.is_dir() else shutil.copy2)(path, made / path.name)
 
 
 def _fetch(run: Run) -> None:
@@ -248,36 +297,47 @@ def _fetch(run: Run) -> None:
 
 
 def _papermill(run: Run, folder: Path, progress: bool) -> nbformat.NotebookNode:
+    """The executed chapter, whose tables go to a folder."""
     import papermill
-    from nbclient.exceptions import DeadKernelError
     from papermill.translators import papermill_translate
+    from traitlets.config import Config
 
     notebook = jupytext.read(run.source)
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    source, executed = folder / "source.ipynb", folder / "executed.ipynb"
-    nbformat.write(notebook, source)
     try:
-        made = papermill.execute_notebook(
-            source,
-            executed,
-            parameters=run.values,
-            cwd=run.root,
-            kernel_name="python3",
-            progress_bar={"desc": run.chapter} if progress else False,
-            log_output=False,
-            extra_arguments=["--log-level=ERROR"],  # of the kernel, which else warns of each start over TCP
-        )
+        with _connection(run) as connection:
+            made = papermill.execute_notebook(
+                notebook,
+                None,
+                parameters={**run.values, "output": str(folder)},
+                cwd=run.root,
+                kernel_name="python3",
+                progress_bar={"desc": run.chapter} if progress else False,
+                log_output=False,
+                stdout_file=_Terminal(),
+                stderr_file=_Terminal(),
+                config=Config(KernelManager={"connection_file": str(connection)}),
+                extra_arguments=[
+                    "--log-level=ERROR"
+                ],  # of the kernel, which else warns of each start over TCP
+            )
     except papermill.PapermillExecutionError as error:
         reason = f"{error.evalue}" if error.ename == "PrefdynError" else f"{error.ename}: {error.evalue}"
         raise PrefdynError(
             f"the chapter {run.chapter} stopped in its cell {error.exec_count}: {reason}"
         ) from error
-    except DeadKernelError as error:
-        raise PrefdynError(
+    except (
+        RuntimeError
+    ) as error:  # nbclient's DeadKernelError, or jupyter_client's of one that never answered
+        raise KernelDied(
             f"the chapter {run.chapter} stopped because its kernel died, most often for lack of memory"
         ) from error
     made.metadata.pop("papermill")
     for cell in made.cells:
+        if "outputs" in cell:
+            cell.outputs = [
+                output for output in map(_without_messages, cell.outputs) if output.get("text", "?")
+            ]
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.source = papermill_translate("python3", _shown(run.values))
             cell.metadata["tags"].append("hide-input")
@@ -292,3 +352,33 @@ def _shown(values: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters as others may see them: no path of this machine."""
     own = {name: public_name(value) if isinstance(value, str) else value for name, value in values.items()}
     return {**own, "output": ""}
+
+
+@contextmanager
+def _connection(run: Run) -> Iterator[Path]:
+    """A file for the address of the run's kernel. Of a run that was killed, it is removed by the next one."""
+    prefix = f"prefdyn-{hashlib.sha256(str(run.folder.resolve()).encode()).hexdigest()[:12]}-"
+    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=prefix) as folder:
+        yield Path(folder) / "kernel.json"
+
+
+class _Terminal:
+    """What the library says inside a kernel goes to the terminal."""
+
+    def write(self, text: str) -> None:
+        for line in text.splitlines():
+            if line.startswith(SAYS):
+                tqdm.write(line)
+
+    def flush(self) -> None:
+        sys.stdout.flush()
+
+
+def _without_messages(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """A cell's output without what went to the terminal: it names this machine's folders."""
+    if output.output_type == "stream":
+        lines = output.text.splitlines(keepends=True)
+        output.text = "".join(line for line in lines if not line.startswith(SAYS))
+    return output

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 
 import psutil
@@ -19,6 +19,9 @@ from prefbook.running import runs
 from prefbook.running.runs import Run
 from prefdyn.experiments import CHAPTERS, plan
 from prefdyn.models import devices, loading
+
+PATIENCE = 10
+"""Seconds that an interrupted chapter has to leave nothing behind."""
 
 
 def at_once(chapters: Sequence[Run]) -> int:
@@ -43,18 +46,26 @@ def run_all(chapters: Sequence[Run], progress: bool = True) -> Iterator[tuple[Ru
     """Run chapters in the order of `experiments.CHAPTERS`; yields each as it is finished, with whether it ran
     or was up to date.
 
+    A chapter that died beside another, most often for lack of memory, is run again once, and it and what was
+    not begun by then run one after the other.
+
     Raises:
         PrefdynError: what stopped a chapter; those begun by then are finished first, the others are not
             begun.
     """
     order = list(CHAPTERS)
-    ordered = sorted(chapters, key=lambda run: order.index(run.chapter))
-    count = at_once([run for run in ordered if not run.is_done()])
-    if count == 1:
-        for run in ordered:
-            yield run, runs.run_chapter(run, progress)
-        return
+    left = sorted(chapters, key=lambda run: order.index(run.chapter))
+    count = at_once([run for run in left if not run.is_done()])
+    if count > 1:
+        left = yield from _run(left, count, progress)
+    yield from _run(left, 1, progress)
+
+
+def _run(chapters: Sequence[Run], count: int, progress: bool) -> Generator[tuple[Run, bool], None, list[Run]]:
+    """Run so many chapters at a time; returns those left to be run, because one died beside another."""
     stopped = threading.Event()
+    left: list[Run] = []
+    failed: Exception | None = None
 
     def run_unless_stopped(run: Run) -> bool | None:
         try:
@@ -64,24 +75,35 @@ def run_all(chapters: Sequence[Run], progress: bool = True) -> Iterator[tuple[Ru
             raise
 
     pool = ThreadPoolExecutor(count)
-    with _threads(torch.get_num_threads() // count):
-        waiting = {pool.submit(run_unless_stopped, run): run for run in ordered}
+    with _threads(torch.get_num_threads() // count) if count > 1 else contextlib.nullcontext():
+        waiting = {pool.submit(run_unless_stopped, run): run for run in chapters}
         try:
             for done in as_completed(waiting):
-                ran = done.result()
-                if ran is not None:
+                ran = None
+                try:
+                    ran = done.result()
+                except Exception as error:
+                    if count == 1 or not isinstance(error, runs.KernelDied):
+                        failed = failed or error
+                    else:
+                        print(f"prefdyn: {error}; it is run again, alone", flush=True)
+                if ran is None:
+                    left.append(waiting[done])
+                else:
                     yield waiting[done], ran
-        except Exception:
-            pool.shutdown(cancel_futures=True)
-            raise
         except BaseException:
-            # An interrupt reaches this process, not the kernels, which have sessions of their own; and the
-            # client of a killed kernel may never end.
-            pool.shutdown(wait=False, cancel_futures=True)
-            _stop_kernels()
-            wait([begun for begun in waiting if not begun.cancelled()], timeout=10)
+            # An interrupt reaches this process, not the kernels, which have sessions of their own.
+            stopped.set()
+            for _ in range(PATIENCE):
+                _stop_kernels()
+                if not wait(waiting, timeout=1).not_done:
+                    break
             raise
-        pool.shutdown()
+        finally:
+            pool.shutdown(wait=False)  # all is done, or the client of a killed kernel never ends
+    if failed is not None:
+        raise failed
+    return [run for run in chapters if run in left]
 
 
 @contextlib.contextmanager

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -158,7 +159,35 @@ def free_memory(device: torch.device) -> float:
     """Bytes that can be had on the device now."""
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
-    return float(psutil.virtual_memory().available)
+    return float(min(psutil.virtual_memory().available, *_left_by_control_groups(Path("/"))))
+
+
+def _left_by_control_groups(root: Path) -> Iterator[int]:
+    """Bytes that this process's control group, and each one above it, still allows, where they have limits.
+
+    What caches files counts as free: the kernel takes it back before it kills.
+    """
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:  # not Linux
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        top, limit, used, prefix = root / "sys/fs/cgroup", "max", "current", ""  # version 2
+        if controllers:
+            top, limit, used, prefix = top / "memory", "limit_in_bytes", "usage_in_bytes", "total_"
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        group = top / path.lstrip("/")
+        for folder in (group, *group.parents):
+            if folder.is_relative_to(top):
+                # Without a limit it says "max"; and in a container, groups above its own are not there.
+                with contextlib.suppress(OSError, ValueError):
+                    left = int((folder / f"memory.{limit}").read_text())
+                    left -= int((folder / f"memory.{used}").read_text())
+                    held = dict(map(str.split, (folder / "memory.stat").read_text().splitlines()))
+                    cached = ("active_file", "inactive_file")
+                    yield left + sum(int(held.get(f"{prefix}{name}", 0)) for name in cached)
 
 
 def check_memory(work: Sequence[Work], name: str, size: Size, device: torch.device) -> None:

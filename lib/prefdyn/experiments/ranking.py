@@ -468,7 +468,7 @@ def _wins(
     """See `judges.wins`; kept, because a judge may be a large model."""
     own, first = run.result.answers[step], run.result.answers[0]
     key = {
-        "judge": design.judge,
+        "judge": getattr(judge, "fingerprint", design.judge),
         "pairs": data.fingerprint(parts.judge),
         "tokens": design.answer_tokens,
         "seed": bench.seed,

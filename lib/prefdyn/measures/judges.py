@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +21,7 @@ from scipy.special import expit
 from prefdyn.data import Pair
 from prefdyn.engine import states
 from prefdyn.errors import PrefdynError
+from prefdyn.files import sha256
 from prefdyn.measures import estimates
 from prefdyn.measures.endpoint import EndpointJudge
 from prefdyn.measures.estimates import Estimate
@@ -199,6 +201,12 @@ class RewardModelJudge:
         self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]
     ) -> NDArray[np.float64]:
         return expit(self.rewards(prompts, first) - self.rewards(prompts, second))
+
+    @property
+    def fingerprint(self) -> str:
+        """Its name, and of a folder the checksums of its files."""
+        files = sorted(path for path in Path(self.name).glob("*") if path.is_file())
+        return "".join([self.name, *map(sha256, files)])
 
 
 # By name ------------------------------------------------------------------------------------------

@@ -10,6 +10,8 @@ import http.server
 import io
 import re
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -538,6 +540,47 @@ def test_second_build_has_nothing_to_do(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "points.csv").write_text("seed\n1\n")
     site.build(ROOT, {"distinguishability": notebook}, tmp_path / "out")
     assert len(calls) == 3, "another table is another scoreboard"
+
+
+BUILDING = """
+import sys, time
+from pathlib import Path
+from prefbook.publishing import site
+
+def pretend(stage):
+    with open(stage.parents[1] / "order", "a") as order:
+        order.write(f"{sys.argv[3]} begins, ")
+        order.flush()
+        time.sleep(2)
+        (stage / "_build" / "html").mkdir(parents=True)
+        for name in ("index.html", "other.html"):
+            (stage / "_build" / "html" / name).write_text(sys.argv[3])
+        order.write(f"{sys.argv[3]} ends, ")
+
+site._jupyter_book = pretend
+site.build(Path(sys.argv[1]), {"distinguishability": Path(sys.argv[2])}, Path(sys.argv[1], "out"))
+"""
+
+
+def test_second_of_two_builds_waits_for_the_first(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "book", tmp_path / "book")
+    for name in site.SETTINGS:
+        shutil.copy(ROOT / name, tmp_path)
+    processes = []
+    for name in ("a", "b", "c"):
+        notebook = tmp_path / name / "page.ipynb"
+        notebook.parent.mkdir()
+        nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(name)]), notebook)
+        command = [sys.executable, "-c", BUILDING, tmp_path, notebook, name]
+        processes.append(subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, text=True))
+    said = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 3
+    order = (tmp_path / "order").read_text().strip(", ").split(", ")
+    assert [f"{first.split()[0]} ends" for first in order[::2]] == order[1::2]
+    html = tmp_path / "out" / "html"
+    assert {(html / name).read_text() for name in ("index.html", "other.html")} == {order[-1][0]}
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["html", "site"]
+    assert any("another process is making" in text for text in said)
 
 
 def test_warning_stops_the_build_and_is_shown(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ precision: str = "float32"  # one of auto, float32, bfloat16
 seeds: list[int] = [0]  # in [0, 100]: of everything
 measure: bool = True  # or show alone
 steps: int = 1  # in [1, 100]: how many
+judge: str = "embedded"  # who judges
 ```
 
 ```{{code-cell}} ipython3

@@ -9,14 +9,19 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
+import mounts
 import nbformat
 import papermill
+import psutil
 import pytest
 
 from prefbook.running import runs
@@ -31,11 +36,15 @@ CHAPTER = "distinguishability"
 
 CODE = """
 from pathlib import Path
-Path(output).mkdir(parents=True, exist_ok=True)
-with open(Path(output) / "times", "a") as file:
+with open("times", "a") as file:
     file.write("once\\n")
+for name in ("points", "curves"):
+    (Path(output) / f"{name}.csv").write_text(f"# profile: {profile}\\nsteps,seed\\n{steps},0\\n")
+(Path(output) / "more").mkdir()
+(Path(output) / "more" / "notes.txt").write_text("what else a run leaves")
 print(steps, profile)
 """
+PROVENANCE = "# profile: smoke\nseed\n"
 
 
 @pytest.fixture
@@ -63,15 +72,18 @@ def prepared(root: Path, chapter: str = "small", profile: str = "smoke", **given
 
 
 def times_run(run: Run) -> int:
-    return len((run.folder / "times").read_text().split())
+    return len((run.root / "times").read_text().split())
 
 
 def mark_as_done(run: Run) -> None:
     """Leave what an execution of this very run leaves."""
-    about = {"key": run.key(), "settings": run.settings, "tables": run.tables()}
-    notebook = nbformat.v4.new_notebook(metadata={"prefdyn": about})
     run.folder.mkdir(parents=True, exist_ok=True)
-    nbformat.write(notebook, run.notebook)
+    nbformat.write(nbformat.v4.new_notebook(), run.notebook)
+    runs.write_note(run, run.key(), run.folder)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 # Checked before any work --------------------------------------------------------------------------
@@ -261,7 +273,7 @@ def check_executed(made: nbformat.NotebookNode, run: Run) -> None:
     assert "hide-input" in injected.metadata.tags and "steps = 2" in injected.source
     assert "this run" in injected.metadata.mystnb.code_prompt_show
     assert last.outputs[0].text == "2 smoke\n" and last.execution_count
-    assert made.metadata.prefdyn.key == run.key()
+    assert f'output = "{run.folder}"' in injected.source, "where it is now, not where it was made"
 
 
 @pytest.fixture
@@ -334,27 +346,219 @@ def test_run_that_makes_the_reference_does_not_depend_on_it(book: Path) -> None:
     (run,) = runs.prepare(book, ["small"], "smoke", {}, {}, book / "results" / "reference")
     mark_as_done(run)
     before = run.key()
-    (run.folder / "points.csv").write_text("seed\n0\n")
+    (run.folder / "points.csv").write_text(f"{PROVENANCE}0\n")
     assert run.key() == before and not run.is_done()
 
 
-@pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_text("seed\n1\n")])
-def test_run_whose_tables_are_not_as_it_left_them_is_not_done(
-    book: Path, change: Callable[[Path], object]
-) -> None:
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def only_braces(path: Path) -> None:
+    path.write_text("{}\n")
+
+
+FILES = ["small.ipynb", "points.csv", "more/notes.txt", runs.NOTE]
+
+
+def change_settings(folder: Path) -> None:
+    note = folder / runs.NOTE
+    note.write_text(note.read_text().replace('"steps": 2', '"steps": 3'))
+
+
+def forget_files(folder: Path) -> None:
+    note = json.loads((folder / runs.NOTE).read_text())
+    (folder / runs.NOTE).write_text(json.dumps({**note, "files": {}}))
+
+
+def add_table(folder: Path) -> None:
+    shutil.copy(folder / "points.csv", folder / "of_another_run.csv")
+
+
+BAD_DAYS: dict[str, Callable[[Path], object]] = {
+    **{
+        f"{what.__name__} {name}": (lambda folder, what=what, name=name: what(folder / name))
+        for what in (cut, flip, empty, only_braces, Path.unlink)
+        for name in FILES
+    },
+    "settings changed": change_settings,
+    "files forgotten": forget_files,
+    "a table more": add_table,
+    "no tables": lambda folder: [path.unlink() for path in folder.glob("*.csv")],
+    "no folder": shutil.rmtree,
+}
+
+
+def test_run_that_is_not_as_it_was_left_is_not_done(book: Path) -> None:
     run = prepared(book)
-    run.folder.mkdir(parents=True)
-    (run.folder / "points.csv").write_text("seed\n0\n")
-    mark_as_done(run)
-    assert run.is_done()
-    change(run.folder / "points.csv")
-    assert not run.is_done()
+    runs.run_chapter(run, progress=False)
+    whole = book / "whole"
+    shutil.copytree(run.folder, whole)
+    taken = []
+    for what, change in BAD_DAYS.items():
+        assert run.is_done() and runs.kept(book, "small") == run
+        change(run.folder)
+        if run.is_done() or runs.kept(book, "small") is not None:
+            taken.append(what)
+        shutil.rmtree(run.folder, ignore_errors=True)
+        shutil.copytree(whole, run.folder)
+    assert taken == []
+
+
+def test_run_that_lost_a_table_is_made_again_whole(book: Path) -> None:
+    run = prepared(book)
+    runs.run_chapter(run, progress=False)
+    left = names(run.folder)
+    (run.folder / "points.csv").unlink()
+    assert runs.run_chapter(run, progress=False) is True
+    assert names(run.folder) == left and run.is_done() and times_run(run) == 2
+
+
+def test_what_is_not_a_runs_stays_in_its_folder(book: Path) -> None:
+    run = prepared(book)
+    (run.folder / "of mine").mkdir(parents=True)
+    for name in ("notes.txt", "mine.csv", "of mine/thoughts.txt", "points.csv"):
+        (run.folder / name).write_text("a,b\n1,2\n")
+    (run.folder / "of_another_run.csv").write_text(f"{PROVENANCE}0\n")
+    for steps in (2, 3):
+        runs.run_chapter(prepared(book, steps=steps), progress=False)
+        assert names(run.folder) == sorted(
+            [runs.NOTE, "curves.csv", "mine.csv", "more", "notes.txt", "of mine", "points.csv", "small.ipynb"]
+        )
+        assert (run.folder / "of mine" / "thoughts.txt").read_text() == "a,b\n1,2\n"
+        assert prepared(book, steps=steps).is_done(), "what is not a run's may change"
+        (run.folder / "notes.txt").write_text("other words")
+        assert prepared(book, steps=steps).is_done()
+
+
+PROCESS = """
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from prefbook.running import runs
+from prefdyn.errors import PrefdynError
+from prefdyn.experiments import CHAPTERS, plan
+work = [plan.Work("work", "forward", 1, 1)]
+CHAPTERS["small"] = SimpleNamespace(__name__=plan.__name__, work=lambda values: work)
+root, steps, output = Path(sys.argv[1]), int(sys.argv[2]), [Path(name) for name in sys.argv[3:]]
+(run,) = runs.prepare(root, ["small"], "smoke", {}, {"steps": steps}, *output)
+try:
+    print(runs.run_chapter(run, progress=False))
+except PrefdynError as error:
+    print(error)
+"""
+
+
+def process_of(root: Path, steps: int, **options: Any) -> subprocess.Popen[str]:
+    """Another process that runs the chapter."""
+    command = [sys.executable, "-c", PROCESS, str(root), str(steps)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)
+
+
+SLOW = (
+    CODE
+    + """
+import time
+Path(f"half {steps}").touch()
+while steps > 2 and not Path("go on").exists():
+    time.sleep(0.05)
+"""
+)
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_run_that_was_killed_leaves_the_earlier_one_as_it_is(
+    book: Path, write_chapter: Callable[..., None]
+) -> None:
+    write_chapter(book, "small", SLOW)
+    run = prepared(book)
+    runs.run_chapter(run, progress=False)
+    before = runs.checksums(run.folder)
+    for _ in range(2):
+        killed = process_of(book, 3)
+        wait_for(book / "half 3")
+        kernels = psutil.Process(killed.pid).children(recursive=True)
+        killed.kill()
+        killed.communicate()
+        (book / "half 3").unlink()
+        assert psutil.wait_procs(kernels, timeout=30)[1] == [], "a kernel sees that it has no parent any more"
+        assert run.is_done() and runs.checksums(run.folder) == before
+        assert (
+            len(
+                [
+                    name
+                    for name in names(run.folder.parent)
+                    if name.startswith(".small.") and "lock" not in name
+                ]
+            )
+            == 1
+        )
+    (book / "go on").touch()
+    assert runs.run_chapter(prepared(book, steps=3), progress=False) is True
+    assert prepared(book, steps=3).is_done() and names(run.folder.parent) == ["small"]
+
+
+def test_killed_runs_leave_no_temporary_files(
+    book: Path, write_chapter: Callable[..., None], tmp_path: Path
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    environment = os.environ | {"TMPDIR": str(temporary)}
+    write_chapter(book, "small", SLOW)
+    left = []
+    for _ in range(3):
+        killed = process_of(book, 3, env=environment)
+        wait_for(book / "half 3")
+        killed.kill()
+        killed.communicate()
+        (book / "half 3").unlink()
+        left.append(len(names(temporary)))
+    assert left == [left[0]] * 3
+    assert process_of(book, 2, env=environment).communicate()[0] == "True\n"
+    assert names(temporary) == []
+
+
+@pytest.mark.parametrize(
+    ("steps", "ran", "times"), [(4, "True", 2), (3, "False", 1)], ids=["another", "the same"]
+)
+def test_two_runs_at_once_end_with_one_of_them_whole(
+    book: Path, write_chapter: Callable[..., None], steps: int, ran: str, times: int
+) -> None:
+    write_chapter(book, "small", SLOW)
+    first = process_of(book, 3)
+    wait_for(book / "half 3")
+    second = process_of(book, steps)
+    assert second.stdout is not None and "another process is making" in second.stdout.readline()
+    (book / "go on").touch()
+    assert first.communicate(timeout=300)[0] == "True\n"
+    assert second.communicate(timeout=300)[0] == f"{ran}\n"
+    assert prepared(book, steps=steps).is_done() and times_run(prepared(book)) == times
+    assert names(book / "_build" / "runs") == ["small"]
 
 
 @pytest.fixture
 def own_data(tmp_path: Path) -> Path:
     folder = tmp_path / "mine"
     shutil.copytree(runs.data.SAMPLE, folder)
+    (tmp_path / "elsewhere" / "data").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "data" / "test-00000.parquet").write_bytes(b"PAR1")
+    (folder / "SHP").symlink_to(tmp_path / "elsewhere")
     return folder
 
 
@@ -380,7 +584,23 @@ def remove_file(folder: Path) -> None:
     next((folder / "anthropic-evals" / "persona").glob("*.jsonl")).unlink()
 
 
-@pytest.mark.parametrize("change", [change_line, touch_up, add_file, remove_file])
+def change_table(folder: Path) -> None:
+    """In the way that another publisher lays out a data set."""
+    path = folder / "SHP" / "data" / "test-00000.parquet"
+    path.write_bytes(path.read_bytes() + b"more")
+
+
+def change_in_place(folder: Path) -> None:
+    """A change that keeps size and time."""
+    path = next(folder.glob("hh-rlhf/*/test.jsonl"))
+    before = path.stat()
+    path.write_bytes(path.read_bytes().replace(b"Human", b"Humam", 1))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize(
+    "change", [change_line, touch_up, add_file, remove_file, change_table, change_in_place]
+)
 def test_run_on_changed_data_is_not_done(book: Path, own_data: Path, change: Callable[[Path], None]) -> None:
     run = prepared(book, data=str(own_data))
     mark_as_done(run)
@@ -401,14 +621,35 @@ def test_run_on_a_changed_local_model_is_not_done(book: Path, tmp_path: Path, na
     assert not run.is_done()
 
 
-FOREIGN = '{"nbformat": 4, "nbformat_minor": 5, "cells": [], "metadata": {"prefdyn": {"key": "some"}}}'
-OTHER_NOTEBOOK = '{"nbformat": 4, "nbformat_minor": 5, "cells": [], "metadata": {}}'
+@pytest.mark.parametrize("changed", ["model.safetensors", "tokenizer.json", "nested/extra.json"])
+def test_run_with_a_changed_local_judge_is_not_done(book: Path, tmp_path: Path, changed: str) -> None:
+    judge = tmp_path / "judge"
+    (judge / "nested").mkdir(parents=True)
+    (judge / changed).write_bytes(b"as it was")
+    run = prepared(book, judge=f"reward:{judge}")
+    mark_as_done(run)
+    assert run.is_done()
+    (judge / changed).write_bytes(b"as it is")
+    assert not run.is_done()
 
 
-@pytest.mark.parametrize("content", ["", "{", "{}", "[]", "3", '{"nbformat": 4}', OTHER_NOTEBOOK, FOREIGN])
-def test_executed_copy_that_is_none_is_not_done(done: Run, content: str) -> None:
-    done.notebook.write_text(content)
-    assert not done.is_done()
+def test_judge_is_that_of_the_working_folder(
+    book: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here" / "judge").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    assert prepared(book, judge="reward:judge").values["judge"] == f"reward:{tmp_path / 'here' / 'judge'}"
+    for name in ("reward:some/model", "https://host/v1#judge", "judge"):
+        assert prepared(book, judge=name).values["judge"] == name
+
+
+NOTES = ["", "{", "{}", "[]", "3", '"text"', "null", '{"seal": 1}', '{"key": "some", "seal": "some"}']
+
+
+@pytest.mark.parametrize("content", NOTES)
+def test_note_that_is_none_is_not_done(done: Run, content: str) -> None:
+    (done.folder / runs.NOTE).write_text(content)
+    assert not done.is_done() and runs.kept(done.root, "small") is None
 
 
 def test_missing_executed_copy_is_not_done(done: Run) -> None:
@@ -447,9 +688,13 @@ def test_failing_cell_is_one_sentence_and_leaves_the_earlier_copy(
     with pytest.raises(PrefdynError, match=f"^the chapter small {match}") as error:
         runs.run_chapter(run, progress=False)
     assert "\n" not in str(error.value)
-    assert run.notebook.read_bytes() == before and [path.name for path in run.folder.iterdir()] == [
-        "small.ipynb"
-    ]
+    check_left(run, before)
+
+
+def check_left(run: Run, before: bytes) -> None:
+    """An earlier copy is there, and nothing else."""
+    assert run.notebook.read_bytes() == before
+    assert names(run.folder) == [runs.NOTE, "small.ipynb"] and names(run.folder.parent) == ["small"]
 
 
 def test_interrupted_execution_leaves_the_earlier_copy(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -457,17 +702,90 @@ def test_interrupted_execution_leaves_the_earlier_copy(book: Path, monkeypatch: 
     mark_as_done(earlier)
     before = earlier.notebook.read_bytes()
 
-    def interrupt(source: Path, executed: Path, **options: Any) -> None:
-        executed.write_text("half of it")
+    def interrupt(source: object, executed: None, parameters: dict[str, Any], **options: Any) -> None:
+        (Path(parameters["output"]) / "points.csv").write_text("half of it")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(papermill, "execute_notebook", interrupt)
     with pytest.raises(KeyboardInterrupt):
         runs.run_chapter(prepared(book, steps=3), progress=False)
-    assert earlier.notebook.read_bytes() == before and [path.name for path in earlier.folder.iterdir()] == [
-        "small.ipynb"
-    ]
+    check_left(earlier, before)
     assert earlier.is_done()
+
+
+def test_kernel_that_dies_while_it_starts_is_one_sentence(
+    book: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    startup = tmp_path / "ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "00-die.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    run = prepared(book)
+    with pytest.raises(runs.KernelDied, match=r"small stopped because its kernel died, .*memory$"):
+        runs.run_chapter(run, progress=False)
+    assert names(run.folder.parent) == []
+
+
+MEASURING = """
+import pandas as pd
+from types import SimpleNamespace
+from dataclasses import dataclass
+from prefbook.chapter import Chapter
+
+@dataclass
+class Design:
+    steps: int
+
+def points(bench, design):
+    return pd.DataFrame({"x": range(10**5)})
+
+Chapter(SimpleNamespace(__name__="small", Design=Design), globals()).measure(points)
+"""
+
+
+@pytest.mark.parametrize(
+    ("mount", "said"),
+    [
+        (mounts.TINY, "the chapter small stopped in its cell 3: the disk of {} is full: make room"),
+        (mounts.READ_ONLY, "{} cannot be written (Read-only file system): change that, or choose another"),
+    ],
+    ids=["full", "read-only"],
+)
+def test_output_that_takes_no_tables_is_one_sentence_that_names_it(
+    book: Path, write_chapter: Callable[..., None], tmp_path: Path, mount: str, said: str
+) -> None:
+    write_chapter(book, "small", MEASURING)
+    output = tmp_path / "output"
+    output.mkdir()
+    done = mounts.run_with(mount, output, [sys.executable, "-c", PROCESS, book, "2", output])
+    assert done.stdout.startswith(said.format(output)), done.stderr
+    assert done.stdout.count("\n") == 1 and done.stdout.count(str(output)) == 1
+
+
+SAYING = """
+from prefdyn.cache import cached
+from prefdyn.engine import training
+print("a result:", cached("runs", {"n": 1}, training.fine_tune, lambda: [1.5] * 1000)[0])
+"""
+
+
+def test_what_the_library_says_of_a_damaged_result_reaches_the_terminal_and_no_page(
+    book: Path, write_chapter: Callable[..., None], cache: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_chapter(book, "small", SAYING)
+    runs.run_chapter(prepared(book), progress=False)
+    assert "damaged" not in capfd.readouterr().out
+    results = [path for path in (cache / "results").rglob("*") if path.is_file()]
+    assert results
+    for path in results:
+        flip(path)
+    run = prepared(book, steps=3)
+    runs.run_chapter(run, progress=False)
+    (line,) = capfd.readouterr().out.splitlines()
+    assert line.startswith("prefdyn: the kept result") and "damaged" in line and str(cache) in line
+    page = nbformat.read(run.notebook, as_version=4)
+    assert [output.text for output in page.cells[-1].outputs] == ["a result: 1.5\n"]
+    assert str(cache) not in run.notebook.read_text()
 
 
 def test_terms_of_a_model_are_shown_before_it_is_fetched(

@@ -105,13 +105,45 @@ def test_two_at_once_only_where_there_is_room(
 
 def test_what_is_up_to_date_needs_no_company(book: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
     list(schedule.run_all(book[:2], progress=False))
-    monkeypatch.setattr(
-        schedule,
-        "ThreadPoolExecutor",
-        lambda count: pytest.fail("one chapter is left, and it has half the threads"),
-    )
+    monkeypatch.setattr(schedule, "_threads", lambda count: pytest.fail("one is left, with half the threads"))
     monkeypatch.setattr(runs, "run_chapter", lambda run, progress: run.chapter == "third")
     assert [ran for _, ran in schedule.run_all(book, progress=False)] == [False, False, True]
+
+
+DYING = """
+import os
+from pathlib import Path
+times = Path("times {name}")
+with open(times, "a") as file:
+    file.write(os.environ.get("OMP_NUM_THREADS", "all") + " ")
+if len(times.read_text().split()) <= {deaths}:
+    os._exit(1)
+"""
+
+
+def test_what_died_beside_another_is_run_again_alone(
+    book: list[Run], write_chapter: Callable[..., None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    root = book[0].root
+    write_chapter(root, "second", DYING.format(name="second", deaths=1))
+    write_chapter(root, "first", DYING.format(name="first", deaths=0) + "import time\ntime.sleep(5)")
+    write_chapter(root, "third", DYING.format(name="third", deaths=0))
+    done = [run.chapter for run, ran in schedule.run_all(book, progress=False) if ran]
+    assert sorted(done) == sorted(NAMES) and done[0] == "first"
+    threads = {name: (root / f"times {name}").read_text().split() for name in NAMES}
+    assert threads == {"second": ["2", "all"], "first": ["2"], "third": ["all"]}
+    said = capfd.readouterr().out.splitlines()
+    assert [line for line in said if "died" in line] == [
+        "prefdyn: the chapter second stopped because its kernel died, most often for lack of memory; it is "
+        "run again, alone"
+    ]
+
+
+def test_what_dies_alone_is_not_run_a_third_time(book: list[Run], write_chapter: Callable[..., None]) -> None:
+    write_chapter(book[0].root, "second", DYING.format(name="second", deaths=9))
+    with pytest.raises(PrefdynError, match="the chapter second stopped because its kernel died"):
+        list(schedule.run_all(book, progress=False))
+    assert (book[0].root / "times second").read_text().split() == ["2", "all"]
 
 
 def test_failing_chapter_lets_the_one_beside_it_finish_and_begins_no_other(
@@ -149,20 +181,33 @@ work = [plan.Work("work", "forward", 1, 1.0)]
 chapter = SimpleNamespace(__name__=plan.__name__, work=lambda values: work)
 CHAPTERS.update(first=chapter, second=chapter)
 torch.get_num_threads = lambda: 4
-sys.argv = ["prefdyn", "run", "first", "second", "--profile", "smoke", "--quiet"]
+sys.argv = ["prefdyn", "run", *sys.argv[1:], "--profile", "smoke", "--quiet"]
 cli.script()
 """
 
 
-def test_interrupt_ends_the_kernels_at_once(
-    book: list[Run], tmp_path: Path, write_chapter: Callable[..., None]
+@pytest.mark.parametrize("count", [1, 2], ids=["one", "two"])
+@pytest.mark.parametrize(
+    ("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"]
+)
+def test_stopped_command_ends_its_kernels_and_leaves_nothing(
+    book: list[Run],
+    tmp_path: Path,
+    write_chapter: Callable[..., None],
+    count: int,
+    sent: signal.Signals,
+    status: int,
 ) -> None:
-    """A kernel does not hear the interrupt itself: it has a session of its own."""
+    """A kernel does not hear the signal itself: it has a session of its own."""
+    begun = "import time\nfrom pathlib import Path\nPath(f'begun {Path(output).name}').touch()\n"
     for name in NAMES:
-        write_chapter(tmp_path, name, "import os, time\nos.makedirs(output)\ntime.sleep(600)")
+        write_chapter(tmp_path, name, f"{begun}time.sleep(600)")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
     process = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED],
+        [sys.executable, "-c", INTERRUPTED, *NAMES[:count]],
         cwd=tmp_path,
+        env=os.environ | {"TMPDIR": str(temporary)},
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(
@@ -170,12 +215,13 @@ def test_interrupt_ends_the_kernels_at_once(
         ),  # where the tests run in the background it is ignored
     )
     deadline = time.monotonic() + 300
-    while not all(run.folder.exists() for run in book[:2]):
+    while len(list(tmp_path.glob("begun *"))) < count:
         assert time.monotonic() < deadline and process.poll() is None, process.communicate()[1]
         time.sleep(0.2)
     kernels = psutil.Process(process.pid).children(recursive=True)
-    assert len(kernels) >= 2
-    process.send_signal(signal.SIGINT)
+    assert len(kernels) >= count
+    process.send_signal(sent)
     said = process.communicate(timeout=120)[1]
-    assert process.returncode == 130 and "what was finished is kept" in said
-    assert psutil.wait_procs(kernels, timeout=30)[1] == []
+    assert process.returncode == status and psutil.wait_procs(kernels, timeout=30)[1] == []
+    assert said == "prefdyn: stopped; what was finished is kept, the same command goes on from there\n"
+    assert list((tmp_path / "_build" / "runs").iterdir()) == list(temporary.iterdir()) == []
