@@ -141,7 +141,12 @@ def legend_below(figure: Figure, **options: Any) -> None:
 def readable(name: str) -> str:
     """A persona's file name as words, shortened to fit a legend."""
     words = name.replace("-", " ")
-    return words if len(words) <= 38 else words[:36].rstrip() + "…"
+    return plain(words if len(words) <= 38 else words[:36].rstrip() + "…")
+
+
+def plain(name: str) -> str:
+    """A name from outside for matplotlib, which would read what stands between two dollars as a formula."""
+    return name.replace("$", r"\$")
 
 
 def correlation_triangle(

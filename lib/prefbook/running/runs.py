@@ -156,8 +156,7 @@ def prepare(
         local = Path(values["model"]).expanduser()
         if loading.full_name(values["model"]) not in loading.KNOWN and local.exists():
             values["model"] = str(local.resolve())
-        if values["measure"]:
-            data.persona_names(values["data"])
+        parameters.design(CHAPTERS[name], values)
         folder = (output or root / "_build" / ("runs" if values["measure"] else "shown")) / name
         values["output"] = str(folder.resolve())
         runs.append(Run(root, name, values, folder))

@@ -20,6 +20,8 @@ from prefdyn.engine import last_layer, scoring, states
 from prefdyn.engine.objectives import Reference
 from prefdyn.engine.scoring import ResponseLogProbs
 from prefdyn.engine.training import Settings
+from prefdyn.errors import PrefdynError
+from prefdyn.experiments import checks
 from prefdyn.experiments.phases import Adapter, Phase, PhaseResult, run_phases
 from prefdyn.experiments.provenance import Provenance, commit
 from prefdyn.measures import geometry, judges
@@ -81,9 +83,7 @@ class Bench:
         """
 
         def draw() -> list[Persona]:
-            names = data.persona_names(self.source)
-            if 0 < limit < len(names):
-                names = [names[i] for i in np.linspace(0, len(names) - 1, limit).round().astype(int)]
+            names = checks.taking_part(data.persona_names(self.source), limit)
             personas = [data.load_persona(name, self.source) for name in names]
             return [persona.balanced(per_label) for persona in personas] if per_label else personas
 
@@ -128,6 +128,7 @@ class Bench:
                 states.hidden_states,
                 lambda: states.hidden_states(self.lm, persona.questions),
             )
+            self._check(self._features[key])
         return self._features[key]
 
     def scores(
@@ -160,7 +161,15 @@ class Bench:
             )
             if done is not None:
                 done(len(some))
+        self._check(np.concatenate([score.total for score in out]) if out else np.zeros(0))
         return out
+
+    def _check(self, values: NDArray[Any]) -> None:
+        if not np.isfinite(values).all():
+            raise PrefdynError(
+                f"the model {self.model_name} answers with what is no number (NaN or infinite): its weights "
+                "are damaged, or too large for float32"
+            )
 
     def _score(
         self, prompts: list[str], responses: list[tuple[str, ...]], max_length: int
