@@ -70,7 +70,7 @@ class Parameter:
             raise PrefdynError(
                 f"the parameter {self.name} is {shown(given)}: it must be of type {self.type}{words}"
             )
-        if kind == "str" and any(unicodedata.category(letter) in ("Cc", "Cs") for letter in value):
+        if isinstance(value, str) and any(unicodedata.category(letter) in ("Cc", "Cs") for letter in value):
             raise PrefdynError(f"the parameter {self.name} is {shown(given)}: it must be one line of text")
         if not self._within(value):
             raise PrefdynError(

@@ -465,7 +465,8 @@ def win_rate(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     parts = _parts(bench, design)
     judge = bench.judge(design.judge, parts.judge, design.answer_tokens)
     trust = getattr(judge, "accuracy", None)
-    courses, wins, verdicts = [], [], []
+    courses, wins = [], []
+    verdicts: list[NDArray[np.float64]] = []
     for run in _runs(bench, design):
         found = {step: _judged(bench, design, judge, parts, run, step) for step in sorted(run.result.answers)}
         won = {step: judges.counted(one) for step, one in found.items()}

@@ -238,6 +238,8 @@ def check_exact(model: PreTrainedModel, name: str) -> None:
                 .logits[0, -len(tail) :]
                 .float()
             )
+            if not own.isfinite().all():
+                raise PrefdynError("its logits are NaN or infinite, as damaged weights make them")
             ours = (hidden[slots[: len(tail)]] @ weight.T).float()
             if not (ours - own).abs().max() <= 1e-3 * own.abs().max():
                 raise PrefdynError(f"{type(model).__name__} gives other logits when it runs as a token tree")
