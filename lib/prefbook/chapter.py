@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -26,6 +25,7 @@ from prefbook.ledger.statistics import QUOTED
 from prefbook.ledger.tables import Tables
 from prefbook.project import home
 from prefbook.publishing import scoreboard
+from prefbook.running import parameters
 from prefdyn.errors import PrefdynError
 from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.provenance import save_table
@@ -57,14 +57,15 @@ class Chapter:
         """Take the page's parameters from `settings`, its globals.
 
         Raises:
-            PrefdynError: nothing is to be measured, and no reference edition of the chapter is shipped.
+            PrefdynError: parameters that cannot be (see `parameters.of_notebook` and `parameters.design`);
+                nothing is to be measured, and no reference edition of the chapter is shipped.
         """
         use_style()
         self.name = experiments.__name__.rpartition(".")[2]
         self.root = home()
-        self.design = experiments.Design(
-            **{field.name: settings[field.name] for field in fields(experiments.Design)}
-        )
+        declared = parameters.declared(self.root / "book" / f"{self.name}.md")
+        settings = parameters.of_notebook(declared, settings)
+        self.design = parameters.design(experiments, settings)
         self.seeds: list[int] = list(dict.fromkeys(settings["seeds"]))
         self.bench: Bench | None = None
         self.reference = reference(self.root).tables(self.name)

@@ -164,11 +164,14 @@ def _run(options: argparse.Namespace) -> None:
 
 def _value(name: str, text: str) -> Any:
     """A parameter's value as YAML reads it."""
+    from prefbook.running.parameters import shown
+
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # of thousands of digits, or of brackets
         raise PrefdynError(
-            f"the parameter {name} is given as {text!r}, not a value: quote text, and write a list as [1, 2]"
+            f"the parameter {name} is given as {shown(text)}, not a value: quote text, and write a list as "
+            "[1, 2]"
         ) from error
 
 
@@ -258,19 +261,38 @@ def _rank(options: argparse.Namespace) -> None:
         given = getattr(options, name)
         if given < smallest:
             raise PrefdynError(f"--{name.replace('_', '-')} is {given}: it must be at least {smallest}")
-    table = rank.rank(
-        options.models,
-        options.data,
-        options.source,
-        options.limit,
-        options.seed,
-        options.device,
-        options.max_length,
-        progress=not options.quiet,
-    )
     if options.csv:
-        table.to_csv(options.csv, index=False, float_format="%.6g")
-    print(table.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
+        _check_writable(options.csv)
+    table = None
+    try:
+        for table in rank.rank(
+            options.models,
+            options.data,
+            options.source,
+            options.limit,
+            options.seed,
+            options.device,
+            options.max_length,
+            progress=not options.quiet,
+        ):
+            if options.csv:
+                table.to_csv(options.csv, index=False, float_format="%.6g")
+    finally:  # what was finished is shown whatever stops the rest
+        if table is not None:
+            print(table.to_string(index=False, float_format=lambda value: f"{value:.3f}"), flush=True)
+
+
+def _check_writable(path: Path) -> None:
+    """See, before the work, that its result can be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = not path.exists()
+        with open(path, "ab"):
+            pass
+        if new:
+            path.unlink()
+    except OSError as error:
+        raise PrefdynError(f"{path} cannot be written ({error.strerror}): name another file") from error
 
 
 def _models(options: argparse.Namespace) -> None:

@@ -54,7 +54,7 @@ def read_sections(path: Path) -> dict[str, Any]:
         sections = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise PrefdynError(f"{path}: no such file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise PrefdynError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
     if not isinstance(sections or {}, dict):
         raise PrefdynError(

@@ -211,7 +211,7 @@ def _draw_measures(ax: Axes, table: pd.DataFrame, along: str, apart: float, **lo
 def _judged_by(tables: Tables) -> str:
     judge = tables["judge"].iloc[0]
     if np.isnan(judge["accuracy"]):
-        return str(judge["name"])
+        return style.plain(f"{judge['name']}, no verdict on {statistics.no_verdict(tables)}")
     return f"judge right on {judge['accuracy']:.0%} of unseen pairs"
 
 

@@ -11,15 +11,19 @@ from __future__ import annotations
 import ast
 import contextlib
 import difflib
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import jupytext
 
 from prefbook.project import read_sections
 from prefdyn.errors import PrefdynError
+from prefdyn.models import devices
 
 TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
 
@@ -58,26 +62,39 @@ class Parameter:
     def _check_one(self, value: Any, kind: str) -> Any:
         given = value
         if kind == "float" and type(value) in (int, str):
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, OverflowError):
                 value = float(value)  # YAML reads 1e-5 as text
         words = f" in {self.allowed}" if self.allowed else ""
         words = words.replace(" in one of", " one of")
         if type(value) is not TYPES[kind]:
             raise PrefdynError(
-                f"the parameter {self.name} is {given!r}: it must be of type {self.type}{words}"
+                f"the parameter {self.name} is {shown(given)}: it must be of type {self.type}{words}"
             )
+        if isinstance(value, str) and any(unicodedata.category(letter) in ("Cc", "Cs") for letter in value):
+            raise PrefdynError(f"the parameter {self.name} is {shown(given)}: it must be one line of text")
         if not self._within(value):
-            raise PrefdynError(f"the parameter {self.name} is {given!r}: it must be{words}")
+            raise PrefdynError(
+                f"the parameter {self.name} is {shown(given)}: it must be{words or ' a finite number'}"
+            )
         return value
 
     def _within(self, value: Any) -> bool:
         if not self.allowed:
-            return True
+            return not isinstance(value, float) or math.isfinite(value)
         if self.allowed.startswith("one of"):
             return str(value) in [word.strip() for word in self.allowed.removeprefix("one of").split(",")]
         low, high = (float(bound) for bound in self.allowed[1:-1].split(","))
         above = value >= low if self.allowed[0] == "[" else value > low
         return above and (value <= high if self.allowed[-1] == "]" else value < high)
+
+
+def shown(value: Any) -> str:
+    """A value as a message can hold it."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes out no more than 4300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 80 else f"{text[:60]}… ({len(text)} characters)"
 
 
 def declared(notebook: Path) -> dict[str, Parameter]:
@@ -151,6 +168,47 @@ def values_of(parameters: Mapping[str, Parameter], *layers: Mapping[str, Any]) -
             if name not in parameters:
                 near = difflib.get_close_matches(name, parameters, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(parameters)}"
-                raise PrefdynError(f"there is no parameter {name!r} (given {value!r}): {hint}")
+                raise PrefdynError(f"there is no parameter {name!r} (given {shown(value)}): {hint}")
             values[name] = parameters[name].check(value)
     return values
+
+
+def design(experiments: ModuleType, values: Mapping[str, Any]) -> Any:
+    """A chapter's design from the values of all its parameters, checked before anything is measured: against
+    itself, and against the data where something is to be measured.
+
+    Raises:
+        PrefdynError: parameters that do not go together, that ask for more than the data has, or for a
+            device that is not here.
+    """
+    made = experiments.Design(**{field.name: values[field.name] for field in fields(experiments.Design)})
+    if values["measure"]:
+        devices.choose_device(values["device"])
+        experiments.check_design(made, values["data"])
+    return made
+
+
+def of_notebook(parameters: Mapping[str, Parameter], names: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of all parameters in a notebook that runs, checked.
+
+    Args:
+        names: the notebook's globals.
+
+    Raises:
+        PrefdynError: as `values_of`; what papermill put in must be a parameter.
+    """
+    given = {*parameters, *_injected(names.get("In", ()))}
+    return values_of(parameters, {name: names[name] for name in given if name in names})
+
+
+def _injected(cells: Iterable[str]) -> list[str]:
+    """The names that papermill set, in the cells that begin as its own do."""
+    trees = [ast.parse(cell) for cell in cells if cell.startswith("# Parameters\n")]
+    return [
+        target.id
+        for tree in trees
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    ]

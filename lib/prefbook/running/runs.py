@@ -188,8 +188,7 @@ def prepare(
         judge = Path(str(values.get("judge", "")).removeprefix("reward:")).expanduser()
         if str(values.get("judge", "")).startswith("reward:") and judge.exists():
             values["judge"] = f"reward:{judge.resolve()}"
-        if values["measure"]:
-            data.persona_names(values["data"])
+        parameters.design(CHAPTERS[name], values)
         folder = (output or root / "_build" / ("runs" if values["measure"] else "shown")).absolute() / name
         values["output"] = str(folder.resolve())
         runs.append(Run(root, name, values, folder))

@@ -16,9 +16,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from prefdyn import data
+from prefdyn.data import Source
 from prefdyn.engine import losses
 from prefdyn.engine.last_layer import Descent
-from prefdyn.experiments import persona_halves
+from prefdyn.experiments import checks, persona_halves
 from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.persona_halves import Statements
 from prefdyn.experiments.plan import Work, persona_features
@@ -109,6 +110,15 @@ class Design:
     learning_rate: float
     epochs: int
     divisions: int
+
+
+def check_design(design: Design, source: Source) -> None:
+    """See that a source has what the design needs.
+
+    Raises:
+        PrefdynError: it has not.
+    """
+    checks.personas(design, source, fewest=5, each=4)
 
 
 # The experiments --------------------------------------------------------------------------------------

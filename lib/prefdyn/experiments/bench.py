@@ -20,6 +20,7 @@ from prefdyn.engine import last_layer, scoring, states
 from prefdyn.engine.objectives import Reference
 from prefdyn.engine.scoring import ResponseLogProbs
 from prefdyn.engine.training import Settings
+from prefdyn.experiments import checks
 from prefdyn.experiments.phases import Adapter, Phase, PhaseResult, run_phases
 from prefdyn.experiments.provenance import Provenance, commit
 from prefdyn.measures import geometry, judges
@@ -81,9 +82,7 @@ class Bench:
         """
 
         def draw() -> list[Persona]:
-            names = data.persona_names(self.source)
-            if 0 < limit < len(names):
-                names = [names[i] for i in np.linspace(0, len(names) - 1, limit).round().astype(int)]
+            names = checks.taking_part(data.persona_names(self.source), limit)
             personas = [data.load_persona(name, self.source) for name in names]
             return [persona.balanced(per_label) for persona in personas] if per_label else personas
 
@@ -128,6 +127,7 @@ class Bench:
                 states.hidden_states,
                 lambda: states.hidden_states(self.lm, persona.questions),
             )
+            self._check(self._features[key])
         return self._features[key]
 
     def scores(

@@ -6,7 +6,8 @@ nats, delta and lengths of weights in the units of the hidden states and of the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,10 +16,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from prefdyn import data
-from prefdyn.data import Persona
+from prefdyn.data import Persona, Source
 from prefdyn.engine.last_layer import LastLayerRun
 from prefdyn.engine.training import Settings
 from prefdyn.errors import PrefdynError
+from prefdyn.experiments import checks
 from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.phases import Adapter, Phase, PhaseResult
 from prefdyn.experiments.plan import Work, persona_features, tokens_of
@@ -94,6 +96,31 @@ class Design:
     hh_steps: int
     hh_learning_rate: float
 
+    def __post_init__(self) -> None:
+        """
+        Raises:
+            PrefdynError: the further strengths have not one learning rate each, or one is there twice.
+        """
+        betas, rates = self.other_betas, self.other_learning_rates
+        if len(betas) != len(rates):
+            raise PrefdynError(
+                f"other_betas has {len(betas)} entries and other_learning_rates {len(rates)}: give each "
+                "strength its learning rate"
+            )
+        checks.distinct("other_betas", betas)
+
+
+def check_design(design: Design, source: Source) -> None:
+    """See that a source has what the design needs.
+
+    Raises:
+        PrefdynError: it has not.
+    """
+    names = checks.personas(design, source, fewest=3, each=2)
+    if design.behaviours == "paper":
+        _present(names, [*PAPER_BEHAVIOURS, *itertools.chain(*PAPER_PAIRS.values())])
+    checks.pairs(source)
+
 
 # Who takes part --------------------------------------------------------------------------------------
 
@@ -150,12 +177,12 @@ def chosen(everyone: Cast, design: Design) -> list[str]:
     """
     if design.behaviours != "paper":
         return spread(everyone.deltas, design.trained)
-    _present(everyone, PAPER_BEHAVIOURS)
+    _present(everyone.personas, PAPER_BEHAVIOURS)
     return [name for name in everyone.order if name in PAPER_BEHAVIOURS]
 
 
-def _present(everyone: Cast, names: Sequence[str]) -> None:
-    if missing := [name for name in names if name not in everyone.personas]:
+def _present(known: Collection[str], names: Sequence[str]) -> None:
+    if missing := [name for name in names if name not in known]:
         raise PrefdynError(
             f"the data has no persona {', '.join(missing)}: the paper's own behaviours need the published "
             "personas (`--data hub`), all of them (`personas` 0)"
@@ -596,7 +623,7 @@ def joint_training(bench: Bench, design: Design) -> pd.DataFrame:
 
 def _pairs_together(everyone: Cast, design: Design) -> dict[str, tuple[str, str]]:
     if design.behaviours == "paper":
-        _present(everyone, [name for pair in PAPER_PAIRS.values() for name in pair])
+        _present(everyone.personas, [*itertools.chain(*PAPER_PAIRS.values())])
         return PAPER_PAIRS
     gaps, norms, order = _gaps(everyone), np.array(list(everyone.deltas.values())), everyone.order
     every = [(i, j) for i in range(len(order)) for j in range(i)]

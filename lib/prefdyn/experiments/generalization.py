@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from prefdyn import data
 from prefdyn.cache import cached
-from prefdyn.data import Persona
+from prefdyn.data import Persona, Source
 from prefdyn.engine.training import Settings
 from prefdyn.errors import PrefdynError
-from prefdyn.experiments import flows, token_rates
+from prefdyn.experiments import checks, flows, token_rates
 from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.phases import Phase
 from prefdyn.experiments.plan import Work, persona_features, tokens_of
@@ -126,6 +126,39 @@ class Design:
     token_beta: float
     token_rate: float
     token_steps: int
+
+    def __post_init__(self) -> None:
+        """
+        Raises:
+            PrefdynError: nothing is varied in a list, or more statements are asked for than are measured.
+        """
+        for name in ("cluster_counts", "samples_a_label"):
+            values = getattr(self, name)
+            checks.distinct(name, values)
+            if len(values) < 2:
+                raise PrefdynError(f"{name} is {values}: give at least two numbers, to be compared")
+        _check_samples(self, self.statements_per_label or max(self.samples_a_label))
+
+
+def _check_samples(design: Design, statements: int) -> None:
+    if max(design.samples_a_label) > statements:
+        raise PrefdynError(
+            f"samples_a_label asks for {max(design.samples_a_label)} statements of a label and there are "
+            f"{statements}: lower it, or raise statements_per_label"
+        )
+
+
+def check_design(design: Design, source: Source) -> None:
+    """See that a source has what the design needs.
+
+    Raises:
+        PrefdynError: it has not.
+    """
+    statements = checks.personas(design, source, fewest=3, each=2)
+    _check_samples(design, max(statements.values()))
+    for count in design.cluster_counts:
+        _groups(list(statements), count, 0, design)
+    checks.pairs(source)
 
 
 # Hidden states of personas --------------------------------------------------------------------------

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from prefdyn import data
 from prefdyn.cache import cached
-from prefdyn.data import Pair, Persona
+from prefdyn.data import Pair, Persona, Source
 from prefdyn.engine import losses
 from prefdyn.engine.last_layer import Descent
 from prefdyn.engine.losses import Loss
 from prefdyn.engine.training import Settings
-from prefdyn.experiments import noisy
+from prefdyn.errors import PrefdynError
+from prefdyn.experiments import checks, noisy
 from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.noisy import Cloud
 from prefdyn.experiments.phases import Phase
@@ -84,6 +85,28 @@ class Design:
     text_tests: int
     text_batch_size: int
     text_learning_rate: float
+
+    def __post_init__(self) -> None:
+        """
+        Raises:
+            PrefdynError: noise rates that tables have a row for are not among those that the design has.
+        """
+        parts = 0.05 / self.rate_step
+        if abs(parts - round(parts)) > 1e-6:
+            raise PrefdynError(f"rate_step is {self.rate_step}: 0.05 must be a multiple of it, such as 0.025")
+        rates = self.text_rates
+        if len(rates) < 2 or rates[0] != 0 or rates != sorted(set(rates)):
+            raise PrefdynError(f"text_rates is {rates}: it must begin with 0 and rise, as in [0, 0.25, 0.5]")
+
+
+def check_design(design: Design, source: Source) -> None:
+    """See that a source has what the design needs.
+
+    Raises:
+        PrefdynError: it has not.
+    """
+    checks.personas(design, source, fewest=3, each=4)
+    checks.pairs(source, design.text_tests + 1)
 
 
 def clouds(dimension: int) -> dict[str, Cloud]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from prefdyn.data import Ranking, Source
+from prefdyn.data import Ranking, Source, datasets
 from prefdyn.engine.scoring import ResponseLogProbs
 from prefdyn.errors import PrefdynError
 from prefdyn.experiments.bench import Bench
+from prefdyn.experiments.plan import model_size
 from prefdyn.measures import estimates
 from prefdyn.measures.estimates import Estimate
+from prefdyn.models import loading
 from prefdyn.theory import ranking as theory
 
 COLUMNS = ["model", "data", "examples", "responses", "ties", "accuracy", "low", "high", "chance"]
@@ -75,35 +77,33 @@ def rank(
     device: str = "auto",
     max_length: int = 512,
     progress: bool = True,
-) -> pd.DataFrame:
-    """Score every model on every data set; see `COLUMNS`. What was scored before, or by a run that was
-    killed, is not scored again.
+) -> Iterator[pd.DataFrame]:
+    """Score every model on every data set; after each, the table so far, see `COLUMNS`.
+
+    What was scored before, or by a run that was killed, is not scored again.
 
     Args:
         names: as `datasets.load` takes them; "sample" is the embedded pairs whatever the source.
         limit: rankings of each data set, drawn by the seed; 0 is all.
 
     Raises:
-        PrefdynError: no such model or data set, or data that is not of its schema.
+        PrefdynError: no such model or data set, or data that is not of its schema, before anything is scored;
+            a model that cannot be loaded, or gives no numbers.
     """
     from tqdm import tqdm
 
     if not names:
         raise PrefdynError("no data set is named: give --data NAME")
-    tables = []
     for model in models:
-        for name in names:
-            bench = Bench(model, "sample" if name == "sample" else source, seed, device, "float32")
-            rankings = bench.rankings(name, limit)
+        model_size(loading.full_name(model))
+    rankings = {name: datasets.load(name, source, limit, seed) for name in names}
+    found: list[pd.DataFrame] = []
+    for model in models:
+        bench = Bench(model, seed=seed, device=device, precision="float32")
+        for name, some in rankings.items():
             with tqdm(
-                total=len(rankings),
-                desc=f"{bench.model_name} on {name}",
-                unit="ranking",
-                disable=not progress,
+                total=len(some), desc=f"{bench.model_name} on {name}", unit="ranking", disable=not progress
             ) as bar:
-                tables.append(
-                    table(
-                        rankings, bench.scores(rankings, max_length, done=bar.update), bench.model_name, name
-                    )
-                )
-    return pd.concat(tables, ignore_index=True)
+                scores = bench.scores(some, max_length, done=bar.update)
+            found.append(table(some, scores, bench.model_name, name))
+            yield pd.concat(found, ignore_index=True)

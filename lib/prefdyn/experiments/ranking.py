@@ -5,7 +5,7 @@ Every experiment is a function of a bench and a design that returns a table, or 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,11 +14,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from prefdyn import data
-from prefdyn.data import Pair, Ranking, datasets
+from prefdyn.data import Pair, Ranking, Source, datasets
 from prefdyn.engine.scoring import ResponseLogProbs
 from prefdyn.engine.training import Settings
 from prefdyn.errors import PrefdynError
-from prefdyn.experiments import rank
+from prefdyn.experiments import checks, rank
 from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.phases import Phase, PhaseResult
 from prefdyn.experiments.plan import Work, tokens_of
@@ -85,13 +85,35 @@ class Design:
     def __post_init__(self) -> None:
         """
         Raises:
-            PrefdynError: a gamma is to be followed for longer, or on more pairs, than DPO is.
+            PrefdynError: a gamma is to be followed for longer, or on more pairs, than DPO is, or is there
+                twice; more prompts are to be answered than are followed; no such judge.
         """
-        if self.gamma_steps > self.steps or self.gamma_followed > self.followed:
-            raise PrefdynError(
-                f"gamma_steps ({self.gamma_steps}) must be at most steps ({self.steps}), and gamma_followed "
-                f"({self.gamma_followed}) at most followed ({self.followed})"
-            )
+        for part, whole in (
+            ("gamma_steps", "steps"),
+            ("gamma_followed", "followed"),
+            ("answered", "followed"),
+        ):
+            if getattr(self, part) > getattr(self, whole):
+                raise PrefdynError(
+                    f"{part} is {getattr(self, part)}: it must be at most {whole}, {getattr(self, whole)}"
+                )
+        checks.distinct("gammas", self.gammas)
+        if self.judge != "embedded":
+            judges.named(self.judge)
+
+
+def check_design(design: Design, source: Source) -> None:
+    """See that a source has what the design needs, and that its judge is there.
+
+    Raises:
+        PrefdynError: it has not.
+    """
+    name = datasets.pairs_of(source)
+    _enough([one.pair for one in datasets.load(name, source) if not one.tied], name, design)
+    if design.judge != "embedded":
+        judge = judges.named(design.judge)
+        if isinstance(judge, judges.RewardModelJudge):
+            judge.check()
 
 
 # How often a model ranks right ----------------------------------------------------------------------
@@ -207,9 +229,7 @@ class _Parts:
 def _parts(bench: Bench, design: Design) -> _Parts:
     name = datasets.pairs_of(bench.source)
     pairs = [one.pair for one in bench.rankings(name) if not one.tied]
-    needed = design.followed + design.validation + design.judged
-    if len(pairs) < needed:
-        raise PrefdynError(f"{name} has {len(pairs)} pairs, not {needed}: ask for fewer")
+    needed = _enough(pairs, name, design)
     order = np.random.default_rng(bench.seed).permutation(len(pairs))[:needed]
     train, validation, judge = np.split(order, [design.followed, design.followed + design.validation])
     chosen = [pairs[i] for i in train]
@@ -219,6 +239,21 @@ def _parts(bench: Bench, design: Design) -> _Parts:
         [pairs[i] for i in judge],
         [pair.prompt for pair in chosen[: design.answered]],
     )
+
+
+def _enough(pairs: Sequence[Pair], name: str, design: Design) -> int:
+    """How many pairs the design needs.
+
+    Raises:
+        PrefdynError: more than there are.
+    """
+    needed = design.followed + design.validation + design.judged
+    if len(pairs) < needed:
+        raise PrefdynError(
+            f"followed, validation and judged ask for {design.followed} + {design.validation} + "
+            f"{design.judged} pairs and {name} has {len(pairs)} on which raters agree: ask for fewer"
+        )
+    return needed
 
 
 @dataclass(frozen=True)
@@ -424,14 +459,18 @@ def win_rate(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
         wins: one row a checkpoint and prompt: `optimizer`, `gamma`, `step`, `prompt`, its number, and `win`:
             1 where the judge prefers the answer to the reference's in both orders, 0 where in neither, else
             1/2.
-        judge: its `name`, its `accuracy` on `n` unseen pairs, with `low` and `high`; empty where not known.
+        judge: its `name`, its `accuracy` on `n` unseen pairs, with `low` and `high`, empty where not known;
+            `no verdict`, the share of its questions on which it gave none, which count as ties.
     """
     parts = _parts(bench, design)
     judge = bench.judge(design.judge, parts.judge, design.answer_tokens)
     trust = getattr(judge, "accuracy", None)
     courses, wins = [], []
+    verdicts: list[NDArray[np.float64]] = []
     for run in _runs(bench, design):
-        won = {step: _wins(bench, design, judge, parts, run, step) for step in sorted(run.result.answers)}
+        found = {step: _judged(bench, design, judge, parts, run, step) for step in sorted(run.result.answers)}
+        won = {step: judges.counted(one) for step, one in found.items()}
+        verdicts.extend(found.values())
         course = flips.trajectory(run.followed, won, design.gamma_followed)
         plain = f"{run.optimizer}, seed {bench.seed}"
         courses.append(
@@ -454,7 +493,9 @@ def win_rate(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
         "win_rate": answers,
         "gamma": sweep[["gamma", "step", *measured, *intervals]],
         "wins": pd.concat(wins, ignore_index=True),
-        "judge": pd.DataFrame([{"name": judge.name, **known}]),
+        "judge": pd.DataFrame(
+            [{"name": public_name(judge.name), **known, "no verdict": np.isnan(verdicts).mean()}]
+        ),
     }
 
 
@@ -462,11 +503,17 @@ JUDGED = {"accuracy": "value", "low": "low", "high": "high", "n": "n"}
 """Columns of the table `judge`, by the field of an estimate that each is."""
 
 
-def _wins(
+def _judged(
     bench: Bench, design: Design, judge: judges.Judge, parts: _Parts, run: _Run, step: int
 ) -> NDArray[np.float64]:
-    """See `judges.wins`; kept, because a judge may be a large model."""
+    """See `judges.in_both_orders`; kept, because a judge may be a large model.
+
+    An endpoint keeps its answers itself, and what it did not answer is to be asked again.
+    """
     own, first = run.result.answers[step], run.result.answers[0]
+    ask = judges.in_both_orders
+    if isinstance(judge, judges.EndpointJudge):
+        return ask(judge, parts.prompts, own, first)
     key = {
         "judge": getattr(judge, "fingerprint", design.judge),
         "pairs": data.fingerprint(parts.judge),
@@ -475,7 +522,7 @@ def _wins(
         "prompts": parts.prompts,
         "answers": [own, first],
     }
-    return bench.keep("wins", key, judges.wins, lambda: judges.wins(judge, parts.prompts, own, first))
+    return bench.keep("wins", key, ask, lambda: ask(judge, parts.prompts, own, first))
 
 
 # The plan -------------------------------------------------------------------------------------------

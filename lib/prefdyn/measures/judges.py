@@ -6,11 +6,13 @@ model's own features, and a reward model from the hub; a third asks an `endpoint
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import numpy as np
 import torch
@@ -23,7 +25,7 @@ from prefdyn.engine import states
 from prefdyn.errors import PrefdynError
 from prefdyn.files import sha256
 from prefdyn.measures import estimates
-from prefdyn.measures.endpoint import EndpointJudge
+from prefdyn.measures.endpoint import KEY_VARIABLE, EndpointJudge
 from prefdyn.measures.estimates import Estimate
 from prefdyn.models import LanguageModel
 
@@ -40,7 +42,7 @@ class Judge(Protocol):
     def first_is_better(
         self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]
     ) -> NDArray[np.float64]:
-        """The probability that the first answer is better, for each prompt, shape (n,)."""
+        """The probability that the first answer is better, for each prompt, shape (n,); NaN is no verdict."""
         ...
 
 
@@ -56,13 +58,28 @@ def wins(
 
     It wins or loses if the judge says so in both orders.
     """
+    return counted(in_both_orders(judge, prompts, ours, theirs))
+
+
+def in_both_orders(
+    judge: Judge, prompts: Sequence[str], ours: Sequence[str], theirs: Sequence[str]
+) -> NDArray[np.float64]:
+    """The probability that our answer is better, shape (2, n): judged with ours first, and with theirs.
+
+    NaN where the judge gives no verdict.
+    """
     forward = judge.first_is_better(prompts, ours, theirs)
-    backward = 1 - judge.first_is_better(prompts, theirs, ours)
-    return (_verdict(forward) + _verdict(backward)) / 2
+    return np.stack([forward, 1 - judge.first_is_better(prompts, theirs, ours)])
+
+
+def counted(judged: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What `wins` makes of what `in_both_orders` found, shape (n,)."""
+    forward, backward = _verdict(judged)
+    return (forward + backward) / 2
 
 
 def _verdict(probability: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.where(probability == 0.5, 0.5, probability > 0.5)
+    return np.where((probability == 0.5) | np.isnan(probability), 0.5, probability > 0.5)
 
 
 States = Callable[[Sequence[str], Sequence[str]], NDArray[np.float64]]
@@ -171,20 +188,35 @@ class RewardModelJudge:
     name: str
     device: str = "cpu"
 
+    def check(self) -> None:
+        """See from its configuration that it is there and is a reward model.
+
+        Raises:
+            PrefdynError: it is not.
+        """
+        from transformers import AutoConfig
+
+        with self._loading():
+            outputs = AutoConfig.from_pretrained(self.name).num_labels
+        if outputs != 1:
+            raise PrefdynError(f"{self.name!r} has {outputs} outputs: a reward model has one")
+
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-        try:
+        self.check()
+        with self._loading():
             model = AutoModelForSequenceClassification.from_pretrained(self.name).to(self.device).eval()
-            tokenizer = AutoTokenizer.from_pretrained(self.name)
+            return model, AutoTokenizer.from_pretrained(self.name)
+
+    @contextmanager
+    def _loading(self) -> Iterator[None]:
+        try:
+            yield
         except (OSError, ValueError) as error:
-            raise PrefdynError(
-                f"the reward model {self.name!r} cannot be loaded ({str(error).splitlines()[0]})"
-            ) from error
-        if model.config.num_labels != 1:
-            raise PrefdynError(f"{self.name!r} has {model.config.num_labels} outputs: a reward model has one")
-        return model, tokenizer
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise PrefdynError(f"the reward model {self.name!r} cannot be loaded ({reason})") from error
 
     @torch.no_grad()
     def rewards(self, prompts: Sequence[str], answers: Sequence[str], batch: int = 16) -> NDArray[np.float64]:
@@ -216,12 +248,22 @@ def named(judge: str, device: str = "cpu") -> RewardModelJudge | EndpointJudge:
     """A judge by its name: "reward:HUB_ID_OR_FOLDER", or "URL#MODEL" for an endpoint.
 
     Raises:
-        PrefdynError: the name is of neither form.
+        PrefdynError: the name is of neither form, or holds what may be a key.
     """
     kind, _, rest = judge.partition(":")
     if kind == "reward" and rest:
         return RewardModelJudge(rest, device)
     url, _, model = judge.partition("#")
-    if url.startswith(("http://", "https://")) and model:
-        return EndpointJudge(url, model)
-    raise PrefdynError(f"the judge is {judge!r}: write embedded, reward:HUB_ID, or https://HOST/v1#MODEL")
+    try:
+        parts = urlsplit(url)
+        whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # no port, or no address in brackets
+        whole = False
+    if not (whole and model.strip()):
+        raise PrefdynError(f"the judge is {judge!r}: write embedded, reward:HUB_ID, or https://HOST/v1#MODEL")
+    if parts.username is not None or parts.query:
+        raise PrefdynError(
+            f"the judge's address at {parts.hostname} holds more than a place, and pages show it: write "
+            f"https://HOST/v1#MODEL, and set {KEY_VARIABLE} to the key"
+        )
+    return EndpointJudge(url, model)

@@ -239,7 +239,7 @@ def check_exact(model: PreTrainedModel, name: str) -> None:
                 .float()
             )
             if not own.isfinite().all():
-                raise PrefdynError("its logits are no numbers, so its weights are damaged")
+                raise PrefdynError("its logits are NaN or infinite, as damaged weights make them")
             ours = (hidden[slots[: len(tail)]] @ weight.T).float()
             if not (ours - own).abs().max() <= 1e-3 * own.abs().max():
                 raise PrefdynError(f"{type(model).__name__} gives other logits when it runs as a token tree")

@@ -4,8 +4,12 @@ not agree.
 
 from __future__ import annotations
 
+import json
 import math
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +17,10 @@ import pytest
 import yaml
 
 from prefbook.project import chapters
-from prefbook.running.parameters import Parameter, declared, load_profile, values_of
+from prefbook.running.parameters import Parameter, declared, design, load_profile, of_notebook, values_of
+from prefdyn import data
 from prefdyn.errors import PrefdynError
+from prefdyn.experiments import CHAPTERS
 
 ROOT = Path(__file__).parents[3]
 PROFILES = ROOT / "book" / "profiles"
@@ -115,6 +121,7 @@ def test_default_outside_its_own_range_is_refused(tmp_path: Path) -> None:
         ("rate", "1e-5", 1e-5),
         ("width", 3, 3.0),
         ("width", "2.5E3", 2500.0),
+        ("model", "Ünï – ∂ $x^{$", "Ünï – ∂ $x^{$"),
         ("flag", False, False),
         ("names", ["x"], ["x"]),
         ("names", "x", ["x"]),
@@ -150,6 +157,12 @@ def test_value_that_yaml_reads_as_text_is_a_float(known: dict[str, Parameter]) -
         ("rates", 0.0, "(0, 1]"),
         ("layout", "tsne", "one of umap, pca"),
         ("layout", "", "one of umap, pca"),
+        ("width", math.inf, "a finite number"),
+        ("width", math.nan, "a finite number"),
+        ("width", ".inf", "of type float"),
+        ("model", "two\nlines", "one line of text"),
+        ("model", "half \ud800", "one line of text"),
+        ("names", ["a", "\x00"], "one line of text"),
     ],
 )
 def test_value_out_of_range_is_named_with_what_is_allowed(
@@ -189,6 +202,17 @@ def test_value_of_another_type_is_named_with_the_right_one(
     check_message(error, f"the parameter {name} is", type_)
 
 
+@pytest.mark.parametrize("digits", [400, 5000])
+@pytest.mark.parametrize(("name", "allowed"), [("steps", "[1, 100]"), ("rate", "(0, 1)"), ("width", "float")])
+def test_endless_number_is_named_in_a_short_sentence(
+    known: dict[str, Parameter], name: str, allowed: str, digits: int
+) -> None:
+    with pytest.raises(PrefdynError) as error:
+        values_of(known, {name: 10**digits})
+    check_message(error, f"the parameter {name} is", allowed)
+    assert len(str(error.value)) < 200
+
+
 @pytest.mark.parametrize(
     ("given", "near"), [("step", "steps"), ("Layout", "layout"), ("ratez", "rate"), ("modle", "model")]
 )
@@ -212,6 +236,124 @@ def test_later_layers_win(known: dict[str, Parameter]) -> None:
 
 def test_default_is_kept_in_the_declared_type(known: dict[str, Parameter]) -> None:
     assert type(values_of(known)["width"]) is float
+
+
+# Together, and with the data ----------------------------------------------------------------------
+
+BEFORE_ANYTHING_RUNS = [
+    ("distinguishability", {"other_betas": [0.1, 1.0]}, ["other_betas has 2", "other_learning_rates 3"]),
+    ("distinguishability", {"other_betas": [0.1, 1.0, 0.1]}, ["other_betas is [0.1, 1.0, 0.1]", "once"]),
+    ("distinguishability", {"personas": 2}, ["personas is 2", "has 20", "at least 3"]),
+    ("distinguishability", {"statements_per_label": 1}, ["statements_per_label is 1", "at least 2"]),
+    ("distinguishability", {"behaviours": "paper"}, ["no persona", "--data hub"]),
+    ("distinguishability", {"device": "cdua"}, ["'cdua'", "cpu"]),
+    ("generalization", {"cluster_counts": [1, 21]}, ["cluster_counts asks for 21", "20"]),
+    ("generalization", {"cluster_counts": [4]}, ["cluster_counts is [4]", "at least two"]),
+    ("generalization", {"cluster_counts": [4, 4]}, ["cluster_counts is [4, 4]", "once"]),
+    ("generalization", {"samples_a_label": [4, 41]}, ["samples_a_label asks for 41", "40"]),
+    (
+        "generalization",
+        {"samples_a_label": [4, 41], "statements_per_label": 0},
+        ["samples_a_label asks for 41", "40"],
+    ),
+    ("generalization", {"persona_lists": "paper"}, ["persona_lists is 'paper'", "--data"]),
+    ("noise", {"text_rates": [0.0, 0.0]}, ["text_rates is [0.0, 0.0]", "begin with 0 and rise"]),
+    ("noise", {"text_rates": [0.1, 0.2]}, ["text_rates is [0.1, 0.2]", "begin with 0 and rise"]),
+    ("noise", {"rate_step": 0.03}, ["rate_step is 0.03", "0.05 must be a multiple"]),
+    ("noise", {"text_tests": 168}, ["168 response pairs", "at least 169"]),
+    ("ranking", {"followed": 1000}, ["1000 + 16 + 56 pairs", "168"]),
+    ("ranking", {"gamma_steps": 9}, ["gamma_steps is 9", "steps, 8"]),
+    ("ranking", {"judge": "gpt-4"}, ["the judge is 'gpt-4'", "https://HOST/v1#MODEL"]),
+    ("ranking", {"judge": "reward:/no/such/folder"}, ["/no/such/folder", "cannot be loaded"]),
+    ("across", {"personas": 4}, ["personas is 4", "at least 5"]),
+    ("across", {"statements_per_label": 3}, ["statements_per_label is 3", "at least 4"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("chapter", "given", "parts"),
+    BEFORE_ANYTHING_RUNS,
+    ids=[f"{chapter} {' '.join(given)}" for chapter, given, _ in BEFORE_ANYTHING_RUNS],
+)
+def test_what_cannot_be_is_named_before_anything_runs(
+    chapter: str, given: dict[str, Any], parts: list[str]
+) -> None:
+    values = values_of(declared(ROOT / "book" / f"{chapter}.md"), given)
+    with pytest.raises(PrefdynError) as error:
+        design(CHAPTERS[chapter], values)
+    check_message(error, *parts)
+
+
+def test_too_few_statements_of_one_persona_are_named(tmp_path: Path) -> None:
+    shutil.copytree(data.SAMPLE, tmp_path / "data")
+    name = data.persona_names()[-1]
+    path = tmp_path / "data" / "anthropic-evals" / "persona" / f"{name}.jsonl"
+    rows = [
+        json.dumps({"statement": f"s{i}", "answer_matching_behavior": answer})
+        for i, answer in enumerate([" Yes"] * 40 + [" No"] * 3)
+    ]
+    path.write_text("\n".join(rows), encoding="utf-8")
+    values = values_of(declared(ROOT / "book" / "across.md"), {"data": str(tmp_path / "data")})
+    with pytest.raises(PrefdynError) as error:
+        design(CHAPTERS["across"], values)
+    check_message(error, name, "3 statements of a label", "at least 4")
+
+
+@pytest.mark.parametrize("chapter", chapters(ROOT))
+def test_profiles_of_the_sample_ask_for_no_more_than_it_has(chapter: str) -> None:
+    known = declared(ROOT / "book" / f"{chapter}.md")
+    for profile in ("smoke", "laptop"):
+        assert design(CHAPTERS[chapter], values_of(known, load_profile(PROFILES, profile, chapter)))
+
+
+@pytest.mark.parametrize("profile", NAMES)
+@pytest.mark.parametrize("chapter", chapters(ROOT))
+def test_no_profile_contradicts_itself(profile: str, chapter: str) -> None:
+    known = declared(ROOT / "book" / f"{chapter}.md")
+    layers = (load_profile(PROFILES, profile, chapter), {"measure": False})  # its data may be the hub's
+    assert design(CHAPTERS[chapter], values_of(known, *layers))
+
+
+# Papermill and Jupyter ----------------------------------------------------------------------------
+
+
+def test_globals_of_a_notebook_are_checked(known: dict[str, Parameter]) -> None:
+    names = {**values_of(known), "np": math, "In": ["", "steps = 3"], "stepz": 3}
+    assert of_notebook(known, names) == values_of(known)
+    with pytest.raises(PrefdynError) as error:
+        of_notebook(known, {**names, "steps": 0})
+    check_message(error, "the parameter steps is 0", "[1, 100]")
+    with pytest.raises(PrefdynError) as error:
+        of_notebook(known, {**names, "In": ["", "# Parameters\nstepz = 3\n"]})
+    check_message(error, "'stepz'", "did you mean steps")
+
+
+@pytest.mark.parametrize(
+    ("given", "parts"),
+    [
+        (["trials", "-5"], ["the parameter trials is -5", "[3, 10000]"]),
+        (["trails", "5"], ["there is no parameter 'trails'", "did you mean trials?"]),
+        (["rate_step", "0.03"], ["rate_step is 0.03"]),
+    ],
+)
+def test_plain_papermill_checks_the_same(tmp_path: Path, given: list[str], parts: list[str]) -> None:
+    notebook = tmp_path / "noise.ipynb"
+    subprocess.run(
+        [sys.executable, "-m", "jupytext", "--to", "ipynb", "-o", notebook, ROOT / "book" / "noise.md"],
+        check=True,
+        capture_output=True,
+    )
+    command = [sys.executable, "-m", "papermill", notebook, tmp_path / "out.ipynb", "-k", "python3"]
+    done = subprocess.run(
+        [*command, "-p", *given, "-p", "model", "smoke"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 1 and last.startswith("PrefdynError: "), done.stderr
+    assert all(part in last for part in parts), last
 
 
 # Profiles -----------------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from prefbook import command_line as cli
 from prefdyn.data import Ranking
@@ -16,6 +18,9 @@ from prefdyn.engine.scoring import ResponseLogProbs
 from prefdyn.errors import PrefdynError
 from prefdyn.experiments import rank
 from prefdyn.measures.estimates import proportion
+from prefdyn.models import loading
+
+LETTERS = "".join(map(chr, range(32, 127)))
 
 
 def scored(*totals: float, tokens: tuple[int, ...]) -> ResponseLogProbs:
@@ -79,13 +84,63 @@ def test_killed_run_goes_on_where_it_was(cache: Path, monkeypatch: pytest.Monkey
             raise KeyboardInterrupt
         return real(*arguments)  # type: ignore[arg-type]
 
+    def ranked() -> list[pd.DataFrame]:
+        return list(rank.rank(["smoke"], ["sample"], limit=70, device="cpu", max_length=60, progress=False))
+
     monkeypatch.setattr(scoring, "score", counted)
     with pytest.raises(KeyboardInterrupt):
-        rank.rank(["smoke"], ["sample"], limit=70, device="cpu", max_length=60, progress=False)
-    table = rank.rank(["smoke"], ["sample"], limit=70, device="cpu", max_length=60, progress=False)
+        ranked()
+    (table,) = ranked()
     assert calls == [32, 32, 32, 6] and set(table["examples"]) == {70}  # the first part was kept
-    rank.rank(["smoke"], ["sample"], limit=70, device="cpu", max_length=60, progress=False)
+    ranked()
     assert len(calls) == 4
+
+
+def broken_model(folder: Path, letters: str) -> str:
+    """A model whose embeddings of some letters are no numbers."""
+    lm = loading.load("smoke", device="cpu")
+    model = LlamaForCausalLM(LlamaConfig(**{**lm.model.config.to_dict(), "tie_word_embeddings": False}))
+    with torch.no_grad():
+        model.get_input_embeddings().weight[lm.tokenizer(letters)["input_ids"]] = torch.nan
+    model.save_pretrained(folder)
+    lm.tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("letters", "message"),
+    [("e", "computes what is no number (NaN or infinite)"), (LETTERS, "its logits are NaN or infinite")],
+    ids=["one letter", "all letters"],
+)
+def test_what_was_finished_is_shown_and_kept_when_a_later_model_fails(
+    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], letters: str, message: str
+) -> None:
+    broken = broken_model(tmp_path / "broken", letters)
+    capsys.readouterr()
+    words = ["--data", "sample", "--limit", "8", "--quiet", "--csv", str(tmp_path / "new" / "t.csv")]
+    assert cli.main(["rank", "smoke", broken, *words]) == 1
+    said = capsys.readouterr()
+    table = pd.read_csv(tmp_path / "new" / "t.csv")
+    assert set(table["model"]) == {"smoke"} and set(table["examples"]) == {8}
+    assert said.out.count("smoke") == len(table)
+    error = said.err.splitlines()[-1]
+    assert error.startswith("prefdyn: the model ") and message in error and "Traceback" not in said.err
+
+
+def test_names_are_checked_before_anything_is_scored(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(scoring, "score", lambda *_: pytest.fail("scored"))
+    (tmp_path / "file").touch()
+    for words, message in (
+        (["smoke", "--data", "sample", "nosuch"], "there is no data set 'nosuch'"),
+        (["smoke", str(tmp_path / "nowhere"), "--data", "sample"], "nowhere"),
+        (["smoke", "--data", "sample", "--csv", str(tmp_path)], f"{tmp_path} cannot be written"),
+        (["smoke", "--data", "sample", "--csv", str(tmp_path / "file" / "t.csv")], "cannot be written"),
+    ):
+        assert cli.main(["rank", *words, "--quiet"]) == 1
+        said = capsys.readouterr()
+        assert said.out == "" and message in said.err and said.err.count("\n") == 1, said.err
 
 
 @pytest.mark.parametrize(
@@ -108,4 +163,4 @@ def test_errors_are_one_sentence(
 
 def test_no_data_set_is_an_error() -> None:
     with pytest.raises(PrefdynError, match="no data set is named"):
-        rank.rank(["smoke"], [])
+        next(rank.rank(["smoke"], []))

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from small_chapters import RANKING as SMALL
+from stand_in import close, reply, says, serve
 
 from prefdyn import data
 from prefdyn.engine.training import Settings
@@ -104,14 +105,25 @@ def test_win_rate_is_the_mean_of_the_wins(bench: Bench) -> None:
 
 
 def test_verdicts_of_a_judge_are_kept(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    ranking.win_rate(bench, SMALL)
+    assert ranking.win_rate(bench, SMALL)["judge"]["no verdict"].tolist() == [0]
 
-    @functools.wraps(judges.wins)
+    @functools.wraps(judges.in_both_orders)
     def once_more(*_: object) -> None:
         pytest.fail("judged once more")
 
-    monkeypatch.setattr(judges, "wins", once_more)
+    monkeypatch.setattr(judges, "in_both_orders", once_more)
     ranking.win_rate(bench, SMALL)
+
+
+def test_odd_answers_of_an_endpoint_stop_nothing_and_are_counted(bench: Bench) -> None:
+    server = serve()
+    server.script = [200, reply("<html>", status=404), reply(says("7/10"))]
+    name = f"http://127.0.0.1:{server.server_port}/v1#<b>$x^{{$</b>"
+    tables = ranking.win_rate(bench, replace(SMALL, judge=name))
+    close(server)
+    judged = tables["judge"].iloc[0]
+    assert judged["name"] == "<b>$x^{$</b>" and np.isnan(judged["accuracy"])
+    assert 2 / (2 * len(tables["wins"])) <= judged["no verdict"] < 0.5  # some questions come more than once
 
 
 def test_identities_hold_and_count_every_point(bench: Bench) -> None:
@@ -148,13 +160,22 @@ def test_seed_draws_other_pairs_and_another_run(bench: Bench) -> None:
 
 
 def test_more_pairs_than_there_are_is_an_error(bench: Bench) -> None:
-    with pytest.raises(PrefdynError, match=r"sample has \d+ pairs, not 1014: ask for fewer"):
+    with pytest.raises(PrefdynError, match=r"6 \+ 4 \+ 1004 pairs and sample has \d+"):
         ranking.followed(bench, replace(SMALL, judged=1004))
 
 
-@pytest.mark.parametrize("changes", [{"gamma_steps": 5}, {"gamma_followed": 7}])
-def test_a_gamma_is_followed_no_longer_than_dpo(changes: dict[str, Any]) -> None:
-    with pytest.raises(PrefdynError, match=r"gamma_steps .* must be at most steps"):
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"gamma_steps": 5}, "gamma_steps is 5: it must be at most steps, 4"),
+        ({"gamma_followed": 7}, "gamma_followed is 7: it must be at most followed, 6"),
+        ({"answered": 7}, "answered is 7: it must be at most followed, 6"),
+        ({"gammas": [0.0, 2.0, 0.0]}, "each value must be there once"),
+        ({"judge": "gpt-4"}, "the judge is 'gpt-4': write embedded, reward:HUB_ID"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(PrefdynError, match=message):
         replace(SMALL, **changes)
 
 

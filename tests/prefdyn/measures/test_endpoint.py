@@ -1,159 +1,215 @@
-"""A judge behind an endpoint, which a local server plays."""
+"""A judge behind an endpoint, which local servers play on good days and on bad ones."""
 
 from __future__ import annotations
 
 import json
-import threading
+import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from stand_in import ODD, Act, close, reply, says, serve
 
 from prefdyn.cache import modules_behind
 from prefdyn.errors import PrefdynError
+from prefdyn.measures import endpoint as module
 from prefdyn.measures import judges
 from prefdyn.measures.endpoint import KEY_VARIABLE, EndpointJudge
 
 SECRET = "sk-never-shown-0123456789"
 
 
-class StandIn(BaseHTTPRequestHandler):
-    """Plays an endpoint: prefers the longer answer; its server's `script` holds statuses to send first."""
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        server: Any = self.server
-        server.requests.append((self.path, self.headers.get("Authorization"), body))
-        status = server.script.pop(0) if server.script else 200
-        reply = server.reply
-        if reply is None:
-            text = body["messages"][0]["content"]
-            first, second = text.split("Answer 1:\n")[1].split("\n\nReply")[0].split("\n\nAnswer 2:\n")
-            digit = "1" if len(first) > len(second) else "2" if len(first) < len(second) else "0"
-            reply = json.dumps({"choices": [{"message": {"role": "assistant", "content": digit}}]})
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Retry-After-Ms", "1")
-        self.end_headers()
-        self.wfile.write(reply.encode())
-
-    def log_message(self, *_: Any) -> None:
-        pass
+@pytest.fixture
+def endpoint(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setenv(KEY_VARIABLE, SECRET)
+    server = serve()
+    yield server
+    close(server)
 
 
 @pytest.fixture
-def endpoint(cache: Path) -> Iterator[Any]:
-    server: Any = HTTPServer(("127.0.0.1", 0), StandIn)
-    server.requests, server.script, server.reply = [], [], None
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
+def elsewhere() -> Iterator[Any]:
+    """Another host, which would answer."""
+    server = serve()
     yield server
-    server.shutdown()
-    server.server_close()
+    close(server)
 
 
-def judge_at(server: Any) -> EndpointJudge:
-    return EndpointJudge(f"http://127.0.0.1:{server.server_port}/v1", "some-model")
+def judge_at(server: Any, **limits: Any) -> EndpointJudge:
+    return EndpointJudge(f"http://127.0.0.1:{server.server_port}/v1", "some-model", **limits)
 
 
-def test_endpoint_is_asked_in_openais_protocol_with_the_key_of_the_environment(
-    endpoint: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(KEY_VARIABLE, SECRET)
+def ask(judge: EndpointJudge, questions: int = 1) -> list[float]:
+    """Ask whether the longer answer is better; 1 is right."""
+    return judge.first_is_better(
+        [f"p{i}" for i in range(questions)], ["long"] * questions, ["no"] * questions
+    ).tolist()
+
+
+# Good days ----------------------------------------------------------------------------------------
+
+
+def test_endpoint_is_asked_in_openais_protocol_with_the_key_of_the_environment(endpoint: Any) -> None:
     wins = judges.wins(judge_at(endpoint), ["p", "q", "r"], ["long one", "so", "a"], ["no", "no", "long one"])
     assert wins.tolist() == [1.0, 0.5, 0.0]
-    path, authorization, body = endpoint.requests[0]
-    assert (path, authorization, body["model"]) == ("/v1/chat/completions", f"Bearer {SECRET}", "some-model")
+    path, headers, body, _ = endpoint.requests[0]
+    assert (path, body["model"]) == ("/v1/chat/completions", "some-model")
+    assert headers["Authorization"] == f"Bearer {SECRET}"
     assert len(endpoint.requests) == 6  # each pair in both orders
 
 
 def test_verdicts_are_paid_for_once(endpoint: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(KEY_VARIABLE, raising=False)
-    monkeypatch.setenv("OPENAI_API_KEY", SECRET)  # is for OpenAI, not for any endpoint
+    monkeypatch.delenv(KEY_VARIABLE)
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)  # these are for OpenAI, not for any endpoint
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-of-mine")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-of-mine")
     for _ in range(2):
-        judge_at(endpoint).first_is_better(["p"], ["long"], ["no"])
-    assert len(endpoint.requests) == 1 and endpoint.requests[0][1] == "Bearer none"
+        ask(judge_at(endpoint))
+    assert len(endpoint.requests) == 1
+    headers = endpoint.requests[0][1]
+    assert headers["Authorization"] == "Bearer none" and "of-mine" not in str(headers.items())
 
 
 def test_busy_endpoint_is_asked_again(endpoint: Any) -> None:
     endpoint.script = [429, 503]
-    assert judge_at(endpoint).first_is_better(["p"], ["long"], ["no"]).tolist() == [1.0]
-    assert len(endpoint.requests) == 3
+    assert ask(judge_at(endpoint)) == [1.0] and len(endpoint.requests) == 3
+
+
+def test_the_wait_that_a_busy_endpoint_asks_for_is_kept(endpoint: Any) -> None:
+    endpoint.script = [reply(status=429, **{"Retry-After": "1"})]
+    assert ask(judge_at(endpoint)) == [1.0]
+    (*_, first), (*_, second) = endpoint.requests
+    assert 1.0 <= second - first < 2.0  # without it half a second or less
+
+
+@pytest.mark.parametrize(("text", "verdict"), [("1", 1.0), (" 2\n", 0.0), ("0", 0.5)])
+def test_one_digit_is_a_verdict(endpoint: Any, text: str, verdict: float) -> None:
+    endpoint.always = reply(says(text))
+    assert ask(judge_at(endpoint)) == [verdict]
 
 
 @pytest.mark.parametrize(
-    ("script", "reply", "message"),
+    "text",
     [
-        ([401], None, "refuses the key"),
-        ([404], None, r"HTTP 404"),
-        ([500] * 4, None, r"did not answer in 4 tries \(HTTP 500\)"),
-        ([], "not json", "no chat completion"),
-        ([], "{}", "no chat completion"),
+        "10",
+        "12",
+        "7/10",
+        "1/2",
+        "1.",
+        "1 2",
+        "-1",
+        "3",
+        "Answer 1",
+        "Neither 1 nor 2.",
+        "**1**",
+        "¹",
+        "",
+        None,
     ],
 )
+def test_anything_else_is_none_and_counts_as_a_tie(endpoint: Any, text: str | None) -> None:
+    endpoint.always = reply(says(text))
+    judge = judge_at(endpoint)
+    for _ in range(2):
+        assert np.isnan(ask(judge, 2)).all()
+    assert len(endpoint.requests) == 2  # each was kept
+    assert judges.wins(judge, ["p0"], ["long"], ["no"]).tolist() == [0.5]
+
+
+# Bad days -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("act", "reason"), ODD.values(), ids=ODD)
+def test_one_odd_answer_is_no_verdict_and_stops_nothing(endpoint: Any, act: Act, reason: str) -> None:
+    endpoint.script = [200, *[act] * 2]
+    start = time.monotonic()
+    answers = ask(judge_at(endpoint, patience=0.8, tries=2), 4)
+    assert time.monotonic() - start < 3
+    # What gets another try may be over by then.
+    assert answers[0] == answers[3] == 1 and 1 <= np.isnan(answers).sum() <= 2, answers
+    assert endpoint.sent < 2**25  # most of it in sockets' buffers
+
+
+@pytest.mark.parametrize(("act", "reason"), ODD.values(), ids=ODD)
+def test_judge_that_never_answers_is_one_sentence(endpoint: Any, act: Act, reason: str) -> None:
+    endpoint.always = act
+    start = time.monotonic()
+    with pytest.raises(PrefdynError) as caught:
+        ask(judge_at(endpoint, patience=0.8, tries=2), 50)
+    assert time.monotonic() - start < 5
+    said = str(caught.value)
+    assert "\n" not in said and reason in said and "3 in a row" in said
+    assert f"127.0.0.1:{endpoint.server_port}/v1 does not answer" in said
+    assert len(endpoint.requests) <= 6
+
+
+def test_what_is_not_answered_is_asked_again_another_time(endpoint: Any) -> None:
+    endpoint.script = [200, reply("garbage")]
+    judge = judge_at(endpoint)
+    assert np.isnan(ask(judge, 2)).tolist() == [False, True]
+    assert ask(judge, 2) == [1.0, 1.0] and len(endpoint.requests) == 3
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_the_key_goes_to_its_host_alone(endpoint: Any, elsewhere: Any, status: int) -> None:
+    there = f"http://localhost:{elsewhere.server_port}/v1/chat/completions"
+    endpoint.script = [reply(status=status, Location=there)]
+    answers = ask(judge_at(endpoint), 2)
+    assert np.isnan(answers[0]) and answers[1] == 1  # another host's answer is none
+    assert not elsewhere.requests
+
+
+def test_endless_redirect_is_not_followed(endpoint: Any) -> None:
+    endpoint.always = reply(status=302, Location="/v1/chat/completions")
+    with pytest.raises(PrefdynError, match=r"HTTP 302; 3 in a row"):
+        ask(judge_at(endpoint), 5)
+    assert len(endpoint.requests) == 3
+
+
+def test_endpoint_that_is_not_there_is_one_sentence(cache: Path) -> None:
+    judge = EndpointJudge("http://127.0.0.1:9/v1", "some-model", tries=1)
+    with pytest.raises(PrefdynError, match=r"127\.0\.0\.1:9/v1 does not answer \(.*; 1 in a row") as caught:
+        ask(judge)
+    assert "\n" not in str(caught.value)
+
+
+# The key ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [(401, "refuses the key"), (404, "HTTP 404"), (500, "HTTP 500"), (reply("not json"), "no chat")],
+)
 def test_no_error_shows_the_key(
-    endpoint: Any,
-    script: list[int],
-    reply: str | None,
-    message: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+    endpoint: Any, act: int | Act, message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv(KEY_VARIABLE, SECRET)
-    endpoint.script, endpoint.reply = script, reply
+    endpoint.always = act if callable(act) else reply(json.dumps({"error": SECRET}), status=act)
     with pytest.raises(PrefdynError, match=message) as caught:
-        judge_at(endpoint).first_is_better(["p"], ["long"], ["no"])
+        ask(judge_at(endpoint, tries=1))
     shown = capfd.readouterr()
     assert all(
         SECRET not in text for text in (str(caught.value), repr(caught.value.__cause__), shown.out, shown.err)
     )
 
 
-def test_key_is_not_in_the_cache(endpoint: Any, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
-    monkeypatch.setenv(KEY_VARIABLE, SECRET)
-    judge_at(endpoint).first_is_better(["p"], ["long"], ["no"])
+@pytest.mark.parametrize("key", [f"{SECRET}\nX-Injected: yes", f"{SECRET}é"])
+def test_a_broken_key_is_named_and_neither_sent_nor_shown(
+    endpoint: Any, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, key)
+    with pytest.raises(PrefdynError, match=f"{KEY_VARIABLE} holds characters") as caught:
+        ask(judge_at(endpoint))
+    assert SECRET not in str(caught.value) and not endpoint.requests
+
+
+def test_key_is_not_in_the_cache(endpoint: Any, cache: Path) -> None:
+    ask(judge_at(endpoint))
     files = [path for path in cache.rglob("*") if path.is_file()]
     assert files and all(SECRET.encode() not in path.read_bytes() for path in files)
 
 
-def says(text: str | None) -> str:
-    return json.dumps({"choices": [{"message": {"role": "assistant", "content": text}}]})
-
-
-@pytest.mark.parametrize(("text", "verdict"), [("1", 1.0), (" 2\n", 0.0), ("0", 0.5)])
-def test_one_digit_is_a_verdict(endpoint: Any, text: str, verdict: float) -> None:
-    endpoint.reply = says(text)
-    judge, case = judge_at(endpoint), (["p"], ["long"], ["no"])
-    assert judge.first_is_better(*case).tolist() == [verdict] and judge.without_verdict(*case) == 0
-
-
-@pytest.mark.parametrize("text", ["Answer 1", "1.", "12", "3", "Neither 0 nor 1.", "", None])
-def test_anything_else_is_none_and_counts_as_a_tie(endpoint: Any, text: str | None) -> None:
-    endpoint.reply = says(text)
-    judge, case = judge_at(endpoint), (["p", "q"], ["long", "x"], ["no", "y"])
-    assert judge.first_is_better(*case).tolist() == [0.5, 0.5]
-    assert judge.without_verdict(*case) == 1 and len(endpoint.requests) == 2  # each was kept
-
-
-def test_share_without_a_verdict_is_counted(endpoint: Any) -> None:
-    judge = judge_at(endpoint)
-    judge.first_is_better(["p"] * 3, ["a long one", "no", "same"], ["short", "longer", "same"])
-    endpoint.reply = says("I cannot tell.")
-    judge.first_is_better(["p"], ["another"], ["one"])
-    case = (["p"] * 4, ["a long one", "no", "same", "another"], ["short", "longer", "same", "one"])
-    assert judge.first_is_better(*case).tolist() == [1.0, 0.0, 0.5, 0.5]
-    assert judge.without_verdict(*case) == 0.25
-
-
-def test_endpoint_that_is_not_there_is_one_sentence(cache: Path) -> None:
-    judge = EndpointJudge("http://127.0.0.1:9/v1", "some-model", tries=1)
-    with pytest.raises(PrefdynError, match=r"127\.0\.0\.1:9/v1 did not answer in 1 tries \(") as caught:
-        judge.first_is_better(["p"], ["a"], ["b"])
-    assert "\n" not in str(caught.value)
-
-
 def test_verdicts_outlast_changes_of_what_trains_and_measures() -> None:
-    behind = modules_behind("prefdyn.measures.endpoint")
+    behind = modules_behind(module.__name__)
     assert not any(name.startswith(("prefdyn.engine", "prefdyn.models", "prefdyn.data")) for name in behind)

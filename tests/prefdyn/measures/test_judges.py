@@ -37,6 +37,20 @@ def test_wins_are_counted_in_both_orders() -> None:
     assert wins.tolist() == [1.0, 0.5, 0.0]  # a judge that favours the first place gains nothing by it
 
 
+class Silent(Longer):
+    """Gives no verdict on an answer of its name."""
+
+    def first_is_better(self, prompts: list[str], first: list[str], second: list[str]) -> np.ndarray:
+        known = super().first_is_better(prompts, first, second)
+        return np.where([self.name in pair for pair in zip(first, second, strict=True)], np.nan, known)
+
+
+def test_no_verdict_counts_as_a_tie() -> None:
+    judge, case = Silent(), (["p"] * 3, ["long", "longer", "a"], ["no", "no", "longer"])
+    assert np.isnan(judges.in_both_orders(judge, *case)).tolist() == [[False, True, True]] * 2
+    assert judges.wins(judge, *case).tolist() == [1.0, 0.5, 0.5]
+
+
 def test_win_rate_has_an_interval_around_its_mean() -> None:
     rate = judges.win_rate(Longer(), ["p"] * 4, ["aaa", "aaa", "a", "aa"], ["b", "b", "bb", "bb"])
     assert (
@@ -139,5 +153,29 @@ def test_classifier_of_several_classes_is_no_reward_model(smoke: LanguageModel, 
 def test_judges_by_name() -> None:
     assert judges.named("reward:org/model") == RewardModelJudge("org/model")
     assert judges.named("https://host/v1#gpt") == EndpointJudge("https://host/v1", "gpt")
+    assert judges.named("http://localhost:8080/v1#my/model#2") == EndpointJudge(
+        "http://localhost:8080/v1", "my/model#2"
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["gpt-4", "", "reward:", "https://host/v1", "https://#m", "http://h:99999/v1#m", "ftp://h/v1#m"]
+)
+def test_unknown_judge_is_one_sentence(name: str) -> None:
     with pytest.raises(PrefdynError, match="write embedded, reward:HUB_ID"):
-        judges.named("gpt-4")
+        judges.named(name)
+
+
+@pytest.mark.parametrize("url", ["https://me:hunter2@host/v1", "https://host/v1?api-key=hunter2"])
+def test_key_in_an_address_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(PrefdynError, match="set PREFDYN_JUDGE_KEY") as caught:
+        judges.named(f"{url}#m")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_missing_reward_model_is_known_from_its_configuration(smoke: LanguageModel, tmp_path: Path) -> None:
+    RewardModelJudge(reward_model(tmp_path / "one", smoke)).check()
+    with pytest.raises(PrefdynError, match="has 3 outputs"):
+        RewardModelJudge(reward_model(tmp_path / "three", smoke, outputs=3)).check()
+    with pytest.raises(PrefdynError, match="nothing' cannot be loaded"):
+        RewardModelJudge(str(tmp_path / "nothing")).check()

@@ -215,6 +215,13 @@ def _judge(tables: Tables) -> str:
     return str(Estimate(judge["accuracy"], judge["low"], judge["high"], int(judge["n"])))
 
 
+def no_verdict(tables: Tables) -> str:
+    """The share of its questions on which the judge gave no verdict; a table without it is of the embedded
+    judge, which always gives one.
+    """
+    return _share(float(tables["judge"].iloc[0].get("no verdict", 0)))
+
+
 QUOTED: dict[str, Callable[[Tables], str]] = {
     "alpaca-per-token": lambda tables: _accuracy(tables, "alpaca-eval", "per token"),
     "alpaca-whole": lambda tables: _accuracy(tables, "alpaca-eval", "whole"),
@@ -229,7 +236,8 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "best-steps": _best_steps,
     "reach-of-zero": _reach_of_zero,
     "judge-accuracy": _judge,
-    "judge-pairs": lambda tables: f"{tables['judge']['n'].iloc[0]:g}",
+    "judge-pairs": lambda tables: f"{tables['judge']['n'].fillna(0).iloc[0]:g}",
+    "judge-no-verdict": no_verdict,
     "rho-difference": lambda tables: str(correlation_of_difference(tables)),
     "rho-size": lambda tables: str(correlation_of_size(tables)),
 }
