@@ -127,7 +127,6 @@ class Bench:
                 states.hidden_states,
                 lambda: states.hidden_states(self.lm, persona.questions),
             )
-            self._check(self._features[key])
         return self._features[key]
 
     def scores(
