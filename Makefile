@@ -61,8 +61,9 @@ clean:
 	test -x $(BIN)/python || $$python -m venv .venv || { echo "the virtual environment .venv could not be made" >&2; exit 1; }
 	@echo "installing what the book needs into .venv (some minutes, once)"
 	@$(call install,installer)
+	@$(PIP) install --quiet --no-index --require-hashes --no-deps -r locks/torch-cpu.txt 2>/dev/null || true  # if at hand
 	@$(call install,book)
-	@if $(PIP) show torch | grep -q nvidia; then $(call install,cuda); fi
+	@if $(PIP) show torch | grep nvidia >/dev/null; then $(call install,cuda); fi
 	@$(PIP) install --quiet --no-deps --no-build-isolation --no-index --editable .
 	@touch $@
 

@@ -11,6 +11,7 @@ import ast
 import functools
 import hashlib
 import importlib.metadata
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +24,8 @@ Result = TypeVar("Result")
 
 LIBRARY = Path(__file__).parent
 """The folder of this package; a module's name begins with the folder's."""
+_PARSING = threading.Lock()
+"""CPython's parser may fail where two threads use it at once."""
 
 
 def cached(
@@ -71,8 +74,9 @@ def science_version(module: str) -> str:
     digest = hashlib.sha256()
     for package in ("torch", "transformers"):
         digest.update(importlib.metadata.version(package).encode())
-    for name in sorted(modules_behind(module)):
-        digest.update(ast.dump(_tree(name)).encode())
+    with _PARSING:
+        for name in sorted(modules_behind(module)):
+            digest.update(ast.dump(_tree(name)).encode())
     return digest.hexdigest()[:16]
 
 

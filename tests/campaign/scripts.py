@@ -20,14 +20,14 @@ def damaged_results(seed: str, times: str) -> None:
 
     from prefdyn.cache import cached
     from prefdyn.files import cache_folder
-    from prefdyn.theory import tokens
+    from prefdyn.theory import ranking
 
     rng = random.Random(int(seed))
     values = np.random.default_rng(0).normal(size=(64, 32))
     made = {"arrays": [values, values.astype(np.float32)], "table": pd.DataFrame(values), "words": ["a", "ä"]}
 
     def get() -> str:
-        found = cached("campaign", {"n": 1}, tokens.rate_at_start, lambda: made)
+        found = cached("campaign", {"n": 1}, ranking.chance, lambda: made)
         return repr(
             [*[array.tobytes() for array in found["arrays"]], found["table"].to_csv(), found["words"]]
         )

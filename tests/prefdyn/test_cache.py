@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -259,6 +261,34 @@ def test_versions_of_torch_and_transformers_count(monkeypatch: pytest.MonkeyPatc
             patch.setattr("importlib.metadata.version", lambda name, one=package: str(name == one))
             found.append(version("prefdyn.errors"))
     assert len(set(found)) == 3
+
+
+@pytest.fixture
+def torn_parsing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Threads take turns wherever they may, in the middle of a parse too."""
+
+    def switch(phase: str, info: dict[str, int]) -> None:
+        for _ in range(1000):
+            pass
+
+    interval, threshold = sys.getswitchinterval(), gc.get_threshold()
+    gc.callbacks.append(switch)
+    gc.set_threshold(50)
+    sys.setswitchinterval(1e-6)
+    yield
+    gc.callbacks.remove(switch)
+    gc.set_threshold(*threshold)
+    sys.setswitchinterval(interval)
+
+
+def test_chapters_that_start_together_read_the_code_one_after_the_other(torn_parsing: None) -> None:
+    """CPython may raise a SystemError where two threads parse at once."""
+    version = cache_module.science_version.__wrapped__
+    modules = [experiment.__name__ for experiment in CHAPTERS.values()]
+    for _ in range(3):
+        forget()
+        with ThreadPoolExecutor(len(modules)) as pool:
+            assert len(set(pool.map(version, modules))) == len(modules)
 
 
 def test_a_function_from_elsewhere_keeps_nothing(cache: Path) -> None:
