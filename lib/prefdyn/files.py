@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import glob
 import hashlib
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from prefdyn.errors import PrefdynError
 
@@ -41,7 +42,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def writable(folder: Path) -> None:
+def check_writable(folder: Path) -> None:
     """Make a folder, unless it is there, and stop where it cannot be written to.
 
     Raises:
@@ -71,18 +72,6 @@ def in_cache() -> Iterator[None]:
             f"the cache {folder} cannot be read and written ({error.strerror or error}): "
             "set PREFDYN_CACHE to a folder that can"
         ) from error
-
-
-@contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """While it lasts, no other process makes this part of the cache; what a killed one left of it goes."""
-    locks = cache_folder() / "locks"
-    writable(locks)
-    writable(path.parent)
-    with FileLock(locks / f"{path.name}.lock"):  # which the system lifts when its holder dies
-        for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
-        yield
 
 
 def check_space(folder: Path, needed: int) -> None:
@@ -120,13 +109,81 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """The same for a folder; one that stands there is replaced."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    """A temporary folder beside `folder` that takes its place, whole, when the block ends well.
+
+    Where the block puts nothing in, what stands there stays. Who else makes the same folder is waited for,
+    and what a killed process left of it is removed.
+
+    Raises:
+        PrefdynError: the disk is full, or a file stands there.
+    """
+    folder = folder.resolve()
+    if folder.is_file():
+        raise PrefdynError(
+            f"{folder} is a file, and a folder is to be made there: move it, or choose another"
+        )
+    with writing(folder.parent), alone(folder):
+        before = folder.with_name(f".{folder.name}.old")
+        _put_back(before, folder)
+        made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        try:
+            yield made
+            if any(made.iterdir()):
+                made.chmod(0o755)
+                if folder.exists():
+                    folder.rename(before)
+                made.rename(folder)
+        finally:
+            _put_back(before, folder)
+            shutil.rmtree(made, ignore_errors=True)
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Around what writes into a folder: one sentence where that cannot be.
+
+    Raises:
+        PrefdynError: its disk is full, or it is not to be written in.
+    """
     try:
-        yield made
-        made.chmod(0o755)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(made, folder)
+        yield
+    except OSError as error:
+        file = Path(error.filename or folder)
+        place = folder if file.is_relative_to(folder) else file.parent
+        if any(f"[Errno {code}]" in str(error) for code in (errno.ENOSPC, errno.EDQUOT)):  # shutil's, too
+            raise PrefdynError(
+                f"the disk of {place} is full: make room, or choose another folder; what was finished is kept"
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and place == folder:
+            raise PrefdynError(
+                f"{folder} cannot be written ({error.strerror}): change that, or choose another folder"
+            ) from error
+        raise
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Without another process that makes the same file or folder, and what a killed one left of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"prefdyn: another process is making {path}; waiting for it", flush=True)
+        lock.acquire()
+    try:
+        for left in path.parent.glob(f".{glob.escape(path.name)}.????????"):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        yield
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        # Removed while it is held: who waited for it finds that out, and makes its own.
+        with contextlib.suppress(OSError):
+            os.unlink(lock.lock_file)
+        lock.release()
+
+
+def _put_back(before: Path, folder: Path) -> None:
+    """Of a folder that was put aside for a new one: it comes back where there is none, else it goes."""
+    if not folder.exists() and before.exists():
+        before.rename(folder)
+    shutil.rmtree(before, ignore_errors=True)

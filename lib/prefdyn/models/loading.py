@@ -23,7 +23,7 @@ from transformers import (
 
 from prefdyn.data import TEMPLATE
 from prefdyn.errors import PrefdynError, first_line
-from prefdyn.files import alone, atomic_folder, cache_folder, check_space, in_cache, sha256
+from prefdyn.files import atomic_folder, cache_folder, check_space, in_cache, sha256
 from prefdyn.models import toy, wheels
 from prefdyn.models.devices import Precision, choose_device, choose_precision
 from prefdyn.models.token_trees import ATTENTION, check_exact
@@ -321,7 +321,7 @@ def _converted(name: str, fetch: Callable[[], Path], digest: str, weights: str =
     folder = _conversion_folder(name, digest)
     if _is_whole(folder, weights):
         return folder
-    with in_cache(), alone(folder):
+    with in_cache(), atomic_folder(folder) as made:
         if _is_whole(folder, weights):  # another process made it meanwhile
             return folder
         if folder.exists():
@@ -335,15 +335,14 @@ def _converted(name: str, fetch: Callable[[], Path], digest: str, weights: str =
         settings.pop("quantization_config", None)
         plain = type(model)(type(model.config).from_dict(settings))
         plain.load_state_dict(model.state_dict())
-        with atomic_folder(folder) as made:
-            plain.save_pretrained(made, max_shard_size="100GB")
-            tokenizer.save_pretrained(made)
-            (made / CHECKSUMS).write_text(_checksums(made), encoding="utf-8")
-            if not _is_whole(made, weights):
-                raise PrefdynError(
-                    f"the weights of {name} are not those that this library knows: "
-                    "install the versions of torch, transformers and gguf that its requirements.txt names"
-                )
+        plain.save_pretrained(made, max_shard_size="100GB")
+        tokenizer.save_pretrained(made)
+        (made / CHECKSUMS).write_text(_checksums(made), encoding="utf-8")
+        if not _is_whole(made, weights):
+            raise PrefdynError(
+                f"the weights of {name} are not those that this library knows: "
+                "install the versions of torch, transformers and gguf that its requirements.txt names"
+            )
     return folder
 
 
