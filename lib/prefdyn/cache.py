@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from prefdyn import values
 from prefdyn.errors import PrefdynError, first_line
-from prefdyn.files import atomic_file, cache_folder, in_cache, writable
+from prefdyn.files import atomic_file, cache_folder, check_writable, in_cache
 
 Result = TypeVar("Result")
 
@@ -55,7 +55,7 @@ def cached(
             f"prefdyn: the kept result {name} is damaged ({first_line(error)}); making it again", flush=True
         )
     with in_cache():
-        writable(path.parent)
+        check_writable(path.parent)
     result = compute()
     with in_cache(), atomic_file(path) as made:
         values.save(result, made, name)

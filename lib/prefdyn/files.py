@@ -42,7 +42,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def writable(folder: Path) -> None:
+def check_writable(folder: Path) -> None:
     """Make a folder, unless it is there, and stop where it cannot be written to.
 
     Raises:
@@ -72,18 +72,6 @@ def in_cache() -> Iterator[None]:
             f"the cache {folder} cannot be read and written ({error.strerror or error}): "
             "set PREFDYN_CACHE to a folder that can"
         ) from error
-
-
-@contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """While it lasts, no other process makes this part of the cache; what a killed one left of it goes."""
-    locks = cache_folder() / "locks"
-    writable(locks)
-    writable(path.parent)
-    with FileLock(locks / f"{path.name}.lock"):  # which the system lifts when its holder dies
-        for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
-        yield
 
 
 def check_space(folder: Path, needed: int) -> None:
@@ -134,11 +122,9 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         raise PrefdynError(
             f"{folder} is a file, and a folder is to be made there: move it, or choose another"
         )
-    with writing(folder.parent), _alone(folder):
+    with writing(folder.parent), alone(folder):
         before = folder.with_name(f".{folder.name}.old")
         _put_back(before, folder)
-        for left in folder.parent.glob(f".{glob.escape(folder.name)}.????????"):
-            shutil.rmtree(left, ignore_errors=True)
         made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         try:
             yield made
@@ -176,16 +162,18 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Without another process that makes the same folder."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+def alone(path: Path) -> Iterator[None]:
+    """Without another process that makes the same file or folder, and what a killed one left of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        print(f"prefdyn: another process is making {folder}; waiting for it", flush=True)
+        print(f"prefdyn: another process is making {path}; waiting for it", flush=True)
         lock.acquire()
     try:
+        for left in path.parent.glob(f".{glob.escape(path.name)}.????????"):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
         yield
     finally:
         # Removed while it is held: who waited for it finds that out, and makes its own.

@@ -8,12 +8,12 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import mounts
 import numpy as np
 import pandas as pd
 import pytest
@@ -382,7 +382,7 @@ print((peak() - before) // 1024, file=sys.stderr)
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is counted as Linux does")
-@pytest.mark.parametrize("more", ["a byte", "a terabyte", "two gibibytes and their length"])
+@pytest.mark.parametrize("more", ["a byte", "a terabyte", "256 MiB and their length"])
 def test_memory_is_bounded_whatever_follows_a_result(cache: Path, more: str) -> None:
     cached("runs", {"n": 1}, files.sha256, lambda: "kept")
     (path,) = entries(cache)
@@ -391,12 +391,12 @@ def test_memory_is_bounded_whatever_follows_a_result(cache: Path, more: str) -> 
             file.seek(0, os.SEEK_END)
             file.write(b"x")
         else:
-            file.truncate(2**40 if more == "a terabyte" else 2**31)
-        if more == "two gibibytes and their length":
+            file.truncate(2**40 if more == "a terabyte" else 2**28)
+        if more == "256 MiB and their length":
             file.seek(0)
             head = file.readline()
             file.seek(len(head) - 17)
-            file.write(f"{2**31 - len(head):016d}".encode())
+            file.write(f"{2**28 - len(head):016d}".encode())
     done = subprocess.run([sys.executable, "-c", WITHIN], capture_output=True, text=True, check=True)
     said = done.stdout.splitlines()
     assert "damaged" in said[0] and said[1:] == ["again"]
@@ -458,48 +458,51 @@ def test_a_cache_that_is_none_is_one_sentence_before_any_work(no_folder: str) ->
     assert no_folder in str(caught.value) and "\n" not in str(caught.value)
 
 
-UNPRIVILEGED = """
-import os, sys
+KEEPING = """
+import sys
 import prefdyn.cache, prefdyn.files
 from prefdyn.errors import PrefdynError
-prefdyn.cache.science_version("prefdyn.files"), "".encode("cp437")  # from files that others may not read
-if os.geteuid() == 0:
-    os.setgroups([])
-    os.setgid(65534)
-    os.setuid(65534)
 try:
-    print(prefdyn.cache.cached("runs", {"n": int(sys.argv[1])}, prefdyn.files.sha256, lambda: "made"))
+    made = "made" * int(sys.argv[2])
+    print(prefdyn.cache.cached("runs", {"n": int(sys.argv[1])}, prefdyn.files.sha256, lambda: made)[:4])
 except PrefdynError as error:
     print(error)
 """
-"""Reads or makes a result with no more rights than others have."""
+"""Reads or makes a result of so many words."""
 
 
-def test_a_cache_that_may_only_be_read_is_read() -> None:
-    folder = Path(tempfile.mkdtemp(dir="/tmp"))  # every part of its path can be entered by others
+def keeping(n: int, words: int = 1) -> list[str]:
+    return [sys.executable, "-c", KEEPING, str(n), str(words)]
+
+
+@pytest.fixture
+def filled(cache: Path) -> Path:
+    """A cache that has the result of {"n": 1}."""
+    cached("runs", {"n": 1}, files.sha256, lambda: "kept")
+    return cache
+
+
+def test_a_cache_that_may_only_be_read_is_read(filled: Path) -> None:
+    assert mounts.run_with(mounts.READ_ONLY, filled, keeping(1)).stdout == "kept\n"
+    assert mounts.run_with(mounts.READ_ONLY, filled, keeping(2)).stdout == (
+        f"the cache {filled} cannot be read and written (Permission denied): "
+        "set PREFDYN_CACHE to a folder that can\n"
+    )
+
+
+def test_a_cache_that_may_not_be_read_is_one_sentence(filled: Path) -> None:
+    filled.chmod(0o000)
     try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("PREFDYN_CACHE", str(folder))
-            cached("runs", {"n": 1}, files.sha256, lambda: "kept")
-            for path in [folder, *folder.rglob("*")]:
-                path.chmod(0o555 if path.is_dir() else 0o444)
-
-            def said(n: int) -> str:
-                command = [sys.executable, "-c", UNPRIVILEGED, str(n)]
-                return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-            assert said(1) == "kept\n"
-            assert said(2) == (
-                f"the cache {folder} cannot be read and written (Permission denied): "
-                "set PREFDYN_CACHE to a folder that can\n"
-            )
-            for path in [folder, *folder.rglob("*")]:
-                path.chmod(0o000)
-            assert "cannot be read and written (Permission denied)" in said(1)
+        *_, said = mounts.run_as_anybody(keeping(1)).stdout.splitlines()
     finally:
-        for path in [folder, *folder.rglob("*")]:
-            path.chmod(0o755)
-        shutil.rmtree(folder)
+        filled.chmod(0o755)
+    assert said.startswith(f"the cache {filled} cannot be read and written (Permission denied): set")
+
+
+def test_a_full_disk_is_one_sentence(cache: Path) -> None:
+    cache.mkdir()
+    done = mounts.run_with(mounts.TINY, cache, keeping(1, 10**5))
+    assert done.stdout == f"the disk of {cache} is full: make room, or set PREFDYN_CACHE to another disk\n"
 
 
 # Files --------------------------------------------------------------------------------------------

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import torch
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from prefdyn.data import TEMPLATE
 from prefdyn.errors import PrefdynError, first_line
-from prefdyn.files import alone, atomic_folder, cache_folder, check_space, in_cache, sha256
+from prefdyn.files import atomic_folder, cache_folder, check_space, in_cache, sha256
 from prefdyn.models import toy, wheels
 from prefdyn.models.devices import Precision, choose_device, choose_precision
 from prefdyn.models.token_trees import ATTENTION, check_exact
@@ -93,6 +102,8 @@ CHECKSUMS = "SHA256SUMS"
 """Beside a converted model: a checksum for each of its files."""
 WEIGHTS = "model.safetensors"
 """The file of a converted model's weights."""
+HUB_WAIT = 5
+"""Seconds for the hub's first answer."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +180,7 @@ def load(name: str = "default", device: str = "auto", precision: str = "auto") -
 
 
 def locate(name: str) -> tuple[str, str]:
-    """Where transformers can load a model from, and its weights' sha256 ("" for a hub id).
+    """Where transformers can load a model from, and its weights' sha256 (the commit or "" for a hub id).
 
     It fetches and converts if need be.
     """
@@ -194,6 +205,31 @@ def locate(name: str) -> tuple[str, str]:
         raise PrefdynError(f"the model {name!r} cannot be read ({first_line(error)})") from error
     if name.count("/") > 1 or name.startswith((".", "/", "~")):
         raise PrefdynError(f"{name}: no such folder or file")
+    return _on_hub(name)
+
+
+@functools.cache
+def _on_hub(name: str) -> tuple[str, str]:
+    """A hub id as it is; where the hub cannot be reached this machine's copy of the model, and its commit.
+
+    Asked once, and for seconds: transformers asks for every file, many times each.
+    """
+    held = None
+    try:
+        held = huggingface_hub.try_to_load_from_cache(name, "config.json")
+        huggingface_hub.get_hf_file_metadata(
+            huggingface_hub.hf_hub_url(name, "config.json"), timeout=HUB_WAIT
+        )
+    except (HfHubHTTPError, HFValidationError):
+        pass  # transformers has words for it
+    except Exception as error:  # of the hub's HTTP library
+        if not isinstance(held, str):
+            raise PrefdynError(
+                f"the model {name!r} cannot be loaded (it is not on this machine, and the hub cannot be "
+                f"reached: {first_line(error)}): check the network, or give a name of `prefdyn models` or a "
+                "folder"
+            ) from error
+        return str(Path(held).parent), Path(held).parent.name
     return name, ""
 
 
@@ -231,8 +267,17 @@ def answer_tokens(tokenizer: PreTrainedTokenizerFast) -> tuple[int, int]:
 
 
 def _from_pretrained(source: str, **options: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    what = "configuration"
     try:
+        if not options:  # reading a GGUF's takes as long as reading it whole
+            config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+            if config.is_encoder_decoder:
+                raise ValueError(
+                    f"{config.model_type} is an encoder with a decoder, no causal language model"
+                )
+        what = "tokenizer"
         tokenizer: Any = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
+        what = "model"
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source,
             dtype=torch.float32,
@@ -249,7 +294,7 @@ def _from_pretrained(source: str, **options: Any) -> tuple[PreTrainedModel, PreT
             ) from error
         given = str(Path(source, options.get("gguf_file", "")))
         raise PrefdynError(
-            f"the model {given!r} cannot be loaded ({first_line(error)}): "
+            f"the model {given!r} cannot be loaded ({what}: {first_line(error)}): "
             "give a name of `prefdyn models`, a folder or a hub id"
         ) from error
     model, report = loaded
@@ -276,7 +321,7 @@ def _converted(name: str, fetch: Callable[[], Path], digest: str, weights: str =
     folder = _conversion_folder(name, digest)
     if _is_whole(folder, weights):
         return folder
-    with in_cache(), alone(folder):
+    with in_cache(), atomic_folder(folder) as made:
         if _is_whole(folder, weights):  # another process made it meanwhile
             return folder
         if folder.exists():
@@ -290,15 +335,14 @@ def _converted(name: str, fetch: Callable[[], Path], digest: str, weights: str =
         settings.pop("quantization_config", None)
         plain = type(model)(type(model.config).from_dict(settings))
         plain.load_state_dict(model.state_dict())
-        with atomic_folder(folder) as made:
-            plain.save_pretrained(made, max_shard_size="100GB")
-            tokenizer.save_pretrained(made)
-            (made / CHECKSUMS).write_text(_checksums(made), encoding="utf-8")
-            if not _is_whole(made, weights):
-                raise PrefdynError(
-                    f"the weights of {name} are not those that this library knows: "
-                    "install the versions of torch, transformers and gguf that its requirements.txt names"
-                )
+        plain.save_pretrained(made, max_shard_size="100GB")
+        tokenizer.save_pretrained(made)
+        (made / CHECKSUMS).write_text(_checksums(made), encoding="utf-8")
+        if not _is_whole(made, weights):
+            raise PrefdynError(
+                f"the weights of {name} are not those that this library knows: "
+                "install the versions of torch, transformers and gguf that its requirements.txt names"
+            )
     return folder
 
 

@@ -203,17 +203,23 @@ def last_hidden_states(model: PreTrainedModel, trees: PackedTrees) -> Tensor:
     """Hidden states after the final norm, shape (T, d): what the model's unembedding multiplies.
 
     Raises:
-        PrefdynError: the model was not loaded with this module's attention.
+        PrefdynError: the model was not loaded with this module's attention, or cannot read a token.
     """
     if model.config._attn_implementation != ATTENTION:
         raise PrefdynError(
             f"the model runs {model.config._attn_implementation!r} attention: "
             "load it with prefdyn.models.load"
         )
-    with _attending(trees):
-        output = model.base_model(
-            input_ids=trees.input_ids[None], position_ids=trees.position_ids[None], use_cache=False
-        )
+    try:
+        with _attending(trees):
+            output = model.base_model(
+                input_ids=trees.input_ids[None], position_ids=trees.position_ids[None], use_cache=False
+            )
+    except IndexError as error:  # on a CPU; elsewhere the device stops
+        raise PrefdynError(
+            "the model has no row for a token or for its place: a text is longer than it can read, "
+            "or its tokenizer is another model's"
+        ) from error
     return output.last_hidden_state[0]
 
 

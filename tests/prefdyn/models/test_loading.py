@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import pickle
 import shutil
+import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import gguf
@@ -15,17 +19,22 @@ import numpy as np
 import pytest
 import rounding
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers import models as tokenizer_models
 from transformers import (
     AutoModelForCausalLM,
+    AutoTokenizer,
     BloomConfig,
     GPTNeoXConfig,
     GraniteConfig,
     PhiConfig,
     PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 
+from prefdyn.engine.states import hidden_states
 from prefdyn.errors import PrefdynError
 from prefdyn.models import LanguageModel, devices, loading, wheels
 from prefdyn.models.token_trees import ATTENTION, check_exact
@@ -267,6 +276,100 @@ def test_damaged_description_of_a_folder_is_named(folder: Path, file: str, conte
     assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
 
 
+def change(**settings: object) -> Callable[[Path], None]:
+    """A model's folder with other settings in its configuration."""
+
+    def harm(folder: Path) -> None:
+        path = folder / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **settings}))
+
+    return harm
+
+
+def without_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").unlink()
+
+
+def with_decoder(folder: Path) -> None:
+    sizes = {"vocab_size": 270, "d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2}
+    (folder / "model.safetensors").unlink()
+    T5ForConditionalGeneration(T5Config(**sizes)).save_pretrained(folder)
+
+
+def with_nan(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"][0] = float("nan")
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+
+def weights_a_folder(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        (without_tokenizer, r"cannot be loaded \(tokenizer: "),
+        (with_decoder, r"cannot be loaded \(configuration: t5 is an encoder with a decoder, no causal"),
+        (with_nan, "its logits are no numbers, so its weights are damaged"),
+        (weights_a_folder, "cannot be read .*Is a directory"),
+        (change(vocab_size="many"), "cannot be loaded"),
+        (change(vocab_size=10), "cannot be loaded"),
+        (change(vocab_size=-3), "cannot be loaded"),
+        (change(num_attention_heads=0), "cannot be loaded"),
+        (change(num_key_value_heads=0), "cannot be loaded"),
+        (change(num_hidden_layers=5), "lacks weights that its configuration asks for"),
+        (change(hidden_act="nope"), "cannot be loaded"),
+        (change(model_type=["llama"]), "cannot be loaded"),
+        (change(quantization_config={"quant_method": "gptq"}), "cannot be loaded"),
+        (change(_attn_implementation="eager"), "load it with prefdyn.models.load"),
+        (lambda folder: (folder / "config.json").write_text("null"), "cannot be loaded"),
+        (lambda folder: (folder / "config.json").write_text("[" * 10**5), "cannot be loaded"),
+        (lambda folder: (folder / "config.json").write_text('{"vocab_size": ' + "1" * 5000 + "}"), "4300"),
+    ],
+)
+def test_folder_of_no_model_for_this_is_one_sentence(
+    folder: Path, harm: Callable[[Path], None], says: str
+) -> None:
+    harm(folder)
+    with pytest.raises(PrefdynError, match=says) as caught:
+        loading.load(str(folder), device="cpu")
+    assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_pickled_weights_run_no_code(folder: Path, tmp_path: Path) -> None:
+    class Runs:
+        def __reduce__(self) -> tuple[object, ...]:
+            return Path.touch, (tmp_path / "ran",)
+
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Runs()))
+    with pytest.raises(PrefdynError, match="cannot be loaded"):
+        loading.load(str(folder), device="cpu")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_code_beside_a_model_is_not_run(folder: Path, tmp_path: Path) -> None:
+    (folder / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    change(model_type="own", auto_map={"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"})(
+        folder
+    )
+    with pytest.raises(PrefdynError, match="cannot be loaded"):
+        loading.load(str(folder), device="cpu")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_token_that_the_model_has_no_row_for_is_one_sentence(folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens([f"<{i}>" for i in range(40)])
+    tokenizer.save_pretrained(folder)
+    lm = loading.load(str(folder), device="cpu")
+    with pytest.raises(PrefdynError, match="no row for a token or for its place: a text is longer than"):
+        hidden_states(lm, ["What is <39>?"])
+
+
 def test_folder_without_weights_is_named(tmp_path: Path) -> None:
     with pytest.raises(PrefdynError, match="no weights"):
         loading.load(str(tmp_path))
@@ -280,6 +383,50 @@ def test_unknown_name_is_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch
     ) as caught:
         loading.load(name)
     assert "\n" not in str(caught.value)
+
+
+SILENT = """
+import sys, time
+from prefdyn.errors import PrefdynError
+from prefdyn.models import loading
+
+for name in sys.argv[1:]:
+    start = time.monotonic()
+    try:
+        print(loading.load(name, device="cpu").fingerprint)
+    except PrefdynError as error:
+        print(error)
+    print(time.monotonic() - start)
+"""
+"""Loads models by name, and says what came of it, and how long that took."""
+
+
+def test_hub_that_does_not_answer_is_one_sentence_soon_or_the_copy_that_is_here(
+    folder: Path, tmp_path: Path
+) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    copy = tmp_path / "home" / "hub" / "models--some--tiny"
+    shutil.copytree(folder, copy / "snapshots" / commit)
+    (copy / "refs").mkdir()
+    (copy / "refs" / "main").write_text(commit)
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as server:  # which accepts, and says nothing
+        where = {
+            "HF_ENDPOINT": f"http://127.0.0.1:{server.getsockname()[1]}",
+            "HF_HOME": str(tmp_path / "home"),
+            "HF_HUB_OFFLINE": "0",
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", SILENT, "gpt2", "some/tiny"],
+            env={**os.environ, **where},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=300,
+        )
+    said, first, fingerprint, second = done.stdout.splitlines()
+    assert "'gpt2' cannot be loaded (it is not on this machine, and the hub cannot be reached: " in said
+    assert "check the network" in said and fingerprint == commit[:16]
+    assert max(float(first), float(second)) < 6 * loading.HUB_WAIT
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/no/where", "~/nowhere/at/all", "three/part/name"])
@@ -432,19 +579,11 @@ def test_killed_conversion_counts_for_nothing_and_its_litter_goes(
     with subprocess.Popen([sys.executable, "-c", KILLED, str(path)], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stdout.readline() == b"half\n"
         process.kill()
-    (half,) = (cache / "models").iterdir()
+    (half,) = [path for path in (cache / "models").iterdir() if path.is_dir()]
     assert half.name.startswith(".") and (half / "model.safetensors").is_file()
     assert_same_logits(loading.load(str(path), device="cpu", precision="float32"), smoke)
     (made,) = (cache / "models").iterdir()
     assert not made.name.startswith(".")
-
-
-def test_two_processes_convert_a_model_once(smoke: LanguageModel, tmp_path: Path, cache: Path) -> None:
-    path = write_gguf(smoke, tmp_path / "tiny.gguf")
-    code = "import sys; from prefdyn.models import loading; loading.load(sys.argv[1], device='cpu')"
-    both = [subprocess.Popen([sys.executable, "-c", code, str(path)]) for _ in range(2)]
-    assert [process.wait(timeout=300) for process in both] == [0, 0]
-    assert len(list((cache / "models").iterdir())) == 1
 
 
 @pytest.mark.parametrize("place", ["file", "file/cache", "/proc/cache"])

@@ -309,7 +309,7 @@ def test_trees_are_forgotten_after_use_even_after_an_error() -> None:
     last_hidden_states(ours, pack(TREES))
     broken = pack(TREES)
     broken.input_ids[0] = 999
-    with pytest.raises(IndexError):
+    with pytest.raises(PrefdynError, match="no row for a token"):
         last_hidden_states(ours, broken)
     torch.testing.assert_close(
         ours(ids).logits, plain(ids).logits, rtol=0, atol=rounding.of_log_probs(plain, length=16)

