@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -230,28 +231,24 @@ def test_what_stops_a_run_is_one_line(
 @pytest.mark.parametrize(
     ("command", "shut"),
     [
-        (["run", "first", "--profile", "smoke"], "book"),
-        (["run", "first", "--profile", "smoke"], "book/first.md"),
-        (["build"], "results/reference/first/points.csv"),
+        (["run", "noise", "--profile", "smoke"], "book"),
+        (["run", "noise", "--profile", "smoke"], "book/noise.md"),
+        (["build"], "results/reference/noise/points.csv"),
         (["build"], "_build"),
-        (["claims"], "_build/runs/first/points.csv"),
     ],
 )
-def test_what_may_not_be_read_is_one_line_that_names_it(
-    two_chapters: Path, command: list[str], shut: str
-) -> None:
-    (two_chapters / "book" / "claims.yml").write_text("{}\n")
-    (two_chapters / "book" / "profiles").mkdir()
-    (two_chapters / "book" / "profiles" / "smoke.yml").write_text("first: {}\n")
+def test_what_may_not_be_read_is_one_line_that_names_it(book: Path, command: list[str], shut: str) -> None:
+    shutil.copy(ROOT / "book" / "noise.md", book / "book")
+    shutil.copytree(ROOT / "book" / "profiles", book / "book" / "profiles")
+    (book / "book" / "claims.yml").write_text("{}\n")
     for edition in ("results/reference", "_build/runs"):
-        for chapter in ("first", "second"):
-            (two_chapters / edition / chapter).mkdir(parents=True)
-            (two_chapters / edition / chapter / "points.csv").write_text("# profile: smoke\nseed\n0\n")
-    (two_chapters / shut).chmod(0)
-    done = mounts.run_as_anybody([SCRIPT, *command], cwd=two_chapters)
-    (two_chapters / shut).chmod(0o755)
+        (book / edition / "noise").mkdir(parents=True)
+        (book / edition / "noise" / "points.csv").write_text("# profile: smoke\nseed\n0\n")
+    (book / shut).chmod(0)
+    done = mounts.run_as_anybody([SCRIPT, *command], cwd=book)
+    (book / shut).chmod(0o755)
     assert done.returncode == 1
-    assert f"{two_chapters / shut}" in one_line(done.stderr) and "Permission denied" in done.stderr
+    assert str(book / shut) in one_line(done.stderr) and "Permission denied" in done.stderr
 
 
 def test_bug_keeps_its_traceback(real_book: Path, monkeypatch: pytest.MonkeyPatch) -> None:

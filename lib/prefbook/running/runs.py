@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import sys
@@ -36,6 +37,8 @@ SAYS = "prefdyn: "
 """What the library prints for its user begins so."""
 NOTE = ".run.json"
 """In a run's folder: what it is a run of, and the checksums of all that it left."""
+
+logging.getLogger("papermill").addHandler(logging.NullHandler())  # its exceptions say it all
 
 _FETCHING = threading.Lock()
 """Chapters that start together fetch their model once."""
@@ -316,18 +319,14 @@ def _papermill(run: Run, folder: Path, progress: bool) -> nbformat.NotebookNode:
                 stdout_file=_Terminal(),
                 stderr_file=_Terminal(),
                 config=Config(KernelManager={"connection_file": str(connection)}),
-                extra_arguments=[
-                    "--log-level=ERROR"
-                ],  # of the kernel, which else warns of each start over TCP
+                extra_arguments=["--log-level=CRITICAL"],  # else it warns of its start and its end
             )
     except papermill.PapermillExecutionError as error:
         reason = f"{error.evalue}" if error.ename == "PrefdynError" else f"{error.ename}: {error.evalue}"
         raise PrefdynError(
             f"the chapter {run.chapter} stopped in its cell {error.exec_count}: {reason}"
         ) from error
-    except (
-        RuntimeError
-    ) as error:  # nbclient's DeadKernelError, or jupyter_client's of one that never answered
+    except RuntimeError as error:  # nbclient's DeadKernelError, or jupyter_client's before it answered
         raise KernelDied(
             f"the chapter {run.chapter} stopped because its kernel died, most often for lack of memory"
         ) from error
