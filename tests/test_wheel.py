@@ -2,36 +2,54 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import os
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-ABSENT = [
-    "accelerate",
-    "datasets",
-    "ipykernel",
-    "jupyter_book",
-    "jupytext",
-    "matplotlib",
-    "nbformat",
-    "openai",
-    "papermill",
-    "peft",
-    "seaborn",
-    "trl",
-    "umap",
-]
-"""What a base installation lacks: packages of the extras, by the names that they are imported under."""
+
+
+BOOK = ["run", "run noise --dry-run", "book", "build", "course", "pdf"]
+"""Commands that need the extra `book`, and the book."""
+
+
+def without_extras() -> set[str]:
+    """The distributions that `pip install prefdyn` brings beside it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    found: set[str] = set()
+    waiting = [Requirement(line) for line in project["dependencies"]]
+    while waiting:
+        wanted = waiting.pop()
+        found.add(canonicalize_name(wanted.name))
+        for line in importlib.metadata.requires(wanted.name) or ():
+            needed = Requirement(line)
+            asked = [{"extra": extra} for extra in ("", *wanted.extras)]
+            if any(needed.marker is None or needed.marker.evaluate(extra) for extra in asked) and (
+                canonicalize_name(needed.name) not in found
+            ):
+                waiting.append(needed)
+    return found
+
+
+def absent() -> list[str]:
+    """What a base installation lacks of what is installed here, by the names that it is imported under."""
+    here, base = importlib.metadata.packages_distributions(), {"prefdyn", "pip", *without_extras()}
+    return [name for name, of in here.items() if not base & set(map(canonicalize_name, of))]
 
 
 def call(command: list[str | Path], folder: Path) -> subprocess.CompletedProcess[str]:
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     return subprocess.run(
-        [str(part) for part in command], cwd=folder, capture_output=True, text=True, check=False
+        [str(part) for part in command], cwd=folder, env=env, capture_output=True, text=True, check=False
     )
 
 
@@ -49,7 +67,20 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
-def environment(folder: Path, wheel: Path, absent: list[str]) -> Path:
+NOT_INSTALLED = """
+import sys
+from importlib.machinery import PathFinder
+
+class Finder(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in {missing} else super().find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Finder
+"""
+
+
+def environment(folder: Path, wheel: Path, missing: list[str]) -> Path:
     """A virtual environment with the wheel and the packages of this one, but for some; the folder of its
     programs.
     """
@@ -61,15 +92,16 @@ def environment(folder: Path, wheel: Path, absent: list[str]) -> Path:
     assert done.returncode == 0, done.stderr
     (packages,) = (folder / "venv" / "lib").glob("*/site-packages")
     # A path in a .pth file is searched, and its own .pth files, such as the checkout's, are not read.
-    lines = [sysconfig.get_path("purelib"), f"import sys; sys.modules.update(dict.fromkeys({absent}))"]
+    lines = [sysconfig.get_path("purelib"), "import not_installed"]
     (packages / "others.pth").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (packages / "not_installed.py").write_text(NOT_INSTALLED.format(missing=missing), encoding="utf-8")
     return programs
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Path:
     """Programs of an environment without extras."""
-    return environment(tmp_path_factory.mktemp("base"), wheel, ABSENT)
+    return environment(tmp_path_factory.mktemp("base"), wheel, absent())
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +152,11 @@ def test_commands_that_need_no_extra_work(base: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("words", "extra"),
-    [("rank smoke --data shp", "hub"), ("run noise", "book"), ("course", "book"), ("build", "book")],
+    [
+        ("rank smoke --data shp", "hub"),
+        ("rank smoke --data hh-rlhf", "hub"),
+        *((command, "book") for command in BOOK),
+    ],
 )
 def test_missing_extra_is_named_in_one_sentence(base: Path, tmp_path: Path, words: str, extra: str) -> None:
     done = call([base / "prefdyn", *words.split()], tmp_path)
@@ -129,9 +165,12 @@ def test_missing_extra_is_named_in_one_sentence(base: Path, tmp_path: Path, word
     assert f"pip install 'prefdyn[{extra}]'" in done.stderr
 
 
-@pytest.mark.parametrize("words", ["run noise", "course", "build", "claims"])
-def test_the_book_is_asked_for_where_it_is_not(whole: Path, tmp_path: Path, words: str) -> None:
-    done = call([whole / "prefdyn", *words.split()], tmp_path)
+@pytest.mark.parametrize("words", [*BOOK, "claims", "claims --json"])
+def test_the_book_is_asked_for_where_it_is_not(
+    request: pytest.FixtureRequest, tmp_path: Path, words: str
+) -> None:
+    programs = request.getfixturevalue("whole" if words in BOOK else "base")
+    done = call([programs / "prefdyn", *words.split()], tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith("prefdyn: ") and done.stderr.count("\n") == 1, done.stderr
     assert "is not inside the book" in done.stderr

@@ -60,7 +60,12 @@ def exceptions(tables: Tables) -> Estimate:
     return Estimate(0, 0, 0, len(tables["curve"]))
 
 
-EXPERIMENTS = SimpleNamespace(__name__="experiments.small", Design=Design)
+def check_design(design: Design, source: str) -> None:
+    if design.points > 50:
+        raise PrefdynError(f"points is {design.points}, and {source} has 50")
+
+
+EXPERIMENTS = SimpleNamespace(__name__="experiments.small", Design=Design, check_design=check_design)
 
 
 @pytest.fixture
@@ -69,6 +74,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "book").mkdir()
     (tmp_path / "_config.yml").touch()
     (tmp_path / "book" / "claims.yml").write_text(CLAIMS, encoding="utf-8")
+    (tmp_path / "book" / "small.md").write_text(PAGE, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(judging, "STATISTICS", {"small": {"slope": slope, "exceptions": exceptions}})
     monkeypatch.setattr(
@@ -316,6 +322,9 @@ from prefdyn.measures.estimates import Estimate
 class Design:
     points: int
 
+def check_design(design, source):
+    pass
+
 def curve(bench, design):
     return pd.DataFrame({"x": range(design.points), "y": 1.0})
 
@@ -345,7 +354,9 @@ def book(root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "book" / "profiles").mkdir()
     (root / "book" / "profiles" / "smoke.yml").write_text("small:\n  points: 4\n")
     (root / "book" / "profiles" / "laptop.yml").write_text("small: {}\n")
-    stand_in = SimpleNamespace(__name__="prefdyn.experiments.plan", work=lambda values: [])
+    stand_in = SimpleNamespace(
+        __name__="prefdyn.experiments.plan", Design=Design, check_design=check_design, work=lambda values: []
+    )
     monkeypatch.setitem(CHAPTERS, "small", stand_in)
     monkeypatch.setattr(runs.plan, "check_memory", lambda *arguments: None)
     return root

@@ -112,7 +112,10 @@ def test_dry_run_prints_the_plan_and_runs_nothing(
         "smoke",
         "-p",
         "other_betas",
-        "[1e-2, 1]",
+        "[1e-2]",
+        "-p",
+        "other_learning_rates",
+        "1e-4",
         "-p",
         "beta",
         "1e-1",
@@ -120,7 +123,7 @@ def test_dry_run_prints_the_plan_and_runs_nothing(
     assert cli.main([*arguments, "--dry-run", "--output", str(tmp_path / "out")]) == 0
     said = capsys.readouterr()
     assert "nothing is run" in said.out and "minutes" in said.out
-    assert "other_betas=[0.01, 1.0]" in said.out and "beta=0.1" in said.out
+    assert "other_betas=[0.01]" in said.out and "beta=0.1" in said.out
     assert said.err == "" and not (tmp_path / "out").exists()
 
 
@@ -172,6 +175,10 @@ def test_run_gives_what_was_chosen_and_tells_what_ran(
         (["-p", "steps", "many"], ["steps is 'many'", "int"]),
         (["-p", "steps", "0"], ["steps is 0", "[1, 100000]"]),
         (["-p", "steps", "[1,"], ["steps", "'[1,'"]),
+        (["-p", "steps", "9" * 5000], ["steps", "(5002 characters)"]),
+        (["-p", "steps", "[" * 5000], ["steps", "(5002 characters)"]),
+        (["-p", "beta", "9" * 400], ["beta", "(400 characters)", "(0, 10]"]),
+        (["-p", "trained", "3", "-p", "personas", "2"], ["personas is 2", "at least 3"]),
         (["--data", "/nowhere"], ["/nowhere", "anthropic-evals"]),
     ],
 )

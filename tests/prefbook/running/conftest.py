@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import make_dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -60,4 +61,9 @@ def write_chapter() -> Callable[[Path, str, str], None]:
 @pytest.fixture
 def stand_in() -> Callable[[list[Work]], Any]:
     """Makes a stand-in for a chapter's module of experiments."""
-    return lambda work: SimpleNamespace(__name__=plan.__name__, work=lambda values: work)
+    return lambda work: SimpleNamespace(
+        __name__=plan.__name__,
+        Design=make_dataclass("Design", []),
+        check_design=lambda design, source: None,
+        work=lambda values: work,
+    )

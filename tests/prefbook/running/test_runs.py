@@ -197,8 +197,11 @@ def test_paths_are_those_of_the_working_folder(
     assert run.values["output"] == str(elsewhere / "out" / "small")
 
 
-def test_without_names_every_chapter_is_prepared(book: Path, write_chapter: Callable[..., None]) -> None:
+def test_without_names_every_chapter_is_prepared(
+    book: Path, write_chapter: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_chapter(book, "another", CODE)
+    monkeypatch.setitem(CHAPTERS, "another", CHAPTERS["small"])
     assert [run.chapter for run in runs.prepare(book, [], "smoke", {}, {})] == ["another", "small"]
 
 

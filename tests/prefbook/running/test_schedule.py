@@ -174,11 +174,17 @@ INTERRUPTED = """
 import sys
 from pathlib import Path
 import torch
+from dataclasses import make_dataclass
 from types import SimpleNamespace
 from prefbook import command_line as cli
 from prefdyn.experiments import CHAPTERS, plan
 work = [plan.Work("work", "forward", 1, 1.0)]
-chapter = SimpleNamespace(__name__=plan.__name__, work=lambda values: work)
+chapter = SimpleNamespace(
+    __name__=plan.__name__,
+    Design=make_dataclass("Design", []),
+    check_design=lambda design, source: None,
+    work=lambda values: work,
+)
 CHAPTERS.update(first=chapter, second=chapter)
 torch.get_num_threads = lambda: 4
 sys.argv = ["prefdyn", "run", *sys.argv[1:], "--profile", "smoke", "--quiet"]
