@@ -301,7 +301,7 @@ def _fetch(run: Run) -> None:
 def _papermill(run: Run, folder: Path, progress: bool) -> nbformat.NotebookNode:
     """The executed chapter, whose tables go to a folder."""
     import papermill
-    from papermill.translators import papermill_translate
+    from papermill.translators import translate_parameters
     from traitlets.config import Config
 
     notebook = jupytext.read(run.source)
@@ -337,7 +337,7 @@ def _papermill(run: Run, folder: Path, progress: bool) -> nbformat.NotebookNode:
                 output for output in map(_without_messages, cell.outputs) if output.get("text", "?")
             ]
         if "injected-parameters" in cell.metadata.get("tags", []):
-            cell.source = papermill_translate("python3", _shown(run.values))
+            cell.source = translate_parameters("python3", "python", _shown(run.values), "Parameters")
             cell.metadata["tags"].append("hide-input")
             cell.metadata["mystnb"] = {
                 "code_prompt_show": "Show the values of this run",
