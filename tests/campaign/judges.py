@@ -11,10 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
-from attacks import Attack
-from house import SMOKE, Fault, House
+from house import SMOKE, Attack, Fault, House, files
 
 KEY = "sk-campaign-0123456789"
 Answer = Callable[["Caller"], None]
@@ -85,21 +83,17 @@ def ask(house: House, server: ThreadingHTTPServer, name: str = "judge") -> list[
     house.warm()
     house.env["PREFDYN_JUDGE_KEY"] = KEY
     judge = f"http://127.0.0.1:{server.server_port}/v1#{name}"
-    arguments = ("run", "ranking", *SMOKE, "-p", "judge", judge, "--output", house.output)
-    said = house.finish(house.start(*arguments), limit=200, memory=2**31)
-    lines = said.err.strip().splitlines()
-    if said.status and (said.status != 1 or len(lines) != 1):
-        raise Fault(f"the judge stopped the chapter with {said.status} and {len(lines)} lines: {lines[-1:]}")
+    said = house.start("run", "ranking", *SMOKE, "-p", "judge", judge, "--output", house.output)()
+    if said.status and not said.is_sentence:
+        raise said.fault("is stopped by its judge")
     if not server.seen:
         raise Fault("the judge was never asked")
-    shown = "".join(path.read_text(errors="replace") for path in _written(house))
-    if KEY in said.text + shown:
-        raise Fault("the key was written down")
+    for path in [house.output / name for name in files(house.output)] + [
+        house.cache / name for name in files(house.cache)
+    ]:
+        if KEY.encode() in path.read_bytes():
+            raise Fault(f"the key is in {path.name}")
     return [] if said.status else (house.output / "ranking" / "judge.csv").read_text().splitlines()
-
-
-def _written(house: House) -> list[Path]:
-    return [path for folder in (house.output, house.cache) for path in folder.rglob("*") if path.is_file()]
 
 
 def refusing(house: House, rng: random.Random, answer: Answer, most: int = 60) -> None:
@@ -171,7 +165,7 @@ def script_in_the_name(house: House, rng: random.Random) -> None:
 def slow(house: House, rng: random.Random, answer: Answer) -> None:
     """Through the library, with seconds where the command waits for minutes."""
     with serving(answer) as server:
-        house.script("slow_judge", f"http://127.0.0.1:{server.server_port}/v1", limit=60)
+        house.well("slow_judge", f"http://127.0.0.1:{server.server_port}/v1", module="scripts")
 
 
 ATTACKS = [

@@ -54,7 +54,7 @@ def sums(folder: str) -> None:
     note.write_text(loading._checksums(Path(folder)), encoding="utf-8")
 
 
-def hammer(folder: str, seed: str, processes: int = 4, times: int = 100) -> None:
+def hammer(folder: str, processes: int = 4, times: int = 100) -> None:
     """Several processes replace one folder, whose files all say the same."""
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         pool.starmap(_replace, [(folder, which, times) for which in range(processes)])
@@ -110,11 +110,6 @@ def bad_model(kind: str, folder: str) -> None:
         tokenizer.save_pretrained(folder)
     if kind == "T5":
         T5Config(d_model=32, num_layers=1).save_pretrained(folder)
-    if kind == "an empty configuration":
-        Path(folder, "config.json").write_text("{}")
-    if kind == "a cut configuration":
-        text = Path(folder, "config.json").read_text()
-        Path(folder, "config.json").write_text(text[: len(text) // 2])
 
 
 if __name__ == "__main__":
