@@ -22,7 +22,7 @@ from prefdyn.errors import PrefdynError, extra
 
 INTERRUPTED, TERMINATED = 130, 143
 """Exit statuses after Ctrl-C and after SIGTERM, as shells have them."""
-THE_USERS = (
+REFUSALS = (
     *(errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
 )
@@ -88,7 +88,7 @@ def _refusal(error: OSError) -> str | None:
     if isinstance(error, shutil.Error):
         source, target, reason = error.args[0][0]
         return f"{source} cannot be copied to {target} ({reason})"
-    if error.errno in THE_USERS and error.filename:
+    if error.errno in REFUSALS and error.filename:
         return f"{error.filename} cannot be read or written ({error.strerror})"
     return None
 

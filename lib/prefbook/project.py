@@ -38,9 +38,8 @@ def home() -> Path:
 
 def chapters(root: Path) -> list[str]:
     """Names of the executable chapters in book/: the pages that are notebooks with parameters."""
-    pages = [
-        path for path in (root / "book").iterdir() if path.suffix == ".md"
-    ]  # a folder shut to us is told
+    # Unlike glob, iterdir does not pass over a folder that may not be read.
+    pages = [path for path in (root / "book").iterdir() if path.suffix == ".md"]
     texts = {path.stem: path.read_text(encoding="utf-8") for path in pages}
     return sorted(
         name for name, text in texts.items() if "kernelspec:" in text[:600] and "tags: [parameters" in text

@@ -188,9 +188,9 @@ def prepare(
         local = Path(values["model"]).expanduser()
         if loading.full_name(values["model"]) not in loading.KNOWN and local.exists():
             values["model"] = str(local.resolve())
-        judge = Path(str(values.get("judge", "")).removeprefix("reward:")).expanduser()
-        if str(values.get("judge", "")).startswith("reward:") and judge.exists():
-            values["judge"] = f"reward:{judge.resolve()}"
+        kind, _, judge = str(values.get("judge", "")).partition(":")
+        if kind == "reward" and Path(judge).expanduser().exists():
+            values["judge"] = f"reward:{Path(judge).expanduser().resolve()}"
         parameters.design(CHAPTERS[name], values)
         folder = (output or root / "_build" / ("runs" if values["measure"] else "shown")).absolute() / name
         values["output"] = str(folder.resolve())
@@ -333,9 +333,8 @@ def _papermill(run: Run, folder: Path, progress: bool) -> nbformat.NotebookNode:
     made.metadata.pop("papermill")
     for cell in made.cells:
         if "outputs" in cell:
-            cell.outputs = [
-                output for output in map(_without_messages, cell.outputs) if output.get("text", "?")
-            ]
+            said = map(_without_messages, cell.outputs)
+            cell.outputs = [output for output in said if output.get("text", "a figure or a table")]
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.source = translate_parameters("python3", "python", _shown(run.values), "Parameters")
             cell.metadata["tags"].append("hide-input")

@@ -23,7 +23,7 @@ from prefdyn.errors import PrefdynError
 from prefdyn.experiments import checks
 from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.phases import Adapter, Phase, PhaseResult
-from prefdyn.experiments.plan import Work, persona_features, tokens_of
+from prefdyn.experiments.plan import Work, largest_batch, persona_features, tokens_of
 from prefdyn.measures import estimates, geometry
 from prefdyn.measures.geometry import Moments
 from prefdyn.theory import distinguishability as theory
@@ -800,7 +800,7 @@ def work(p: Mapping[str, Any]) -> list[Work]:
     tokens, count = features.tokens, features.runs
     batch = p["batch_size"] * each
     evaluation = tokens * 2.5
-    pairs = data.load_pairs(p["data"])[: p["hh_pairs"]]
+    pairs = data.load_pairs(p["data"])
     pair_tokens = tokens_of(pairs) / max(1, len(pairs))
     trained = min(p["trained"], count)
     hh = p["hh_batch_size"] * pair_tokens
@@ -834,6 +834,6 @@ def work(p: Mapping[str, Any]) -> list[Work]:
             updates * hh,
             updates,
             p["hh_pairs"] * pair_tokens,
-            hh,
+            largest_batch(pairs, p["hh_batch_size"]),
         ),
     ]

@@ -26,7 +26,7 @@ from prefdyn.experiments import checks, noisy
 from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.noisy import Cloud
 from prefdyn.experiments.phases import Phase
-from prefdyn.experiments.plan import Work, persona_features, tokens_of
+from prefdyn.experiments.plan import Work, largest_batch, persona_features, tokens_of
 from prefdyn.files import public_name
 from prefdyn.measures import estimates, geometry
 from prefdyn.theory import noise as theory
@@ -560,11 +560,11 @@ def _text_run(
 
 def work(p: Mapping[str, Any]) -> list[Work]:
     """The work of chapter 3 under its parameters; its controlled experiment runs no model."""
-    pairs = data.load_pairs(p["data"])[: p["text_pairs"] + p["text_tests"]]
+    pairs = data.load_pairs(p["data"])
     each = tokens_of(pairs) / len(pairs)
     steps = -(-p["text_pairs"] // p["text_batch_size"])
     runs = len(p["text_rates"]) * p["text_runs"]
-    seen, batch = p["text_pairs"] * each, p["text_batch_size"] * each
+    seen, batch = p["text_pairs"] * each, largest_batch(pairs, p["text_batch_size"])
     # An epoch of fine-tuning sees the prompts and one response of the two, taken as seven tenths; preference
     # training sees all.
     return [
@@ -577,6 +577,6 @@ def work(p: Mapping[str, Any]) -> list[Work]:
             seen,
             steps,
             seen + 2 * p["text_tests"] * each,
-            p["text_batch_size"] * each,
+            batch,
         ),
     ]

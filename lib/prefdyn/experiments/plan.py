@@ -6,7 +6,7 @@ import contextlib
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from prefdyn import data
 from prefdyn.data import Pair, Persona
+from prefdyn.engine.likelihood import LOGIT_ROWS
 from prefdyn.engine.states import TOKENS_PER_FORWARD
 from prefdyn.errors import PrefdynError
 from prefdyn.models import devices, loading
@@ -25,18 +26,19 @@ CHARACTERS_PER_TOKEN = 4.2
 """Of English text under the tokenizers of today; a plan does not load one."""
 EFFICIENCY = 0.6
 """Share of the speed of a plain matrix product that a whole step reaches."""
-FIXED_BYTES = 0.5e9
-"""What a process holds whatever the model."""
+FIXED_BYTES = 1.5e9
+"""What a chapter's kernel and the command that runs it hold whatever the model, most of it libraries."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """Of a model: its parameters outside the embeddings, and in all; hidden width and layers."""
+    """Of a model: its parameters outside the embeddings, and in all; hidden width, layers, known tokens."""
 
     body: int
     parameters: int
     width: int
     layers: int
+    vocabulary: int
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class Work:
         runs: how many times it is done.
         steps: updates a run.
         tokens: seen in one run, all steps together; evaluation and reference included under `forward_tokens`.
-        batch_tokens: of one update.
+        batch_tokens: of the largest update there can be.
+        distances: whether the distance from where a run began is recorded, which takes a copy of the weights.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Work:
     steps: int = 0
     forward_tokens: float = 0.0
     batch_tokens: float = TOKENS_PER_FORWARD
+    distances: bool = False
 
     def flops(self, size: Size) -> float:
         """2 a token and weight forward, 4 more backward.
@@ -68,15 +72,20 @@ class Work:
         return self.runs * (per_token * self.tokens + 2 * size.body * self.forward_tokens)
 
     def memory(self, size: Size) -> float:
-        """Bytes of weights and activations.
+        """Bytes that are held at most, all in float32.
 
-        Where all weights train, also of gradients, of two moments, and of the copy to return to; all in
-        float32.
+        They are of weights, activations and logits; where all weights train, also of gradients, of two
+        moments, and of the copy to return to.
         """
-        copies = {"forward": 1, "train": 5, "adapt": 1}[self.kind]
-        tokens = min(self.batch_tokens, TOKENS_PER_FORWARD)
-        kept_layers = 1 if self.kind == "forward" else size.layers
-        return 4 * copies * size.parameters + 100 * tokens * size.width * kept_layers + FIXED_BYTES
+        copies = {"forward": 1, "train": 5, "adapt": 1}[self.kind] + self.distances
+        # Logits are there for LOGIT_ROWS positions at once, and three times over: themselves, their softmax,
+        # its gradient. Backward, a softmax is kept for every position.
+        measured = 100 * TOKENS_PER_FORWARD * size.width + 12 * LOGIT_ROWS * size.vocabulary
+        trained = min(self.batch_tokens, TOKENS_PER_FORWARD) * (
+            100 * size.width * size.layers + 4 * size.vocabulary
+        )
+        most = measured + (0 if self.kind == "forward" else trained)
+        return 4 * copies * size.parameters + most + FIXED_BYTES
 
 
 def model_size(name: str) -> Size:
@@ -89,7 +98,8 @@ def model_size(name: str) -> Size:
         config = loading.load(name, device="cpu").model.config
     elif name in loading.KNOWN and not loading.is_cached(name):
         known = loading.KNOWN[name]
-        return Size(known.body, known.parameters, known.width, known.layers)
+        vocabulary = (known.parameters - known.body) // known.width  # of tied embeddings
+        return Size(known.body, known.parameters, known.width, known.layers, vocabulary)
     else:
         source = loading.locate(name)[0]
         try:
@@ -105,7 +115,8 @@ def model_size(name: str) -> Size:
         weight.numel()
         for weight in {model.get_input_embeddings().weight, model.get_output_embeddings().weight}
     )
-    return Size(total - embeddings, total, config.hidden_size, config.num_hidden_layers)
+    vocabulary = model.get_output_embeddings().weight.shape[0]
+    return Size(total - embeddings, total, config.hidden_size, config.num_hidden_layers, vocabulary)
 
 
 def tokens_of(items: Sequence[Persona] | Sequence[Pair]) -> float:
@@ -117,6 +128,13 @@ def tokens_of(items: Sequence[Persona] | Sequence[Pair]) -> float:
         else:
             characters += len(item.prompt) + len(item.chosen) + len(item.rejected)
     return characters / CHARACTERS_PER_TOKEN
+
+
+def largest_batch(pairs: Sequence[Pair], size: int, most: float = 768) -> float:
+    """Tokens of the `size` longest pairs, cut to `most` (by default where `likelihood.tokenize_pairs` does):
+    no batch has more.
+    """
+    return sum(sorted((min(tokens_of([pair]), most) for pair in pairs), reverse=True)[:size])
 
 
 def persona_features(p: Mapping[str, Any]) -> tuple[Work, float]:
@@ -199,7 +217,8 @@ def check_memory(work: Sequence[Work], name: str, size: Size, device: torch.devi
     free = free_memory(device)
     needed, heaviest = max(((item.memory(size), item) for item in work), key=lambda pair: pair[0])
     if needed > free:
-        fits = size.parameters * max(0.0, free - FIXED_BYTES) / (needed - FIXED_BYTES)
+        rest = heaviest.memory(replace(size, parameters=0, width=0))
+        fits = size.parameters * max(0.0, free - rest) / (needed - rest)
         hint = (
             f"a model of up to about {fits / 1e6:.0f}M parameters would fit, or a larger device"
             if fits >= 1e6

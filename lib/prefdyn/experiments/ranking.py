@@ -21,7 +21,7 @@ from prefdyn.errors import PrefdynError
 from prefdyn.experiments import checks, rank
 from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.phases import Phase, PhaseResult
-from prefdyn.experiments.plan import Work, tokens_of
+from prefdyn.experiments.plan import Work, largest_batch, tokens_of
 from prefdyn.files import public_name
 from prefdyn.measures import flips, judges
 from prefdyn.theory import ranking as theory
@@ -547,6 +547,7 @@ def work(p: Mapping[str, Any]) -> list[Work]:
     other_gammas = len([gamma for gamma in p["gammas"] if gamma != 1])
     gamma_evaluation = 2 * (p["gamma_followed"] * each + p["answered"] * (each / 2 + p["answer_tokens"]))
     sft = p["sft_steps"] * batch / 2
+    largest = largest_batch(pairs, p["batch_size"], 1.5 * p["max_length"])
     return [
         Work(f"log-likelihoods on {sets} data sets", "forward", sets * draws, ranked * each),
         Work("the judge's features", "forward", seeds, 2 * p["judged"] * each),
@@ -557,7 +558,8 @@ def work(p: Mapping[str, Any]) -> list[Work]:
             sft + p["steps"] * batch,
             p["sft_steps"] + p["steps"],
             evaluation,
-            batch,
+            largest,
+            distances=True,
         ),
         Work(
             "SFT, then DPO, other gammas",
@@ -566,6 +568,7 @@ def work(p: Mapping[str, Any]) -> list[Work]:
             sft + p["gamma_steps"] * batch,
             p["sft_steps"] + p["gamma_steps"],
             gamma_evaluation,
-            batch,
+            largest,
+            distances=True,
         ),
     ]

@@ -252,7 +252,7 @@ def test_work_that_cannot_fit_stops_before_it_starts(
     book: Path, monkeypatch: pytest.MonkeyPatch, act: Callable[[Run], object]
 ) -> None:
     monkeypatch.setattr(plan, "free_memory", lambda device: 1e9)
-    monkeypatch.setattr(plan, "model_size", lambda name: Size(10**9, 10**9, 1000, 10))
+    monkeypatch.setattr(plan, "model_size", lambda name: Size(10**9, 10**9, 1000, 10, 1000))
     monkeypatch.setattr(runs, "_papermill", lambda *a: pytest.fail("the chapter was run"))
     with pytest.raises(PrefdynError, match=r"small training with smoke .* needs .* and cpu has 0.9 GiB free"):
         act(prepared(book))

@@ -49,7 +49,10 @@ def counted(model: PreTrainedModel) -> Size:
         for layer in (model.get_input_embeddings(), model.get_output_embeddings())
     }
     total = sum(weights.values())
-    return Size(total - sum(tables.values()), total, model.config.hidden_size, model.config.num_hidden_layers)
+    shape = model.config
+    return Size(
+        total - sum(tables.values()), total, shape.hidden_size, shape.num_hidden_layers, shape.vocab_size
+    )
 
 
 def on_meta(**shape: Any) -> PreTrainedModel:
@@ -78,14 +81,15 @@ def test_size_of_a_known_model_is_that_of_the_loaded_one(name: str) -> None:
         pytest.skip(f"the model {name} is not in the cache: `prefdyn run --model {name}` fetches it")
     known = loading.KNOWN[name]
     size = counted(loading.load(name, device="cpu").model)
-    assert plan.model_size(name) == size == Size(known.body, known.parameters, known.width, known.layers)
+    assert plan.model_size(name) == size
+    assert (size.body, size.parameters) == (known.body, known.parameters)
+    assert (size.width, size.layers) == (known.width, known.layers)
 
 
-def test_size_of_the_default_model_follows_from_its_shape() -> None:
-    known = loading.KNOWN["smollm2-135m"]
+def test_size_of_the_default_model_follows_from_its_shape(cache: Path) -> None:
     size = counted(on_meta(**SMOLLM2))
     assert size.parameters == 134_515_008
-    assert size == Size(known.body, known.parameters, known.width, known.layers)
+    assert size == plan.model_size("smollm2-135m")
 
 
 def test_size_of_a_known_model_needs_no_download(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +165,7 @@ def test_adapting_is_within_a_quarter_of_what_torch_counts(small: PreTrainedMode
 
 
 def test_runs_and_evaluations_add_up() -> None:
-    size = Size(10, 15, 4, 2)
+    size = Size(10, 15, 4, 2, 1)
     assert KINDS["forward"].flops(size) == 2 * (2 * 10 * 1000)
     assert KINDS["train"].flops(size) == 3 * (6 * 10 * 1000 + 2 * 10 * 500)
 
@@ -282,7 +286,7 @@ def test_zero_stands_for_all() -> None:
 
 def test_whole_of_the_table_is_the_sum_of_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "speed", lambda device, precision: 6e10 / plan.EFFICIENCY)
-    size = Size(10**9, 2 * 10**9, 64, 2)
+    size = Size(10**9, 2 * 10**9, 64, 2, 50_000)
     table = plan.table(list(KINDS.values()), size, CPU, "float32").set_index("work")
     assert list(table.index) == ["reading", "training", "adapting", "all"]
     for column in ("runs", "TFLOP", "minutes"):
@@ -312,7 +316,7 @@ def test_speed_is_within_a_factor_of_ten_of_a_product_timed_here(precision: Any)
 
 @pytest.fixture
 def big() -> Size:
-    return Size(2_500_000_000, 2_800_000_000, 2560, 32)
+    return Size(2_500_000_000, 2_800_000_000, 2560, 32, 50_304)
 
 
 def with_memory(monkeypatch: pytest.MonkeyPatch, gibibytes: float) -> None:
