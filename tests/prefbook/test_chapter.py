@@ -141,6 +141,24 @@ def test_without_an_output_folder_the_page_has_its_tables_all_the_same(root: Pat
     assert [path.name for path in root.iterdir()] == ["book", "_config.yml"] or not (root / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"points": 0}, r"the parameter points is 0: it must be in \[1, 100\]"),
+        ({"points": 51}, "points is 51, and sample has 50"),
+        ({"device": "cdua"}, "the device 'cdua' is not available"),
+        ({"In": ["", "# Parameters\npionts = 5\n"], "pionts": 5}, "'pionts' .*did you mean points"),
+    ],
+)
+def test_parameters_are_checked_before_a_table_is_touched(
+    root: Path, changes: dict[str, Any], message: str
+) -> None:
+    page(root / "out" / "small").measure(curve)
+    with pytest.raises(PrefdynError, match=message):
+        page(root / "out" / "small", **changes)
+    assert len(Tables(root / "out" / "small")["curve"]) == 3
+
+
 # Which tables -------------------------------------------------------------------------------------
 
 

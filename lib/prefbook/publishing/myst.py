@@ -88,6 +88,8 @@ class References:
     """What the cross-references and citations of the book's chapters say: "Theorem 1.2", "(3.1)", "Im and
     Li".
 
+    What stands on a page without a number is named by its title, and an equation by that of its page.
+
     Attributes:
         words: by label.
         numbers: what a chapter's text quotes, by its name; see `quoting`.
@@ -97,13 +99,15 @@ class References:
         self.root = root
         self.words: dict[str, str] = {}
         self.numbers: dict[str, str] = {}
+        self.titles: dict[str, str] = {}
+        for path in (root / "book").rglob("*.md"):
+            text = path.read_text(encoding="utf-8")
+            if found := re.search(r"^# (.+)$", text, re.M):
+                self.titles[path.stem] = f"*{found[1]}*"
+                self.words |= {label: f"({self.titles[path.stem]})" for label in EQUATION.findall(text)}
+            self.words |= {label: f"*{title}*" for label, title in TARGET.findall(text) if title}
         for number, page in enumerate(_numbered_pages(root), start=1):
             self._enter(jupytext.read(root / f"{page}.md"), number)
-        self.titles = {
-            path.stem: f"*{found[1]}*"
-            for path in (root / "book").rglob("*.md")
-            if (found := re.search(r"^# (.+)$", path.read_text(encoding="utf-8"), re.M))
-        }
         self.citations = dict(_citations(root / "book" / "references.bib"))
 
     def _enter(self, notebook: NotebookNode, chapter: int) -> None:
@@ -120,13 +124,12 @@ class References:
                 number("figure", figure["name"])
             if cell.cell_type == "markdown":
                 for part in _with_inner(parts(cell.source)):
-                    if "label" in part.options:
+                    if part.kind == "list-table":
+                        number("table", part.options["name"])
+                    elif "label" in part.options:
                         number(part.kind.removeprefix("prf:"), part.options["label"])
-                for found in EQUATION.finditer(cell.source):
-                    number("equation", found["label"])
-                for found in TARGET.finditer(cell.source):
-                    if found["title"]:
-                        self.words[found["label"]] = f"*{found['title']}*"
+                for label in EQUATION.findall(cell.source):
+                    number("equation", label)
 
     def quoting(self, chapter: str) -> References:
         """The same with the numbers that a chapter's text quotes, as the reference edition has them.
@@ -147,7 +150,8 @@ class References:
         """Text without directives: its roles and labels resolved.
 
         Raises:
-            PrefdynError: a number is quoted that the chapter does not have.
+            PrefdynError: a number is quoted that the chapter does not have, or a label referred to that no
+                page has.
         """
         text = EQUATION.sub(lambda found: rf"\tag{{{self.words[found['label']].strip('()')}}}" + "\n$$", text)
         return ROLE.sub(self._say, TARGET.sub("", text))
@@ -166,7 +170,10 @@ class References:
         if role["text"] or kind == "term":
             return role["text"] or target
         known = self.titles if kind == "doc" else self.words
-        return known.get(target.rpartition("/")[2], target)
+        label = target.rpartition("/")[2]
+        if label not in known:
+            raise PrefdynError(f"the text refers to {target!r} ({kind}), and no page has it")
+        return known[label]
 
     def block(self, part: str | Directive) -> str:
         """A piece of text as plain Markdown: a directive as its number and title in bold, then its body; a
@@ -175,12 +182,21 @@ class References:
         if isinstance(part, str):
             return self.plain(part)
         title, body = self.plain(part.title), "\n\n".join(map(self.block, parts(part.body)))
+        if part.kind == "list-table":
+            return f"**{self.words[part.options['name']]}.** {title}\n\n{_table(body)}"
         if part.kind == "dropdown":
             return f"<details>\n<summary>{title}</summary>\n\n{body}\n\n</details>"
         if part.kind == "admonition":
             return f"**{title}.**\n\n{body}"
         name = self.words.get(part.options.get("label", ""), part.kind.removeprefix("prf:").capitalize())
         return f"**{name}{f' ({title})' if title else ''}.**\n\n{body}"
+
+
+def _table(rows: str) -> str:
+    """The body of a list-table as Markdown's table; its first row is the header."""
+    cells = [re.split(r"^  - ?", row, flags=re.M) for row in re.split(r"^\* - ?", rows, flags=re.M)[1:]]
+    lines = [f"| {' | '.join(' '.join(cell.split()) for cell in row)} |" for row in cells]
+    return "\n".join([lines[0], "|" + " --- |" * len(cells[0]), *lines[1:]])
 
 
 def _plain(markup: str) -> str:

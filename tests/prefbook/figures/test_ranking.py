@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -101,6 +104,21 @@ def test_titles_say_what_was_measured(editions: tuple[Tables, Tables]) -> None:
         == f"judge right on {judge:.0%} of unseen pairs"
     )
     assert all(ax.get_title("left").startswith("ρ = ") for ax in ranking.lengths(*editions).axes)
+
+
+def test_a_judge_of_unknown_accuracy_is_named_as_it_is(
+    editions: tuple[Tables, Tables], tmp_path: Path
+) -> None:
+    for path in editions[0].folder.glob("*.csv"):
+        shutil.copy(path, tmp_path)
+    name = "<script>alert(1)</script> $x^{$"
+    unknown = {"accuracy": np.nan, "low": np.nan, "high": np.nan, "n": np.nan, "no verdict": 0.25, "seed": 0}
+    pd.DataFrame([{"name": name, **unknown}]).to_csv(tmp_path / "judge.csv", index=False)
+    for draw in (ranking.win_rates, ranking.gammas):
+        figure = draw(Tables(tmp_path), None)
+        figure.savefig(drawn := io.StringIO(), format="svg")
+        assert "<script" not in drawn.getvalue()
+        assert figure.axes[0].get_title("left") == style.plain(f"{name}, no verdict on 25%")
 
 
 def test_rows_of_both_editions_data_sets_are_drawn(editions: tuple[Tables, Tables], tmp_path: Path) -> None:

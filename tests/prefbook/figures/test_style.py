@@ -5,6 +5,7 @@ else on the page.
 from __future__ import annotations
 
 import html
+import io
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
@@ -162,6 +163,20 @@ def test_words_of_a_name_fit_a_legend() -> None:
     assert short.endswith("…") and len(short) <= 38
     assert name.replace("-", " ").startswith(short[:-1])
     assert plots.readable("-".join(["ab"] * 13)).endswith("ab")
+
+
+@pytest.mark.parametrize("name", ["$x^{$", "a $ and a $", "<b>bold</b>"])
+def test_marks_in_a_name_are_shown_and_not_read(name: str) -> None:
+    figure, ax = plt.subplots()
+    ax.set_title(plots.plain(name))
+    ax.plot([0, 1], label=plots.readable(name))
+    ax.legend()
+    with mpl.rc_context({"svg.fonttype": "none"}):
+        figure.savefig(drawn := io.StringIO(), format="svg")
+    root = ET.fromstring(drawn.getvalue())
+    texts = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert texts.count(name) == 2 and "<b>" not in drawn.getvalue()
+    plt.close(figure)
 
 
 def test_curves_draw_one_line_for_each_named_group() -> None:

@@ -135,6 +135,11 @@ def test_every_declared_statistic_is_there_and_none_else() -> None:
 
 def test_an_unknown_judge_and_a_missing_data_set_are_said(tables: Tables) -> None:
     assert ranking.QUOTED["judge-accuracy"](tables) == "not known"
+    assert ranking.QUOTED["judge-pairs"](tables) == "0"
+    assert ranking.QUOTED["judge-no-verdict"](tables) == "0%"
+    judge = tables["judge"].assign(**{"no verdict": 0.125})
+    judge.to_csv(tables.folder / "judge.csv", index=False)
+    assert ranking.QUOTED["judge-no-verdict"](tables) == "12%"
     accuracy = pd.DataFrame({"data": ["sample"], "responses": ["whole"], "ties": ["none"], "accuracy": [0.5]})
     accuracy.assign(seed=0).to_csv(tables.folder / "ranking_accuracy.csv", index=False)
     assert ranking.QUOTED["alpaca-whole"](tables) == ranking.MISSING

@@ -267,7 +267,7 @@ def test_text_is_plain_markdown(folders: dict[course.Audience, Path], chapter: s
     for audience in folders:
         for cell in read(folders, audience, chapter).cells:
             if cell.cell_type == "markdown":
-                left = r"\{[\w:-]+\}`|^(```|:::)\{|^\$\$ \(|^\([\w-]+\)=$"
+                left = r"\{[\w:-]+\}`|^(```|:::)\{|^\$\$ \(|^\([\w-]+\)=$|^\* - |\bthe \*The "
                 assert not re.search(left, cell.source, re.M), cell.source
 
 

@@ -55,11 +55,23 @@ $$ (eq-outer)
 """
 
 
+OTHER = """# Signs
+
+(a-sign)=
+## A sign
+
+$$
+e = f
+$$ (eq-sign)
+"""
+
+
 @pytest.fixture
 def references(tmp_path: Path) -> References:
-    """Of a book of one chapter, which is called like a term."""
+    """Of a book of one chapter, which is called like a term, and a page without a number."""
     (tmp_path / "book").mkdir()
     (tmp_path / "book" / "chapter.md").write_text(PAGE, encoding="utf-8")
+    (tmp_path / "book" / "signs.md").write_text(OTHER, encoding="utf-8")
     (tmp_path / "book" / "references.bib").write_text(
         "@article{one, author={Ann Im and Yi Li}, year={2024}, title={T}, journal={J}}"
     )
@@ -75,6 +87,7 @@ def references(tmp_path: Path) -> References:
         ("{doc}`chapter` and {doc}`../chapter`", "*A *chapter* of numbers* and *A *chapter* of numbers*"),
         ("called {term}`chapter`, {term}`two <chapter>`", "called chapter, two"),
         ("{cite:t}`one` say; it is so {cite}`one`", "Im and Li (2024) say; it is so (Im and Li, 2024)"),
+        ("a sign {eq}`eq-sign`, in {ref}`a-sign`", "a sign (*Signs*), in *A sign*"),
         ("(place)=\n## A place", "## A place"),
         ("$$\nc = d\n$$ (eq-outer)", "$$\nc = d\n\\tag{1.2}\n$$"),
     ],
@@ -89,6 +102,37 @@ def test_blocks_keep_their_titles_and_dropdowns_are_folded(references: Reference
     assert blocks[1].endswith("\n\n</details>")
     assert blocks[2] == "**Theorem 1.1 (A name).**\n\nIt holds, Theorem 1.1."
     assert references.block(Directive("admonition", "In short", {}, "- One.")) == "**In short.**\n\n- One."
+
+
+TABLE = """```{list-table} What there is
+:header-rows: 1
+:name: table-one
+
+* - Name
+  - What it is,
+    in words
+* - {doc}`chapter`
+  - $x$
+* -
+  - by {eq}`eq-outer`
+```
+"""
+
+
+def test_list_table_is_a_table_of_markdown(tmp_path: Path, references: References) -> None:
+    page = tmp_path / "book" / "chapter.md"
+    page.write_text(f"{PAGE}\n{TABLE}", encoding="utf-8")
+    (table,) = parts(TABLE)
+    assert References(tmp_path).block(table) == (
+        "**Table 1.1.** What there is\n\n| Name | What it is, in words |\n| --- | --- |\n"
+        "| *A *chapter* of numbers* | $x$ |\n|  | by (1.2) |"
+    )
+
+
+@pytest.mark.parametrize("role", ["{eq}`eq-none`", "{ref}`nowhere`", "{doc}`../none`", "{numref}`fig-none`"])
+def test_reference_to_nothing_is_named(references: References, role: str) -> None:
+    with pytest.raises(PrefdynError, match=r"the text refers to '.*' \(\w+\), and no page has it"):
+        references.plain(f"See {role}.")
 
 
 def test_number_that_nothing_gives_is_named(references: References) -> None:
