@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-import psutil
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from prefdyn import data
 from prefdyn.data import Pair, Persona
+from prefdyn.engine.memory import ACTIVATION_BYTES
 from prefdyn.engine.states import TOKENS_PER_FORWARD
 from prefdyn.errors import PrefdynError
 from prefdyn.models import devices, loading
+from prefdyn.models.devices import free_memory
 
 CHARACTERS_PER_TOKEN = 4.2
 """Of English text under the tokenizers of today; a plan does not load one."""
@@ -75,7 +76,8 @@ class Work:
         copies = {"forward": 1, "train": 5, "adapt": 1}[self.kind]
         tokens = min(self.batch_tokens, TOKENS_PER_FORWARD)
         kept_layers = 1 if self.kind == "forward" else size.layers
-        return 4 * copies * size.parameters + 100 * tokens * size.width * kept_layers + FIXED_BYTES
+        kept = ACTIVATION_BYTES * tokens * size.width * kept_layers
+        return 4 * copies * size.parameters + kept + FIXED_BYTES
 
 
 def model_size(name: str) -> Size:
@@ -152,13 +154,6 @@ def speed(device: torch.device, precision: devices.Precision) -> float:
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def free_memory(device: torch.device) -> float:
-    """Bytes that can be had on the device now."""
-    if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
-    return float(psutil.virtual_memory().available)
 
 
 def check_memory(work: Sequence[Work], name: str, size: Size, device: torch.device) -> None:

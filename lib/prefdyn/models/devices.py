@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import psutil
 import torch
 
 from prefdyn.errors import PrefdynError
@@ -43,3 +44,13 @@ def choose_precision(device: torch.device, precision: str = "auto") -> Precision
         torch.cpu.get_capabilities().get(key) for key in ("avx512_bf16", "amx_bf16")
     )
     return "bfloat16" if capable else "float32"
+
+
+def free_memory(device: torch.device) -> float:
+    """Bytes that can be had on the device now."""
+    if device.type == "cuda":
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(
+            device
+        )  # for the next tensors
+        return float(torch.cuda.mem_get_info(device)[0] + kept)
+    return float(psutil.virtual_memory().available)

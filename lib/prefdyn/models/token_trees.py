@@ -13,7 +13,7 @@ the one of the sequence run by itself (up to rounding).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -223,13 +223,17 @@ _current: ContextVar[tuple[tuple[Row, ...], Masks] | None] = ContextVar("trees",
 
 
 @contextmanager
-def _attending(trees: Row) -> Iterator[None]:
-    parts = trees.parts if isinstance(trees, PackedTrees) else ()
-    token = _current.set((parts or (trees,), {}))
+def _attending(to: tuple[tuple[Row, ...], Masks] | None) -> Iterator[None]:
+    token = _current.set(to)
     try:
         yield
     finally:
         _current.reset(token)
+
+
+def attending_again() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """What `torch.utils.checkpoint` asks for: a layer that is run again attends to its trees again."""
+    return nullcontext(), _attending(_current.get())
 
 
 def last_hidden_states(model: PreTrainedModel, trees: Row) -> Tensor:
@@ -246,7 +250,8 @@ def last_hidden_states(model: PreTrainedModel, trees: Row) -> Tensor:
     # transformers leaves a mask of four dimensions alone; without one it would look for packed sequences, and
     # a GPU would wait for what it finds. The attention below makes its own.
     unused = trees.input_ids.new_ones(1, 1, 1, 1, dtype=torch.bool)
-    with _attending(trees):
+    parts = trees.parts if isinstance(trees, PackedTrees) else ()
+    with _attending((parts or (trees,), {})):
         output = model.base_model(
             input_ids=trees.input_ids[None],
             position_ids=trees.position_ids[None],
