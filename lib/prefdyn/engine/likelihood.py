@@ -7,13 +7,15 @@ logits are taken only where a response token is predicted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from prefdyn.data import Pair, Persona
@@ -22,7 +24,9 @@ from prefdyn.models import LanguageModel, answer_tokens
 from prefdyn.models.token_trees import PackedTrees, Tree, last_hidden_states, pack, pack_sequences
 
 LOGIT_ROWS = 512
-"""Positions whose V-wide logits are held at once."""
+"""Positions whose V-wide logits are made at once."""
+KEPT_LOGITS = 2**27
+"""Logits that are kept for backward, half a GiB; of more each is made twice, a fiftieth of a step's time."""
 
 
 @dataclass(frozen=True)
@@ -166,8 +170,19 @@ def log_probs(model: PreTrainedModel, pairs: Sequence[TokenPair], normalised: bo
     check_tokens(pairs)
     if not normalised and all(pair.one_token for pair in pairs):
         return _answers(model, pairs)
-    totals = response_log_probs(model, as_trees(pairs)).view(-1, 2)
-    return LogProbs(totals[:, 0] - totals[:, 1], totals[:, 0], totals[:, 1])
+    return of_responses(response_log_probs(model, as_trees(pairs)))
+
+
+def of_responses(totals: Tensor) -> LogProbs:
+    """Log-probabilities of pairs, of those of their responses, chosen before rejected, shape (2 n,)."""
+    chosen, rejected = totals.view(-1, 2).unbind(1)
+    return LogProbs(chosen - rejected, chosen, rejected)
+
+
+def of_answers(log_ratio: Tensor) -> LogProbs:
+    """Log-probabilities of pairs of one-token answers, of their log-ratios, shape (n,)."""
+    unknown = torch.full_like(log_ratio, torch.nan).detach()
+    return LogProbs(log_ratio, unknown, unknown)
 
 
 def chosen_log_probs(model: PreTrainedModel, pairs: Sequence[TokenPair]) -> Tensor:
@@ -179,15 +194,15 @@ def chosen_log_probs(model: PreTrainedModel, pairs: Sequence[TokenPair]) -> Tens
 
 
 def response_rows(
-    prompts: Sequence[Tree], device: torch.device
+    prompts: Sequence[Tree], device: torch.device, one_by_one: bool | None = None
 ) -> tuple[PackedTrees, Tensor, Tensor, Tensor]:
     """Prompts with their responses as trees, and where their response tokens are.
 
     Of each of the R tokens: the row that predicts it, its id, and its branch. The last three have shape (R,).
-    Branches are the responses, prompt after prompt.
+    Branches are the responses, prompt after prompt; `one_by_one` is as in `pack`.
     """
     # The last prompt token predicts the first response token, so it is the tree's last shared token.
-    trees = pack(prompts, device)
+    trees = pack(prompts, device, one_by_one)
     lengths = trees.branch_lengths
     response_tokens = sum(len(response) for _, responses in prompts for response in responses)
     branch = torch.repeat_interleave(
@@ -203,13 +218,23 @@ def response_rows(
 
 def _answers(model: PreTrainedModel, pairs: Sequence[TokenPair]) -> LogProbs:
     trees = pack_sequences([pair.prompt for pair in pairs], model.device)
-    hidden = last_hidden_states(model, trees)[trees.last_of_branch()].float()
-    answers = torch.tensor([(pair.chosen[0], pair.rejected[0]) for pair in pairs], device=model.device)
+    hidden = last_hidden_states(model, trees).index_select(0, trees.last_of_branch())
+    chosen, rejected = torch.tensor(
+        [(pair.chosen[0], pair.rejected[0]) for pair in pairs], device=model.device
+    ).unbind(1)
+    return of_answers(answer_log_ratios(model, hidden, chosen, rejected))
+
+
+def answer_log_ratios(model: PreTrainedModel, hidden: Tensor, chosen: Tensor, rejected: Tensor) -> Tensor:
+    """log pi(y_w|x) / pi(y_l|x) of one-token answers, shape (n,), float32.
+
+    Args:
+        hidden: the last state of each prompt, shape (n, d).
+        chosen, rejected: token ids, shape (n,).
+    """
     weight = model.get_output_embeddings().weight
-    difference = weight[answers[:, 0]] - weight[answers[:, 1]]
-    log_ratio = (difference.float() * hidden).sum(1)
-    unknown = torch.full_like(log_ratio, torch.nan).detach()
-    return LogProbs(log_ratio, unknown, unknown)
+    difference = weight.index_select(0, chosen) - weight.index_select(0, rejected)
+    return (difference.float() * hidden.float()).sum(1)
 
 
 def response_log_probs(model: PreTrainedModel, prompts: Sequence[Tree]) -> Tensor:
@@ -223,12 +248,45 @@ def response_log_probs(model: PreTrainedModel, prompts: Sequence[Tree]) -> Tenso
         Shape (responses,), prompt after prompt.
     """
     trees, before, targets, branch = response_rows(prompts, model.device)
-    hidden = last_hidden_states(model, trees)
-    unembed = model.get_output_embeddings()
-    tokens = torch.cat(
-        [
-            -F.cross_entropy(unembed(hidden[rows]).float(), target, reduction="none")
-            for rows, target in zip(before.split(LOGIT_ROWS), targets.split(LOGIT_ROWS), strict=True)
-        ]
-    )
-    return torch.zeros(len(trees.branch_lengths), device=model.device).index_add(0, branch, tokens)
+    hidden = last_hidden_states(model, trees).index_select(0, before)
+    return summed_log_probs(model, hidden, targets, branch, len(trees.branch_lengths))
+
+
+def summed_log_probs(
+    model: PreTrainedModel, hidden: Tensor, targets: Tensor, response: Tensor, responses: int
+) -> Tensor:
+    """log pi of each response, the sum over its tokens, shape (responses,).
+
+    Args:
+        hidden: the states that predict the tokens, shape (R, d).
+        targets, response: of each token its id and its response, shape (R,).
+    """
+    tokens = token_log_probs(model.get_output_embeddings(), hidden, targets)
+    return torch.zeros(responses, device=tokens.device).index_add(0, response, tokens)
+
+
+def token_log_probs(unembed: Any, hidden: Tensor, targets: Tensor) -> Tensor:
+    """log pi of each token, shape (R,), in nats, differentiable; under the caller's autocast.
+
+    Beyond `KEPT_LOGITS`, backward makes the logits of a part of the tokens again, so that at no time those of
+    more than `LOGIT_ROWS` tokens are held.
+
+    Args:
+        unembed: what makes logits of hidden states.
+        hidden: the states that predict the tokens, shape (R, d).
+        targets: their ids, shape (R,).
+    """
+
+    def part(rows: Tensor, ids: Tensor) -> Tensor:
+        logits = unembed(rows)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return -F.cross_entropy(logits, ids, reduction="none")
+
+    run: Callable[[Tensor, Tensor], Tensor] = part
+    if len(targets) * unembed.weight.shape[0] > KEPT_LOGITS:
+        draws = (
+            type(unembed) is not nn.Linear
+        )  # an adapter with dropout; a graph's capture has no random state
+        run = functools.partial(checkpoint, part, use_reentrant=False, preserve_rng_state=draws)
+    parts = zip(hidden.split(LOGIT_ROWS), targets.split(LOGIT_ROWS), strict=True)
+    return torch.cat([run(*rows) for rows in parts])

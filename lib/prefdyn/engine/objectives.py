@@ -9,7 +9,17 @@ import torch
 from torch import Tensor
 
 from prefdyn.engine import losses
-from prefdyn.engine.likelihood import LogProbs, TokenPair, check_tokens, chosen_log_probs, log_probs
+from prefdyn.engine.captured import Answers, Passes, Responses
+from prefdyn.engine.likelihood import (
+    LogProbs,
+    TokenPair,
+    as_trees,
+    check_tokens,
+    chosen_log_probs,
+    log_probs,
+    of_answers,
+    of_responses,
+)
 from prefdyn.engine.states import TOKENS_PER_FORWARD, by_length, check_numbers, without_dropout
 from prefdyn.models import LanguageModel
 
@@ -47,6 +57,7 @@ class Margins:
 
     Attributes:
         normalised: as `log_probs` has it, for measurements.
+        asking, values: what `captured` asks of pairs, and how many values it gets of each.
     """
 
     normalised = False
@@ -66,6 +77,8 @@ class Margins:
         What is known of a pair tells of its swapped one too.
         """
         self.lm, self.loss, self.beta, self.gamma, self.reference = lm, loss, beta, gamma, reference
+        self.asking = Answers if all(pair.one_token for pair in pairs) else Responses
+        self.values = 1 if self.asking is Answers else 2
         distinct = {_content(pair): pair for pair in pairs}
         missing = {content: pair for content, pair in distinct.items() if content not in reference}
         if not missing:
@@ -83,8 +96,19 @@ class Margins:
     def weights(self, pairs: Sequence[TokenPair]) -> Tensor:
         return torch.ones(len(pairs), device=self.lm.device)
 
+    def known(self, pairs: Sequence[TokenPair]) -> Tensor:
+        """On the host, of each pair: the reference's log-ratio and its weight, shape (2, n)."""
+        return torch.tensor([(self.reference[_content(pair)][0], 1.0) for pair in pairs]).T
+
     def forward(self, pairs: Sequence[TokenPair]) -> LogProbs:
         return log_probs(self.lm.model, pairs)
+
+    def asked(self, pairs: Sequence[TokenPair]) -> Answers | Responses:
+        return Answers(pairs) if self.asking is Answers else Responses(as_trees(pairs))
+
+    def read(self, values: Tensor) -> LogProbs:
+        """Of what was asked."""
+        return of_responses(values) if self.asking is Responses else of_answers(values)
 
     def initial(self, pairs: Sequence[TokenPair]) -> LogProbs:
         """Log-probabilities before the first update, which are the reference's."""
@@ -92,9 +116,11 @@ class Margins:
         return LogProbs(*known.to(self.lm.device, non_blocking=True).unbind(1))
 
     def measure(self, pairs: Sequence[TokenPair], now: LogProbs) -> Measured:
-        reference = self.initial(pairs).log_ratio
+        return self.value(now, self.initial(pairs).log_ratio, self.weights(pairs))
+
+    def value(self, now: LogProbs, reference: Tensor, weight: Tensor) -> Measured:
         margins = losses.reward_margin(now.log_ratio, reference, self.beta, self.gamma)
-        return Measured(self.loss.value(margins), self.weights(pairs), margins, now)
+        return Measured(self.loss.value(margins), weight, margins, now)
 
     def before_training(self, pairs: Sequence[TokenPair], measured: Measured) -> Measured:
         """With the margins of a model that is its own reference, where a batch has their rounding."""
@@ -108,6 +134,7 @@ class Supervised:
     """
 
     normalised = True
+    asking, values = Responses, 1
 
     def __init__(self, lm: LanguageModel, tokens_per_forward: int) -> None:
         self.lm, self.tokens_per_forward = lm, tokens_per_forward
@@ -115,18 +142,29 @@ class Supervised:
     def weights(self, pairs: Sequence[TokenPair]) -> Tensor:
         return torch.tensor([float(len(pair.chosen)) for pair in pairs], device=self.lm.device)
 
+    def known(self, pairs: Sequence[TokenPair]) -> Tensor:
+        """As of `Margins`; there is no reference."""
+        return torch.tensor([(torch.nan, float(len(pair.chosen))) for pair in pairs]).T
+
     def forward(self, pairs: Sequence[TokenPair]) -> LogProbs:
-        chosen = chosen_log_probs(self.lm.model, pairs)
-        unknown = torch.full_like(chosen, torch.nan).detach()
-        return LogProbs(unknown, chosen, unknown)
+        return self.read(chosen_log_probs(self.lm.model, pairs))
+
+    def asked(self, pairs: Sequence[TokenPair]) -> Responses:
+        return Responses([(pair.prompt, (pair.chosen,)) for pair in pairs])
+
+    def read(self, values: Tensor) -> LogProbs:
+        unknown = torch.full_like(values, torch.nan).detach()
+        return LogProbs(unknown, values, unknown)
 
     def initial(self, pairs: Sequence[TokenPair]) -> LogProbs:
         return reference_log_probs(self.lm, pairs, self.tokens_per_forward, self.normalised)
 
     def measure(self, pairs: Sequence[TokenPair], now: LogProbs) -> Measured:
-        return Measured(
-            -now.chosen, self.weights(pairs), torch.full_like(now.chosen, torch.nan).detach(), now
-        )
+        unknown = torch.full_like(now.chosen, torch.nan).detach()
+        return self.value(now, unknown, self.weights(pairs))
+
+    def value(self, now: LogProbs, reference: Tensor, weight: Tensor) -> Measured:
+        return Measured(-now.chosen, weight, reference, now)
 
     def before_training(self, pairs: Sequence[TokenPair], measured: Measured) -> Measured:
         return measured
@@ -142,6 +180,7 @@ def reference_log_probs(
     pairs: Sequence[TokenPair],
     tokens_per_forward: int = TOKENS_PER_FORWARD,
     normalised: bool = False,
+    passes: Passes | None = None,
 ) -> LogProbs:
     """Log-probabilities of the pairs under the model as it is, in the order given.
 
@@ -150,12 +189,21 @@ def reference_log_probs(
     Args:
         tokens_per_forward: run at once; bounds the memory of activations.
         normalised: as in `log_probs`.
+        passes: of one model asked more than once.
 
     Raises:
         PrefdynError: something else stands for pairs of tokens.
     """
     check_tokens(pairs)
     out = torch.empty(3, len(pairs), device=lm.device)
+    answers = not normalised and all(pair.one_token for pair in pairs)
+    asked = Answers(pairs) if answers else Responses(as_trees(pairs))
+    replayed = (passes or Passes(lm)).of(asked, tokens_per_forward)
+    if replayed is not None:
+        for part, values in replayed:
+            at = torch.from_numpy(part).to(lm.device)
+            out[:, at] = torch.stack(of_answers(values) if answers else of_responses(values))
+        return LogProbs(*out)
     for part in by_length([pair.length for pair in pairs], tokens_per_forward):
         with lm.autocast(), without_dropout(lm.model):
             out[:, torch.from_numpy(part).to(lm.device)] = torch.stack(

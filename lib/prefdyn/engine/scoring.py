@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from prefdyn.engine.captured import Passes, Responses
 from prefdyn.engine.likelihood import response_log_probs, tokenize_responses
 from prefdyn.engine.states import TOKENS_PER_FORWARD, by_length, check_numbers, without_dropout
 from prefdyn.models import LanguageModel, Precision
@@ -41,6 +43,7 @@ def score(
     max_length: int = 512,
     precision: Precision = "float32",
     tokens_per_forward: int = TOKENS_PER_FORWARD,
+    exact: bool = False,
 ) -> list[ResponseLogProbs]:
     """Log-likelihoods of the responses to each prompt, in the order given.
 
@@ -60,13 +63,23 @@ def score(
     trees: list[Tree] = [
         tokenize_responses(lm, *pair, max_length) for pair in zip(prompts, responses, strict=True)
     ]
-    lengths = [len(prompt) + sum(map(len, tails)) for prompt, tails in trees]
-    out: list[ResponseLogProbs | None] = [None] * len(trees)
-    for part in by_length(lengths, tokens_per_forward):
+    asked = Responses([(prompt, [tail]) for prompt, tails in trees for tail in tails] if exact else trees)
+    totals: list[NDArray[np.float64]] = [np.empty(0)] * len(asked.trees)
+    replayed = None if exact else Passes(lm, precision).of(asked, tokens_per_forward)
+    for part, values in replayed or _as_ever(lm, asked, 1 if exact else tokens_per_forward, precision):
+        found = values.double().cpu().numpy()
+        check_numbers(lm, found)
+        ends = np.cumsum([len(asked.trees[i][1]) for i in part])
+        for i, of_one in zip(part, np.split(found, ends[:-1]), strict=True):
+            totals[i] = of_one
+    counts = [np.array([len(tail) for tail in tails], dtype=np.int64) for _, tails in trees]
+    split = np.split(np.concatenate([np.empty(0), *totals]), np.cumsum([len(count) for count in counts]))
+    return [ResponseLogProbs(total, count) for total, count in zip(split, counts, strict=False)]
+
+
+def _as_ever(
+    lm: LanguageModel, asked: Responses, tokens_per_forward: int, precision: Precision
+) -> Iterator[tuple[NDArray[np.integer], Tensor]]:
+    for part in by_length(asked.lengths(), tokens_per_forward):
         with lm.autocast(precision), without_dropout(lm.model):
-            totals = response_log_probs(lm.model, [trees[i] for i in part]).double().cpu().numpy()
-        check_numbers(lm, totals)
-        counts = [len(trees[i][1]) for i in part]
-        for i, values in zip(part, np.split(totals, np.cumsum(counts)[:-1]), strict=True):
-            out[i] = ResponseLogProbs(values, np.array([len(tail) for tail in trees[i][1]]))
-    return [likelihoods for likelihoods in out if likelihoods is not None]
+            yield part, response_log_probs(lm.model, asked.take(part).trees)

@@ -24,9 +24,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from prefdyn.engine import losses
+from prefdyn.engine.captured import Passes
 from prefdyn.engine.likelihood import TokenPair, check_tokens
+from prefdyn.engine.memory import copy_of, recomputing, short, takes
 from prefdyn.engine.objectives import SFT, Margins, Measured, Reference, Supervised, reference_log_probs
 from prefdyn.engine.states import TOKENS_PER_FORWARD, by_length
+from prefdyn.engine.steps import ReplayedSteps, worth_replaying
 from prefdyn.errors import PrefdynError
 from prefdyn.models import LanguageModel
 
@@ -165,8 +168,17 @@ def fine_tune(
     cancels = settings.loss != SFT and all(pair.one_token for pair in needed)
     with _vocabulary_of(lm.model, needed, active=cancels and not adapters and visit is None) as renamed:
         trainable = adapters or list(lm.model.parameters())
-        with _requiring_grad(trainable):
+        numbers = {"adamw": 3, "rmsprop": 2, "sgd": 1}[settings.optimizer]
+        again = short(lm, takes(lm, trainable, numbers, _tokens_at_once(batches, settings)))
+        with _requiring_grad(trainable), recomputing(lm.model, again):
             return _run(lm, objective, batches, settings, splits, set(evaluate_at), renamed, trainable, visit)
+
+
+def _tokens_at_once(batches: Sequence[Sequence[TokenPair]], settings: Settings) -> int:
+    """Tokens of the largest part that a batch is cut into."""
+    longest = max(pair.length for batch in batches for pair in batch)
+    most = max(sum(pair.length for pair in batch) for batch in batches)
+    return max(longest, min(most, settings.tokens_per_forward))
 
 
 def _objective(
@@ -190,7 +202,11 @@ def _run(
     visit: Callable[[int], None] | None,
 ) -> pd.DataFrame:
     start = [weight.detach().clone() for weight in trainable] if settings.track_distance else None
-    optimizer = _optimizer(trainable, settings)
+    replayed = worth_replaying(lm, objective, batches, settings.tokens_per_forward)
+    optimizer = _optimizer(trainable, settings, replayed)
+    how = (lm, objective, optimizer, renamed, settings.tokens_per_forward, trainable, batches)
+    steps = ReplayedSteps(*how) if replayed else None
+    passes = Passes(lm, times=len(evaluate_at))
     recorder = _Recorder()
 
     def measure(step: int) -> None:
@@ -203,13 +219,20 @@ def _run(
                 now = objective.initial(pairs)
             else:
                 written = [renamed(pair) for pair in pairs]
-                now = reference_log_probs(lm, written, settings.tokens_per_forward, objective.normalised)
+                now = reference_log_probs(
+                    lm, written, settings.tokens_per_forward, objective.normalised, passes
+                )
             recorder.add(step, name, pairs, objective.measure(pairs, now))
         if visit is not None:
             visit(step)
 
     for step, batch in enumerate(batches):
         measure(step)
+        if steps is not None:
+            for pairs, measured in steps.take(batch):
+                seen = measured if step else objective.before_training(pairs, measured)
+                recorder.add(step, "train", pairs, seen)
+            continue
         whole = objective.weights(batch).sum()
         for part in by_length([pair.length for pair in batch], settings.tokens_per_forward):
             pairs = [batch[i] for i in part]
@@ -217,9 +240,8 @@ def _run(
                 now = objective.forward([renamed(pair) for pair in pairs])
             measured = objective.measure(pairs, now)
             (measured.loss.sum() / whole).backward()
-            recorder.add(
-                step, "train", pairs, measured if step else objective.before_training(pairs, measured)
-            )
+            seen = measured if step else objective.before_training(pairs, measured)
+            recorder.add(step, "train", pairs, seen)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     measure(settings.steps)
@@ -271,12 +293,16 @@ def _share(holds: Tensor, of: Tensor) -> Tensor:
     return holds.float().where(~of.isnan(), torch.nan)
 
 
-def _optimizer(weights: list[nn.Parameter], settings: Settings) -> torch.optim.Optimizer:
+def _optimizer(weights: list[nn.Parameter], settings: Settings, replayed: bool) -> torch.optim.Optimizer:
+    kind = weights[0].device.type
+    capturable = replayed and kind == "cuda"
     if settings.optimizer == "adamw":
-        fused = weights[0].device.type in ("cuda", "cpu")
-        return torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=0.0, fused=fused)
+        fused = kind in ("cuda", "cpu")
+        return torch.optim.AdamW(
+            weights, lr=settings.learning_rate, weight_decay=0.0, fused=fused, capturable=capturable
+        )
     if settings.optimizer == "rmsprop":
-        return torch.optim.RMSprop(weights, lr=settings.learning_rate, alpha=0.99)
+        return torch.optim.RMSprop(weights, lr=settings.learning_rate, alpha=0.99, capturable=capturable)
     return torch.optim.SGD(weights, lr=settings.learning_rate)
 
 
@@ -337,8 +363,14 @@ def _vocabulary_of(
 
 @contextmanager
 def restoring(lm: LanguageModel) -> Iterator[None]:
-    """Whatever training happens inside, the model has its old weights afterwards."""
-    before = [(weight, weight.detach().clone()) for weight in lm.model.parameters()]
+    """Whatever training happens inside, the model has its old weights afterwards.
+
+    Their copy is where the model is, or on the host where a GPU has no room for it beside a training.
+    """
+    weights = list(lm.model.parameters())
+    # Beside it, training takes a gradient and two moments of each weight.
+    on_host = short(lm, takes(lm, weights, 4, TOKENS_PER_FORWARD))
+    before = [(weight, copy_of(weight, on_host)) for weight in weights]
     try:
         yield
     finally:

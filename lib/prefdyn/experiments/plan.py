@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-import psutil
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from prefdyn import data
 from prefdyn.data import Pair, Persona
 from prefdyn.engine.likelihood import LOGIT_ROWS
+from prefdyn.engine.memory import ACTIVATION_BYTES
 from prefdyn.engine.states import TOKENS_PER_FORWARD
 from prefdyn.errors import PrefdynError
 from prefdyn.models import devices, loading
+from prefdyn.models.devices import free_memory
 
 CHARACTERS_PER_TOKEN = 4.2
 """Of English text under the tokenizers of today; a plan does not load one."""
@@ -80,9 +80,9 @@ class Work:
         copies = {"forward": 1, "train": 5, "adapt": 1}[self.kind] + self.distances
         # Logits are there for LOGIT_ROWS positions at once, and three times over: themselves, their softmax,
         # its gradient. Backward, a softmax is kept for every position.
-        measured = 100 * TOKENS_PER_FORWARD * size.width + 12 * LOGIT_ROWS * size.vocabulary
+        measured = ACTIVATION_BYTES * TOKENS_PER_FORWARD * size.width + 12 * LOGIT_ROWS * size.vocabulary
         trained = min(self.batch_tokens, TOKENS_PER_FORWARD) * (
-            100 * size.width * size.layers + 4 * size.vocabulary
+            ACTIVATION_BYTES * size.width * size.layers + 4 * size.vocabulary
         )
         most = measured + (0 if self.kind == "forward" else trained)
         return 4 * copies * size.parameters + most + FIXED_BYTES
@@ -171,41 +171,6 @@ def speed(device: torch.device, precision: devices.Precision) -> float:
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def free_memory(device: torch.device) -> float:
-    """Bytes that can be had on the device now."""
-    if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
-    return float(min(psutil.virtual_memory().available, *_left_by_control_groups(Path("/"))))
-
-
-def _left_by_control_groups(root: Path) -> Iterator[int]:
-    """Bytes that this process's control group, and each one above it, still allows, where they have limits.
-
-    What caches files counts as free: the kernel takes it back before it kills.
-    """
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:  # not Linux
-        return
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        top, limit, used, prefix = root / "sys/fs/cgroup", "max", "current", ""  # version 2
-        if controllers:
-            top, limit, used, prefix = top / "memory", "limit_in_bytes", "usage_in_bytes", "total_"
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        group = top / path.lstrip("/")
-        for folder in (group, *group.parents):
-            if folder.is_relative_to(top):
-                # Without a limit it says "max"; and in a container, groups above its own are not there.
-                with contextlib.suppress(OSError, ValueError):
-                    left = int((folder / f"memory.{limit}").read_text())
-                    left -= int((folder / f"memory.{used}").read_text())
-                    held = dict(map(str.split, (folder / "memory.stat").read_text().splitlines()))
-                    cached = ("active_file", "inactive_file")
-                    yield left + sum(int(held.get(f"{prefix}{name}", 0)) for name in cached)
 
 
 def check_memory(work: Sequence[Work], name: str, size: Size, device: torch.device) -> None:

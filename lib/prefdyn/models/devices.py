@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
+import psutil
 import torch
 
 from prefdyn.errors import PrefdynError
@@ -43,3 +47,40 @@ def choose_precision(device: torch.device, precision: str = "auto") -> Precision
         torch.cpu.get_capabilities().get(key) for key in ("avx512_bf16", "amx_bf16")
     )
     return "bfloat16" if capable else "float32"
+
+
+def free_memory(device: torch.device) -> float:
+    """Bytes that can be had on the device now."""
+    if device.type == "cuda":
+        # What PyTorch has reserved and does not use is there for the next tensors.
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return float(torch.cuda.mem_get_info(device)[0] + kept)
+    return float(min(psutil.virtual_memory().available, *_left_by_control_groups(Path("/"))))
+
+
+def _left_by_control_groups(root: Path) -> Iterator[int]:
+    """Bytes that this process's control group, and each one above it, still allows, where they have limits.
+
+    What caches files counts as free: the kernel takes it back before it kills.
+    """
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:  # not Linux
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        top, limit, used, prefix = root / "sys/fs/cgroup", "max", "current", ""  # version 2
+        if controllers:
+            top, limit, used, prefix = top / "memory", "limit_in_bytes", "usage_in_bytes", "total_"
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        group = top / path.lstrip("/")
+        for folder in (group, *group.parents):
+            if folder.is_relative_to(top):
+                # Without a limit it says "max"; and in a container, groups above its own are not there.
+                with contextlib.suppress(OSError, ValueError):
+                    left = int((folder / f"memory.{limit}").read_text())
+                    left -= int((folder / f"memory.{used}").read_text())
+                    held = dict(map(str.split, (folder / "memory.stat").read_text().splitlines()))
+                    cached = ("active_file", "inactive_file")
+                    yield left + sum(int(held.get(f"{prefix}{name}", 0)) for name in cached)

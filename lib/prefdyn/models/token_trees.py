@@ -2,17 +2,18 @@
 
 A *tree* is a prompt and the branches that continue it: the question template and its statements, or a prompt
 with its chosen and its rejected response. The linear layers of the model see each distinct token once, end to
-end in one row of T tokens; only attention, which is a small part of the work, is computed otherwise. A tree
-of few branches by itself is two calls, its prompt and all of its branches under a mask; other trees are cut
-into padded blocks. On a CPU, where padding costs more than many small calls, the trees are taken one by one;
-elsewhere all at once. A branch attends to its own prompt and to itself, with the positions it would have
-alone, so every hidden state equals the one of the sequence run by itself (up to rounding).
+end in one row of T tokens; only attention, which is a small part of the work, is computed otherwise. On a
+CPU, where padding costs more than many small calls, the trees are taken one by one: one of few branches is
+two calls, its prompt and all of its branches under a mask, another is cut into padded blocks. Elsewhere they
+are taken all at once: a row of up to `ROW_TOKENS` in one call under a mask, a longer one in blocks. A branch
+attends to its own prompt and to itself, with the positions it would have alone, so every hidden state equals
+the one of the sequence run by itself (up to rounding).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -34,14 +35,47 @@ Tree = tuple[Sequence[int], Sequence[Sequence[int]]]
 
 FEW_BRANCHES = 4
 """Up to here a mask over all branches of a tree costs less than gathering each with its prompt."""
+ROW_TOKENS = 2048
+"""Up to here, where trees are not taken one by one, a mask over the whole row costs less than blocks: what it
+wastes grows with the square of the row, while blocks are a dozen more calls a layer.
+"""
 
 
-@dataclass(frozen=True)
-class PackedTrees:
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """Trees end to end, T tokens.
+
+    Attributes:
+        input_ids, position_ids: shape (T,).
+        tree: shape (T,), the tree of each token.
+        branch: shape (T,), the branch of each token, counted over all trees; -1 in a prompt.
+        dense: whether attention is one call over the whole row.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    tree: Tensor
+    branch: Tensor
+    dense: bool = True
+
+    def mask(self, window: int | None, start: int = 0) -> Tensor:
+        """Which of T row tokens each token from `start` on sees, shape (1, 1, T - start, T).
+
+        They are those of its tree's prompt and of its own branch, up to itself.
+        """
+        distance = self.position_ids[start:, None] - self.position_ids
+        seen = (self.tree[start:, None] == self.tree) & (distance >= 0)
+        seen &= (self.branch == -1) | (self.branch[start:, None] == self.branch)
+        if window is not None:
+            seen &= distance < window
+        return seen[None, None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedTrees(Row):
     """Trees in one row, and where each of their tokens lies.
 
     Attributes:
-        input_ids, position_ids: shape (T,), the row.
         prompt_slots: shape (G, P), the row index of each prompt token; short prompts are filled up with 0.
         branch_slots: shape (N, L), the same for the branches.
         prompt_lengths: shape (G,).
@@ -53,8 +87,6 @@ class PackedTrees:
             empty.
     """
 
-    input_ids: Tensor
-    position_ids: Tensor
     prompt_slots: Tensor
     branch_slots: Tensor
     prompt_lengths: Tensor
@@ -98,28 +130,22 @@ class PackedTrees:
             seen &= distance < window
         return seen[:, None]
 
-    def narrow_mask(self, window: int | None) -> Tensor:
-        """Of a narrow tree: which of T row tokens each of the B branch tokens sees, shape (1, 1, B, T)."""
-        start = self.prompt_slots.shape[1]
-        branch = torch.repeat_interleave(
-            torch.arange(len(self.branch_lengths), device=self.input_ids.device), self.branch_lengths
-        )
-        prompt = torch.ones(len(branch), start, dtype=torch.bool, device=self.input_ids.device)
-        distance = self.position_ids[start:, None] - self.position_ids[None, :]
-        seen = torch.cat([prompt, branch[:, None] == branch[None, :]], dim=1) & (distance >= 0)
-        if window is not None:
-            seen &= distance < window
-        return seen[None, None]
 
-
-def pack(trees: Sequence[Tree], device: torch.device | str = "cpu") -> PackedTrees:
+def pack(
+    trees: Sequence[Tree], device: torch.device | str = "cpu", one_by_one: bool | None = None
+) -> PackedTrees:
     """Lay trees end to end in one row: each prompt, then its branches.
 
     Args:
         trees: prompts (possibly empty) with at least one branch each; no branch is empty.
+        one_by_one: whether attention takes each tree by itself; where it is not said, on a CPU.
     """
+    if one_by_one is None:
+        one_by_one = torch.device(device).type == "cpu"
     ids: list[int] = []
     positions: list[int] = []
+    tree_of: list[int] = []
+    branch_of: list[int] = []
     prompts: list[range] = []
     branches: list[range] = []
     branch_tree: list[int] = []
@@ -127,11 +153,14 @@ def pack(trees: Sequence[Tree], device: torch.device | str = "cpu") -> PackedTre
         prompts.append(range(len(ids), len(ids) + len(prompt)))
         ids.extend(prompt)
         positions.extend(range(len(prompt)))
+        branch_of.extend([-1] * len(prompt))
         for tail in tails:
             branches.append(range(len(ids), len(ids) + len(tail)))
+            branch_of.extend([len(branch_tree)] * len(tail))
             branch_tree.append(index)
             ids.extend(tail)
             positions.extend(range(len(prompt), len(prompt) + len(tail)))
+        tree_of.extend([index] * (len(ids) - len(tree_of)))
     prompt_width = max(map(len, prompts))
     branch_width = max(map(len, branches))
     unpad = torch.empty(len(ids), dtype=torch.long)
@@ -153,15 +182,16 @@ def pack(trees: Sequence[Tree], device: torch.device | str = "cpu") -> PackedTre
     return PackedTrees(
         input_ids=move(torch.tensor(ids)),
         position_ids=move(torch.tensor(positions)),
+        tree=move(torch.tensor(tree_of)),
+        branch=move(torch.tensor(branch_of)),
+        dense=not one_by_one and len(ids) <= ROW_TOKENS,
         prompt_slots=move(padded(prompts, prompt_width)),
         branch_slots=move(padded(branches, branch_width)),
         prompt_lengths=move(torch.tensor([len(span) for span in prompts])),
         branch_lengths=move(torch.tensor([len(span) for span in branches])),
         branch_tree=move(torch.tensor(branch_tree)),
         unpad=move(unpad),
-        parts=tuple(pack([tree], device) for tree in trees)
-        if len(trees) > 1 and torch.device(device).type == "cpu"
-        else (),
+        parts=tuple(pack([tree], device, True) for tree in trees) if one_by_one and len(trees) > 1 else (),
     )
 
 
@@ -175,31 +205,38 @@ def shared_prefix(sequences: Sequence[Sequence[int]]) -> int:
     return length
 
 
-def pack_sequences(sequences: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> PackedTrees:
+def pack_sequences(
+    sequences: Sequence[Sequence[int]], device: torch.device | str = "cpu", one_by_one: bool | None = None
+) -> PackedTrees:
     """One tree of whole sequences, whose branches are in the order given.
 
-    What all of them share is its prompt, the rest of each a branch.
+    What all of them share is its prompt, the rest of each a branch; `one_by_one` is as in `pack`.
     """
     start = shared_prefix(sequences)
-    return pack([(sequences[0][:start], [sequence[start:] for sequence in sequences])], device)
+    return pack([(sequences[0][:start], [sequence[start:] for sequence in sequences])], device, one_by_one)
 
 
 Masks = dict[tuple[int, int | None], tuple[Tensor | None, Tensor]]
 """Masks of prompts and branches by part and sliding window, made once for all layers."""
 
-_current: ContextVar[tuple[tuple[PackedTrees, ...], Masks] | None] = ContextVar("trees", default=None)
+_current: ContextVar[tuple[tuple[Row, ...], Masks] | None] = ContextVar("trees", default=None)
 
 
 @contextmanager
-def _attending(trees: PackedTrees) -> Iterator[None]:
-    token = _current.set((trees.parts or (trees,), {}))
+def _attending(to: tuple[tuple[Row, ...], Masks] | None) -> Iterator[None]:
+    token = _current.set(to)
     try:
         yield
     finally:
         _current.reset(token)
 
 
-def last_hidden_states(model: PreTrainedModel, trees: PackedTrees) -> Tensor:
+def attending_again() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """What `torch.utils.checkpoint` asks for: a layer that is run again attends to its trees again."""
+    return nullcontext(), _attending(_current.get())
+
+
+def last_hidden_states(model: PreTrainedModel, trees: Row) -> Tensor:
     """Hidden states after the final norm, shape (T, d): what the model's unembedding multiplies.
 
     Raises:
@@ -210,10 +247,17 @@ def last_hidden_states(model: PreTrainedModel, trees: PackedTrees) -> Tensor:
             f"the model runs {model.config._attn_implementation!r} attention: "
             "load it with prefdyn.models.load"
         )
+    # transformers leaves a mask of four dimensions alone; without one it would look for packed sequences, and
+    # a GPU would wait for what it finds. The attention below makes its own.
+    unused = trees.input_ids.new_ones(1, 1, 1, 1, dtype=torch.bool)
+    parts = trees.parts if isinstance(trees, PackedTrees) else ()
     try:
-        with _attending(trees):
+        with _attending((parts or (trees,), {})):
             output = model.base_model(
-                input_ids=trees.input_ids[None], position_ids=trees.position_ids[None], use_cache=False
+                input_ids=trees.input_ids[None],
+                position_ids=trees.position_ids[None],
+                attention_mask=unused,
+                use_cache=False,
             )
     except IndexError as error:  # on a CPU; elsewhere the device stops
         raise PrefdynError(
@@ -301,11 +345,40 @@ def _tree_attention(
         zip(parts, zip(*[row.split(lengths) for row in rows], strict=True), strict=True)
     ):
         if (number, sliding_window) not in masks:
-            branches = part.narrow_mask if part.narrow else part.branch_mask
-            masks[number, sliding_window] = (part.prompt_mask(sliding_window), branches(sliding_window))
-        attend = _attend_narrow if part.narrow else _attend_blocks
-        out.append(attend(part, own, masks[number, sliding_window], scaling, dropout))
+            masks[number, sliding_window] = _masks(part, sliding_window, own[0].dtype)
+        out.append(_attend_part(part, own, masks[number, sliding_window], scaling, dropout))
     return torch.cat(out)[None], None
+
+
+def _masks(part: Row, window: int | None, dtype: torch.dtype) -> tuple[Tensor | None, Tensor]:
+    """Of a part's prompts, and of its branches or, in a dense row, of all tokens."""
+    if part.dense:
+        # Added to the scores, as a GPU's kernel takes it: else every layer would make this of the mask.
+        unseen = ~part.mask(window)
+        return None, torch.zeros_like(unseen, dtype=dtype).masked_fill_(unseen, -torch.inf)
+    assert isinstance(part, PackedTrees)
+    if part.narrow:
+        return part.prompt_mask(window), part.mask(window, part.prompt_slots.shape[1])
+    return part.prompt_mask(window), part.branch_mask(window)
+
+
+def _attend_part(
+    part: Row,
+    rows: Sequence[Tensor],
+    masks: tuple[Tensor | None, Tensor],
+    scaling: float | None,
+    dropout: float,
+) -> Tensor:
+    """Attention over a part of the row, shape (T, H, D).
+
+    Rows are queries, keys and values, each of shape (T, heads, D).
+    """
+    if part.dense:
+        query, key, value = (row.transpose(0, 1)[None] for row in rows)
+        return _attend(query, key, value, masks[1], scaling, dropout)
+    assert isinstance(part, PackedTrees)
+    attend = _attend_narrow if part.narrow else _attend_blocks
+    return attend(part, rows, masks, scaling, dropout)
 
 
 def _attend(
@@ -321,7 +394,7 @@ def _attend(
         kind != "cpu" and repeats > 1
     ):  # a CPU's kernel shares keys between heads; of the others', not every one does
         key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
-    with torch.autocast(kind, enabled=kind != "cpu" and torch.is_autocast_enabled(kind)):
+    with torch.autocast("cpu", enabled=False):
         out = F.scaled_dot_product_attention(
             query,
             key,
@@ -342,10 +415,7 @@ def _attend_narrow(
     scaling: float | None,
     dropout: float,
 ) -> Tensor:
-    """Attention over a narrow tree, shape (T, H, D).
-
-    Rows are queries, keys and values, each of shape (T, heads, D).
-    """
+    """Attention over a narrow tree; rows and result as in `_attend_part`."""
     prompt_mask, branch_mask = masks
     query, key, value = (row.transpose(0, 1)[None] for row in rows)
     start = tree.prompt_slots.shape[1]
@@ -365,27 +435,25 @@ def _attend_blocks(
     scaling: float | None,
     dropout: float,
 ) -> Tensor:
-    """Attention over trees in padded blocks; rows and result as in `_attend_narrow`."""
+    """Attention over trees in padded blocks; rows and result as in `_attend_part`."""
     prompt_mask, branch_mask = masks
 
-    def blocks(slots: Tensor) -> list[Tensor]:
-        return [row[slots].transpose(1, 2) for row in rows]  # (blocks, heads, length, D)
+    def blocks(slots: Tensor) -> list[Tensor]:  # (blocks, heads, length, D) each
+        return [
+            row.index_select(0, slots.flatten()).unflatten(0, slots.shape).transpose(1, 2) for row in rows
+        ]
 
     branch_q, branch_k, branch_v = blocks(trees.branch_slots)
     if trees.prompt_slots.shape[1]:
         prompt_q, prompt_k, prompt_v = blocks(trees.prompt_slots)
-        branch_k = torch.cat([prompt_k[trees.branch_tree], branch_k], dim=2)
-        branch_v = torch.cat([prompt_v[trees.branch_tree], branch_v], dim=2)
+        branch_k = torch.cat([prompt_k.index_select(0, trees.branch_tree), branch_k], dim=2)
+        branch_v = torch.cat([prompt_v.index_select(0, trees.branch_tree), branch_v], dim=2)
         prompts = _attend(prompt_q, prompt_k, prompt_v, prompt_mask, scaling, dropout)
         out = torch.cat([prompts, _attend(branch_q, branch_k, branch_v, branch_mask, scaling, dropout)])
     else:
         out = _attend(branch_q, branch_k, branch_v, branch_mask, scaling, dropout)
-    return out[trees.unpad]
-
-
-def _tree_mask(*args: Any, **kwargs: Any) -> Tensor | None:
-    return sdpa_mask(*args, **kwargs) if _current.get() is None else None
+    return out.index_select(0, trees.unpad)
 
 
 AttentionInterface.register(ATTENTION, _tree_attention)
-AttentionMaskInterface.register(ATTENTION, _tree_mask)
+AttentionMaskInterface.register(ATTENTION, sdpa_mask)

@@ -62,6 +62,37 @@ def test_logits_taken_in_small_parts_give_the_same(
     assert_log_probs(smoke, tokenize_pairs(smoke, data.load_pairs()[:3], max_length=120))
 
 
+@pytest.mark.parametrize("adapter", [False, True], ids=["linear", "with an adapter"])
+def test_logits_made_twice_give_the_values_and_gradients_of_whole_ones(
+    monkeypatch: pytest.MonkeyPatch, adapter: bool
+) -> None:
+    """At float64, where only the arithmetic counts; and backward keeps no logits."""
+    torch.manual_seed(0)
+    unembed = torch.nn.Linear(8, 50, bias=False).double()
+    lifted = torch.nn.Sequential(torch.nn.Linear(8, 8).double(), unembed) if adapter else unembed
+    lifted.weight = unembed.weight
+    hidden, targets = torch.randn(40, 8, dtype=torch.float64, requires_grad=True), torch.randint(50, (40,))
+    slopes = torch.randn(40, dtype=torch.float64)
+    whole = lifted(hidden).log_softmax(-1).gather(1, targets[:, None])[:, 0]
+    (whole * slopes).sum().backward()
+    expected = [hidden.grad, unembed.weight.grad]
+    hidden.grad = unembed.weight.grad = None
+
+    monkeypatch.setattr(likelihood, "LOGIT_ROWS", 7)
+    kept: list[int] = []
+    for most, held in ((40 * 50, True), (40 * 50 - 1, False)):
+        monkeypatch.setattr(likelihood, "KEPT_LOGITS", most)
+        kept.clear()
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
+            ours = likelihood.token_log_probs(lifted, hidden, targets)
+        assert (sum(kept) > 40 * 50) == held
+        (ours * slopes).sum().backward()
+        torch.testing.assert_close(ours, whole, rtol=1e-12, atol=1e-12)
+        for mine, theirs in zip([hidden.grad, unembed.weight.grad], expected, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)
+        hidden.grad = unembed.weight.grad = None
+
+
 def test_one_token_answers_have_the_log_ratio_of_the_models_own_log_softmax(smoke: LanguageModel) -> None:
     pairs = tokenize_persona(smoke, data.load_persona(data.persona_names()[1]).balanced(6))
     with torch.no_grad():

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -323,53 +322,6 @@ def with_memory(monkeypatch: pytest.MonkeyPatch, gibibytes: float) -> None:
     monkeypatch.setattr(plan, "free_memory", lambda device: gibibytes * 2**30)
 
 
-def test_free_memory_is_no_more_than_there_is() -> None:
-    assert 0 < plan.free_memory(CPU) <= psutil.virtual_memory().total
-
-
-GIB = 2**30
-V2 = {
-    "proc/self/cgroup": "0::/user.slice/session.scope\n",
-    "sys/fs/cgroup/user.slice/memory.max": f"{4 * GIB}\n",
-    "sys/fs/cgroup/user.slice/memory.current": f"{3 * GIB}\n",
-    "sys/fs/cgroup/user.slice/memory.stat": f"anon 5\ninactive_file {GIB}\nactive_file {GIB // 2}\n",
-    "sys/fs/cgroup/user.slice/session.scope/memory.max": "max\n",
-    "sys/fs/cgroup/user.slice/session.scope/memory.current": f"{GIB}\n",
-    "sys/fs/cgroup/user.slice/session.scope/memory.stat": "anon 5\n",
-}
-V1 = {
-    "proc/self/cgroup": "5:cpu,cpuacct:/\n4:memory:/docker/abc\n0::/\n",
-    "sys/fs/cgroup/memory/memory.limit_in_bytes": f"{2 * GIB}\n",
-    "sys/fs/cgroup/memory/memory.usage_in_bytes": f"{GIB}\n",
-    "sys/fs/cgroup/memory/memory.stat": f"inactive_file 1\ntotal_inactive_file {GIB // 4}\n",
-}
-"""As the kernel's documents have these files; in the second, those of the container lie at the root."""
-
-
-@pytest.mark.parametrize(
-    ("files", "left"),
-    [
-        (V2, [2.5 * GIB]),
-        (V2 | {"sys/fs/cgroup/user.slice/session.scope/memory.max": f"{2 * GIB}\n"}, [GIB, 2.5 * GIB]),
-        (V2 | {"sys/fs/cgroup/user.slice/memory.max": "max\n"}, []),
-        (V1, [1.25 * GIB]),
-        ({"proc/self/cgroup": "0::/../../elsewhere\n"}, []),
-        ({}, []),
-    ],
-    ids=["above", "own and above", "no limit", "version 1", "not mounted", "not Linux"],
-)
-def test_limits_of_control_groups_count(tmp_path: Path, files: dict[str, str], left: list[float]) -> None:
-    for name, content in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(content)
-    assert list(plan._left_by_control_groups(tmp_path)) == left
-
-
-def test_free_memory_is_what_the_control_group_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "_left_by_control_groups", lambda root: iter([3 * GIB, 1000]))
-    assert plan.free_memory(CPU) == 1000
-
-
 def test_training_needs_weights_gradients_moments_and_a_copy(big: Size) -> None:
     forward, train, adapt = (replace(work, batch_tokens=100.0).memory(big) for work in KINDS.values())
     assert train > 5 * 4 * big.parameters
@@ -395,7 +347,7 @@ def test_work_that_cannot_fit_is_one_sentence_that_names_what_would(
     assert needed == pytest.approx(KINDS["train"].memory(big) / 2**30, abs=0.06)
 
 
-@pytest.mark.parametrize("gibibytes", [1, 3, 10, 40])
+@pytest.mark.parametrize("gibibytes", [2, 3, 10, 40])
 def test_model_that_is_said_to_fit_does(monkeypatch: pytest.MonkeyPatch, big: Size, gibibytes: float) -> None:
     with_memory(monkeypatch, gibibytes)
     work = list(KINDS.values())
@@ -427,9 +379,3 @@ def test_full_fine_tuning_of_the_default_model_needs_what_it_needs(monkeypatch: 
         plan.check_memory(work, "smollm2-135m", plan.model_size("smollm2-135m"), CPU)
     with_memory(monkeypatch, 16)
     plan.check_memory(work, "smollm2-135m", plan.model_size("smollm2-135m"), CPU)
-
-
-@pytest.mark.gpu
-def test_free_memory_of_a_gpu_is_its_own(cuda: torch.device) -> None:
-    free = plan.free_memory(torch.device("cuda:0"))
-    assert 0 < free <= torch.cuda.get_device_properties(0).total_memory

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -70,6 +70,15 @@ TREES: list[Tree] = [
 ]
 
 
+LAYOUTS = {
+    "one by one": lambda trees: pack(trees),
+    "a row under a mask": lambda trees: pack(trees, one_by_one=False),
+    "padded blocks": lambda trees: replace(pack(trees, one_by_one=False), dense=False),
+}
+each_layout = pytest.mark.parametrize("lay", LAYOUTS.values(), ids=LAYOUTS)
+Layout = Callable[[Sequence[Tree]], PackedTrees]
+
+
 def make(name: str, attention: str) -> PreTrainedModel:
     torch.manual_seed(0)
     return AutoModelForCausalLM.from_config(
@@ -119,19 +128,23 @@ def assert_same(model: PreTrainedModel, ours: Sequence[Tensor], theirs: Sequence
 # Hidden states ------------------------------------------------------------------------------------
 
 
+@each_layout
 @torch.no_grad()
 def test_hidden_states_are_what_each_sequence_alone_hands_to_the_unembedding(
-    twins: tuple[PreTrainedModel, PreTrainedModel],
+    twins: tuple[PreTrainedModel, PreTrainedModel], lay: Layout
 ) -> None:
     ours, plain = twins
-    packed = pack(TREES)
+    packed = lay(TREES)
     assert_same(plain, branches(last_hidden_states(ours, packed), packed), one_by_one(plain, TREES))
 
 
+@each_layout
 @torch.no_grad()
-def test_prompt_states_are_those_of_the_prompt_alone(twins: tuple[PreTrainedModel, PreTrainedModel]) -> None:
+def test_prompt_states_are_those_of_the_prompt_alone(
+    twins: tuple[PreTrainedModel, PreTrainedModel], lay: Layout
+) -> None:
     ours, plain = twins
-    packed = pack(TREES)
+    packed = lay(TREES)
     hidden = last_hidden_states(ours, packed)
     for (prompt, _), slots, length in zip(
         TREES[:2], packed.prompt_slots, packed.prompt_lengths.tolist(), strict=False
@@ -176,24 +189,26 @@ RANDOM_TREES = st.lists(
 RANDOM_TWINS = {name: (make(name, ATTENTION), make(name, "eager")) for name in ("llama", "mistral")}
 
 
+@each_layout
 @pytest.mark.parametrize("name", list(RANDOM_TWINS))
 @given(trees=RANDOM_TREES)
 @settings(max_examples=40)
 @torch.no_grad()
-def test_any_trees_give_the_states_of_their_sequences(name: str, trees: list[Tree]) -> None:
+def test_any_trees_give_the_states_of_their_sequences(name: str, lay: Layout, trees: list[Tree]) -> None:
     ours, plain = RANDOM_TWINS[name]
-    packed = pack(trees)
+    packed = lay(trees)
     assert_same(plain, branches(last_hidden_states(ours, packed), packed), one_by_one(plain, trees))
 
 
 # Gradients ----------------------------------------------------------------------------------------
 
 
+@each_layout
 def test_gradients_through_trees_are_those_of_the_sequences_one_by_one(
-    twins: tuple[PreTrainedModel, PreTrainedModel],
+    twins: tuple[PreTrainedModel, PreTrainedModel], lay: Layout
 ) -> None:
     ours, plain = twins
-    packed = pack(TREES)
+    packed = lay(TREES)
     last = last_hidden_states(ours, packed)[packed.last_of_branch()]
     torch.manual_seed(1)
     directions = torch.randn_like(last)
@@ -212,6 +227,30 @@ def test_gradients_through_trees_are_those_of_the_sequences_one_by_one(
     assert moved > 10
     for model in twins:
         model.zero_grad(set_to_none=True)
+
+
+@each_layout
+def test_backward_scatters_without_sorting(lay: Layout) -> None:
+    """An `index_put_` that accumulates sorts its indices on a GPU, once a layer and tensor."""
+    model, packed = make("llama", ATTENTION), lay(TREES)
+    with torch.profiler.profile() as profile:
+        hidden = last_hidden_states(model, packed)
+        hidden.index_select(0, packed.last_of_branch()).sum().backward()
+    ran = {event.key for event in profile.key_averages()}
+    assert "aten::mm" in ran and not {name for name in ran if "index_put" in name or "sort" in name}
+
+
+def test_a_row_under_a_mask_is_one_call_of_attention_a_layer() -> None:
+    model = make("mistral", ATTENTION)
+    for packed, calls in ((pack(TREES, one_by_one=False), 1), (pack(TREES), 2 * 2 + 1)):
+        with torch.profiler.profile() as profile, torch.no_grad():
+            last_hidden_states(model, packed)
+        (counted,) = [
+            event.count
+            for event in profile.key_averages()
+            if event.key == "aten::scaled_dot_product_attention"
+        ]
+        assert counted == calls * model.config.num_hidden_layers
 
 
 # Layout -------------------------------------------------------------------------------------------
@@ -234,16 +273,13 @@ def test_parts_are_the_trees_one_by_one_in_the_order_of_the_row() -> None:
         assert part.input_ids.tolist() == pack([tree]).input_ids.tolist() and part.parts == ()
 
 
-@torch.no_grad()
-def test_trees_one_by_one_and_all_at_once_give_the_same(
-    twins: tuple[PreTrainedModel, PreTrainedModel],
-) -> None:
-    packed = pack(TREES)
-    assert_same(
-        twins[0],
-        [last_hidden_states(twins[0], replace(packed, parts=()))],
-        [last_hidden_states(twins[0], packed)],
+def test_all_at_once_a_short_row_is_under_a_mask_and_a_long_one_in_blocks() -> None:
+    short, long = (
+        [([5], [[6] * 7])] * (packing.ROW_TOKENS // 8),
+        [([5], [[6] * 8])] * (packing.ROW_TOKENS // 8),
     )
+    assert pack(short, one_by_one=False).dense and not pack(long, one_by_one=False).dense
+    assert not pack(short).dense and pack(short, one_by_one=False).parts == ()
 
 
 @torch.no_grad()
