@@ -250,7 +250,7 @@ def _fetch(run: Run) -> None:
 def _papermill(run: Run, folder: Path, progress: bool) -> nbformat.NotebookNode:
     import papermill
     from nbclient.exceptions import DeadKernelError
-    from papermill.translators import papermill_translate
+    from papermill.translators import translate_parameters
 
     notebook = jupytext.read(run.source)
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -279,7 +279,7 @@ def _papermill(run: Run, folder: Path, progress: bool) -> nbformat.NotebookNode:
     made.metadata.pop("papermill")
     for cell in made.cells:
         if "injected-parameters" in cell.metadata.get("tags", []):
-            cell.source = papermill_translate("python3", _shown(run.values))
+            cell.source = translate_parameters("python3", "python", _shown(run.values), "Parameters")
             cell.metadata["tags"].append("hide-input")
             cell.metadata["mystnb"] = {
                 "code_prompt_show": "Show the values of this run",
