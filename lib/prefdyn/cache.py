@@ -41,9 +41,8 @@ def cached(
     Raises:
         PrefdynError: the cache cannot be written, or its disk is full; what was finished before stays.
     """
-    name = (
-        f"{kind}/{values.fingerprint({'code': science_version(by.__module__), **dict(sorted(key.items()))})}"
-    )
+    made_from = {"code": science_version(by.__module__), **dict(sorted(key.items()))}
+    name = f"{kind}/{values.fingerprint(made_from)}"
     path = cache_folder() / "results" / f"{name}.kept"
     try:
         return values.load(path, name)
@@ -51,9 +50,8 @@ def cached(
         pass
     # Of what passes its checksum, too: it may be of a library that this one is not.
     except Exception as error:
-        print(
-            f"prefdyn: the kept result {name} is damaged ({first_line(error)}); making it again", flush=True
-        )
+        said = f"the kept result {name} is damaged ({first_line(error)}); making it again"
+        print(f"prefdyn: {said}", flush=True)
     with in_cache():
         check_writable(path.parent)
     result = compute()

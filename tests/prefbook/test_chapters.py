@@ -7,6 +7,7 @@ from __future__ import annotations
 import functools
 import math
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import fields
@@ -25,9 +26,13 @@ from prefbook.ledger.editions import HERE, reference
 from prefbook.ledger.judging import Entry
 from prefbook.ledger.tables import Tables
 from prefbook.project import chapters
+from prefbook.publishing import notebooks as publish
 from prefbook.running import runs
 from prefbook.running.runs import Run
+from prefdyn.data import SAMPLE
+from prefdyn.data.personas import PERSONA_FOLDER
 from prefdyn.experiments.provenance import Provenance
+from prefdyn.models import LanguageModel
 
 ROOT = Path(__file__).parents[2]
 each_chapter = pytest.mark.parametrize("chapter", chapters(ROOT))
@@ -62,6 +67,35 @@ def judged(run: Run) -> list[Entry]:
 
 
 # The executed notebook ----------------------------------------------------------------------------
+
+
+def test_private_paths_stay_out_of_what_a_run_leaves(
+    fresh_smoke: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of data, model, cache and output; and names that begin formulas stop nothing."""
+    place = tmp_path / "telling-home" / "me"
+    shutil.copytree(SAMPLE, place / "my-data")
+    personas = sorted((place / "my-data" / PERSONA_FOLDER).glob("*.jsonl"))
+    personas[0].rename(personas[0].with_name("$x^{$.jsonl"))
+    fresh_smoke.model.save_pretrained(place / "my-$x^{$-model")
+    fresh_smoke.tokenizer.save_pretrained(place / "my-$x^{$-model")
+    monkeypatch.setenv("PREFDYN_CACHE", str(place / "my-cache"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    given = {"data": str(place / "my-data"), "model": str(place / "my-$x^{$-model")}
+    (run,) = runs.prepare(ROOT, ["noise"], "smoke", given, {}, place / "my-runs")
+    runs.run_chapter(run, progress=False)
+    publish.notebook(run.notebook, tmp_path / "as readers get it.ipynb")
+    left = {
+        path: path.read_text(encoding="utf-8")
+        for path in (*tmp_path.glob("*.ipynb"), *run.folder.glob("*.csv"))
+    }
+    assert len(left) > 5 and [str(path) for path, text in left.items() if "telling-home" in text] == []
+    assert "telling-home" not in str(executed(run.notebook).cells)
+    (injected,) = [cell for cell in code_cells(run) if "injected-parameters" in cell.metadata.get("tags", [])]
+    assert 'data = "my-data"' in injected.source and 'output = ""' in injected.source
+    about = Tables(run.folder).provenance
+    assert about["data"] == "my-data" and about["model"] == "my-$x^{$-model"
+    assert "$x^{$" in set(Tables(run.folder)["persona_noise"]["behaviour"])
 
 
 @each_chapter

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,6 +92,25 @@ def test_maps_hold_every_statement(draw, here: Tables) -> None:  # type: ignore[
     answers = table["label"].map({1: "Yes", -1: "No"})
     assert sorted(shown) == sorted(table["statement"] + " (" + answers + ")")
     assert "<details>" in draw(REFERENCE, here) and "<details>" not in draw(REFERENCE, None)
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> Tables:
+    """The same tables with names that begin formulas which matplotlib cannot read."""
+    known = REFERENCE.of(REFERENCE.seed)
+    for name in known:
+        table, columns = known[name], {"behaviour", "first", "second"}
+        for column in columns & set(table):
+            table = table.assign(**{column: "$x^{$ " + table[column].astype(str) + " $\\frac$"})
+        table.assign(seed=7).to_csv(tmp_path / f"{name}.csv", index=False)
+    return Tables(tmp_path)
+
+
+@pytest.mark.parametrize("draw", [*DRAWINGS, *MAPS], ids=lambda draw: draw.__name__)
+def test_dollar_signs_in_names_begin_no_formula(draw, odd: Tables) -> None:  # type: ignore[no-untyped-def]
+    drawn = draw(odd, odd)
+    if isinstance(drawn, Figure):
+        drawn.savefig(io.BytesIO())
 
 
 def test_theory_is_drawn_as_the_tables_have_it() -> None:
