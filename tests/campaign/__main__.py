@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from house import Base
+from house import Base, Fault
 from tries import ATTACKS, Try, campaign
 
 
@@ -24,9 +24,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="tests/campaign", description=__doc__)
     parser.add_argument("--minutes", type=float, default=20, help="at most (default: 20)")
     parser.add_argument("--seed", type=int, help="of chance (default: another one each time)")
-    parser.add_argument(
-        "--only", metavar="PATTERN", default="", help="attacks whose name it matches, once each"
-    )
+    parser.add_argument("--only", metavar="PATTERN", default="", help="attacks with such a name, once each")
     options = parser.parse_args()
     end = time.monotonic() + 60 * options.minutes
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
@@ -37,7 +35,11 @@ def main() -> int:
         base.copy()
         if not all(ATTACKS[which].alone for which in chosen):
             print("first the undisturbed run, with which all is compared", flush=True)
-            base.run()
+            try:
+                base.run()
+            except Fault as fault:
+                print(f"there is nothing to compare with: {fault}")
+                return 1
         for one in campaign(chosen, seed, end, bool(options.only), base):
             print(f"{one.ended:8} {one.name} {one.said}", flush=True)
             tries.append(one)
