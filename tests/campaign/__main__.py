@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import argparse
 import random
+import re
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from house import Base
+from house import Base, Fault
 from tries import ATTACKS, Try, campaign
 
 
@@ -23,18 +24,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="tests/campaign", description=__doc__)
     parser.add_argument("--minutes", type=float, default=20, help="at most (default: 20)")
     parser.add_argument("--seed", type=int, help="of chance (default: another one each time)")
-    parser.add_argument("--only", metavar="WORDS", default="", help="attacks with these words, each once")
+    parser.add_argument("--only", metavar="PATTERN", default="", help="attacks with such a name, once each")
     options = parser.parse_args()
     end = time.monotonic() + 60 * options.minutes
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
-    chosen = [which for which, attack in enumerate(ATTACKS) if options.only in attack.name]
+    chosen = [which for which, attack in enumerate(ATTACKS) if re.search(options.only, attack.name)]
     tries: list[Try] = []
     with tempfile.TemporaryDirectory(prefix="prefdyn-campaign-", ignore_cleanup_errors=True) as folder:
         base = Base(Path(folder))
         base.copy()
         if not all(ATTACKS[which].alone for which in chosen):
             print("first the undisturbed run, with which all is compared", flush=True)
-            base.run()
+            try:
+                base.run()
+            except Fault as fault:
+                print(f"there is nothing to compare with: {fault}")
+                return 1
         for one in campaign(chosen, seed, end, bool(options.only), base):
             print(f"{one.ended:8} {one.name} {one.said}", flush=True)
             tries.append(one)

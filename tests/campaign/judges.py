@@ -43,8 +43,8 @@ class Caller(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serving(answer: Answer, host: str = "127.0.0.1") -> Iterator[ThreadingHTTPServer]:
-    server = ThreadingHTTPServer((host, 0), Caller)
+def serving(answer: Answer) -> Iterator[ThreadingHTTPServer]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Caller)
     server.daemon_threads = True
     server.answer, server.seen = answer, []
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
@@ -88,11 +88,9 @@ def ask(house: House, server: ThreadingHTTPServer, name: str = "judge") -> list[
         raise said.fault("is stopped by its judge")
     if not server.seen:
         raise Fault("the judge was never asked")
-    for path in [house.output / name for name in files(house.output)] + [
-        house.cache / name for name in files(house.cache)
-    ]:
-        if KEY.encode() in path.read_bytes():
-            raise Fault(f"the key is in {path.name}")
+    for folder in (house.output, house.cache):
+        if found := [name for name in files(folder) if KEY.encode() in (folder / name).read_bytes()]:
+            raise Fault(f"the key is in {found}")
     return [] if said.status else (house.output / "ranking" / "judge.csv").read_text().splitlines()
 
 
@@ -140,8 +138,8 @@ def busy(house: House, rng: random.Random) -> None:
 def redirecting(house: House, rng: random.Random) -> None:
     """Whoever a judge points to gets no key, and gives no verdict."""
     status = rng.choice([301, 302, 303, 307, 308])
-    with serving(says("1"), "127.0.0.2") as other:
-        place = f"http://127.0.0.2:{other.server_port}/v1/chat/completions"
+    with serving(says("1")) as other:
+        place = f"http://localhost:{other.server_port}/v1/chat/completions"
         with serving(lambda caller: caller.send(status=status, Location=place)) as server:
             table = ask(house, server)
         if any(key for _, key in other.seen):

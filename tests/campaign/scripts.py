@@ -46,14 +46,6 @@ def damaged_results(seed: str, times: str) -> None:
             sys.exit(f"a damaged result ({how}) was not noticed")
 
 
-def sums(folder: str) -> None:
-    """Write the checksums of a damaged model anew, as whoever changed it would."""
-    from prefdyn.models import loading
-
-    note = Path(folder) / loading.CHECKSUMS
-    note.write_text(loading._checksums(Path(folder)), encoding="utf-8")
-
-
 def hammer(folder: str, processes: int = 4, times: int = 100) -> None:
     """Several processes replace one folder, whose files all say the same."""
     with multiprocessing.get_context("spawn").Pool(processes) as pool:

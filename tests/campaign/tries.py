@@ -51,10 +51,11 @@ def attempt(which: int, seed: int, base: Base) -> Try:
         try:
             attack.act(house, random.Random(seed))
             return Try(attack.name, seed, "survived", "")
-        except Fault as fault:
-            return Try(attack.name, seed, "failed", str(fault))
         except Skipped as reason:
             return Try(attack.name, seed, "skipped", str(reason))
+        except Exception as error:
+            said = str(error) if isinstance(error, Fault) else repr(error)
+            return Try(attack.name, seed, "failed", said)
         finally:
             signal.alarm(0)
             house.close()
