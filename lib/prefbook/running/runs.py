@@ -250,6 +250,7 @@ def _fetch(run: Run) -> None:
 def _papermill(run: Run, folder: Path, progress: bool) -> nbformat.NotebookNode:
     import papermill
     from nbclient.exceptions import DeadKernelError
+    from traitlets.config import Config
 
     notebook = jupytext.read(run.source)
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -264,6 +265,7 @@ def _papermill(run: Run, folder: Path, progress: bool) -> nbformat.NotebookNode:
             kernel_name="python3",
             progress_bar={"desc": run.chapter} if progress else False,
             log_output=False,
+            config=Config(KernelManager={"shutdown_wait_time": 60.0}),  # one that ends its Ray takes its time
             extra_arguments=["--log-level=ERROR"],  # of the kernel, which else warns of each start over TCP
         )
     except papermill.PapermillExecutionError as error:

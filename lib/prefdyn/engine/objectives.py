@@ -83,7 +83,7 @@ class Margins:
         return torch.ones(len(pairs), device=self.lm.device)
 
     def forward(self, pairs: Sequence[TokenPair]) -> LogProbs:
-        return log_probs(self.lm.model, pairs)
+        return self.lm.run(log_probs, pairs)
 
     def initial(self, pairs: Sequence[TokenPair]) -> LogProbs:
         """Log-probabilities before the first update, which are the reference's."""
@@ -111,7 +111,7 @@ class Supervised:
         return torch.tensor([float(len(pair.chosen)) for pair in pairs], device=self.lm.device)
 
     def forward(self, pairs: Sequence[TokenPair]) -> LogProbs:
-        chosen = chosen_log_probs(self.lm.model, pairs)
+        chosen = self.lm.run(chosen_log_probs, pairs)
         unknown = torch.full_like(chosen, torch.nan).detach()
         return LogProbs(unknown, chosen, unknown)
 
@@ -143,10 +143,11 @@ def reference_log_probs(
         tokens_per_forward: run at once; bounds the memory of activations.
         normalised: as in `log_probs`.
     """
-    out = torch.empty(3, len(pairs), device=lm.device)
-    for part in by_length([pair.length for pair in pairs], tokens_per_forward):
+    out = torch.zeros(3, len(pairs), device=lm.device)
+    for part in by_length([pair.length for pair in pairs], tokens_per_forward * lm.processes):
+        own = part[lm.rank :: lm.processes]
         with lm.autocast(), without_dropout(lm.model):
-            out[:, torch.from_numpy(part).to(lm.device)] = torch.stack(
-                log_probs(lm.model, [pairs[i] for i in part], normalised)
-            )
-    return LogProbs(*out)
+            # A process without a share runs what another has, so that all keep step.
+            found = lm.run(log_probs, [pairs[i] for i in (own if len(own) else part[:1])], normalised)
+        out[:, torch.from_numpy(own).to(lm.device)] = torch.stack(found)[:, : len(own)]
+    return LogProbs(*lm.total(out))

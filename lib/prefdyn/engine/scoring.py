@@ -64,7 +64,7 @@ def score(
     out: list[ResponseLogProbs | None] = [None] * len(trees)
     for part in by_length(lengths, tokens_per_forward):
         with lm.autocast(precision), without_dropout(lm.model):
-            totals = response_log_probs(lm.model, [trees[i] for i in part]).double().cpu().numpy()
+            totals = lm.run(response_log_probs, [trees[i] for i in part]).double().cpu().numpy()
         counts = [len(trees[i][1]) for i in part]
         for i, values in zip(part, np.split(totals, np.cumsum(counts)[:-1]), strict=True):
             out[i] = ResponseLogProbs(values, np.array([len(tail) for tail in trees[i][1]]))
