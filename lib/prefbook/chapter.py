@@ -4,6 +4,7 @@ shown, the reference edition's as the finding and this machine's beside them.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -74,7 +75,8 @@ class Chapter:
         if settings["measure"]:
             names = ("model", "data", "device", "precision", "profile")
             model, data, device, precision, profile = (settings[name] for name in names)
-            self.bench = Bench(model, data, self.seeds[0], device, precision, profile)
+            on = os.environ.get("PREFDYN_ON", "")  # no parameter: it decides no number
+            self.bench = Bench(model, data, self.seeds[0], device, precision, profile, on)
             self._begin(settings["output"])
         elif not len(self.reference):
             raise PrefdynError(

@@ -118,6 +118,8 @@ def _parser() -> argparse.ArgumentParser:
         }
         add("-p", dest="parameters", action="append", default=[], **pair)
         add("--output", type=Path, metavar="DIR", help="where results go (default: _build/runs)")
+        a_ray = "send independent trainings to Ray, on this machine or a cluster (default: run them here)"
+        add("--on", default="", metavar="ray|ray://HOST:PORT", help=a_ray)
         add("--quiet", action="store_true", help="no progress bars")
 
     add = command("run", _run, "run chapters")
@@ -154,12 +156,13 @@ def _run(options: argparse.Namespace) -> None:
     chosen = {name: value for name in ("data", "model") if (value := getattr(options, name)) is not None}
     given = {name: _value(name, text) for name, text in options.parameters}
     chapters = runs.prepare(find_root(), options.chapters, options.profile, chosen, given, options.output)
-    if options.dry_run:
-        for run in chapters:
-            print(runs.describe(run))
-        return
-    for run, ran in schedule.run_all(chapters, progress=not options.quiet):
-        print(f"prefdyn: {run.chapter} is {'' if ran else 'up to date '}in {run.folder}")
+    with schedule.spread(options.on):
+        if options.dry_run:
+            for run in chapters:
+                print(runs.describe(run))
+            return
+        for run, ran in schedule.run_all(chapters, progress=not options.quiet):
+            print(f"prefdyn: {run.chapter} is {'' if ran else 'up to date '}in {run.folder}")
 
 
 def _value(name: str, text: str) -> Any:

@@ -308,6 +308,8 @@ def _papermill(run: Run, folder: Path, progress: bool) -> nbformat.NotebookNode:
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     try:
         with _connection(run) as connection:
+            # One that ends its Ray takes its time.
+            manager = {"connection_file": str(connection), "shutdown_wait_time": 60.0}
             made = papermill.execute_notebook(
                 notebook,
                 None,
@@ -318,7 +320,7 @@ def _papermill(run: Run, folder: Path, progress: bool) -> nbformat.NotebookNode:
                 log_output=False,
                 stdout_file=_Terminal(),
                 stderr_file=_Terminal(),
-                config=Config(KernelManager={"connection_file": str(connection)}),
+                config=Config(KernelManager=manager),
                 extra_arguments=["--log-level=CRITICAL"],  # else it warns of its start and its end
             )
     except papermill.PapermillExecutionError as error:

@@ -29,6 +29,8 @@ def at_once(chapters: Sequence[Run]) -> int:
     the two largest, else one.
     """
     places = [devices.choose_device(run.values["device"]) for run in chapters]
+    if os.environ.get("PREFDYN_ON"):  # a chapter's tasks take all there is
+        return 1
     if len(chapters) < 2 or any(place.type != "cpu" for place in places) or torch.get_num_threads() < 2:
         return 1
     needs = sorted(map(_memory, chapters))
@@ -104,6 +106,25 @@ def _run(chapters: Sequence[Run], count: int, progress: bool) -> Generator[tuple
     if failed is not None:
         raise failed
     return [run for run in chapters if run in left]
+
+
+@contextlib.contextmanager
+def spread(on: str) -> Iterator[None]:
+    """While it lasts, chapters send their independent trainings to a Ray; to none where it is "".
+
+    Raises:
+        PrefdynError: it is no Ray, or the packages for it are not there.
+    """
+    if on:
+        from prefdyn.experiments import ray_tasks
+
+        ray_tasks.check(on)
+    before = os.environ.get("PREFDYN_ON", "")
+    os.environ["PREFDYN_ON"] = on or before  # chapters run in processes of their own
+    try:
+        yield
+    finally:
+        os.environ["PREFDYN_ON"] = before
 
 
 @contextlib.contextmanager

@@ -142,8 +142,8 @@ def few(sizes: Sequence[Size]) -> list[Size]:
 
 
 def waits(lm: LanguageModel) -> bool:
-    """Whether the model's device waits for launches."""
-    return lm.device.type in DEVICES
+    """Whether the model's device waits for launches, and one process runs it."""
+    return lm.device.type in DEVICES and lm.processes == 1
 
 
 def worth(lm: LanguageModel, sizes: Sequence[Size]) -> bool:

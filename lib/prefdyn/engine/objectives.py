@@ -101,7 +101,7 @@ class Margins:
         return torch.tensor([(self.reference[_content(pair)][0], 1.0) for pair in pairs]).T
 
     def forward(self, pairs: Sequence[TokenPair]) -> LogProbs:
-        return log_probs(self.lm.model, pairs)
+        return self.lm.run(log_probs, pairs)
 
     def asked(self, pairs: Sequence[TokenPair]) -> Answers | Responses:
         return Answers(pairs) if self.asking is Answers else Responses(as_trees(pairs))
@@ -147,7 +147,7 @@ class Supervised:
         return torch.tensor([(torch.nan, float(len(pair.chosen))) for pair in pairs]).T
 
     def forward(self, pairs: Sequence[TokenPair]) -> LogProbs:
-        return self.read(chosen_log_probs(self.lm.model, pairs))
+        return self.read(self.lm.run(chosen_log_probs, pairs))
 
     def asked(self, pairs: Sequence[TokenPair]) -> Responses:
         return Responses([(pair.prompt, (pair.chosen,)) for pair in pairs])
@@ -195,7 +195,7 @@ def reference_log_probs(
         PrefdynError: something else stands for pairs of tokens.
     """
     check_tokens(pairs)
-    out = torch.empty(3, len(pairs), device=lm.device)
+    out = torch.zeros(3, len(pairs), device=lm.device)
     answers = not normalised and all(pair.one_token for pair in pairs)
     asked = Answers(pairs) if answers else Responses(as_trees(pairs))
     replayed = (passes or Passes(lm)).of(asked, tokens_per_forward)
@@ -204,9 +204,10 @@ def reference_log_probs(
             at = torch.from_numpy(part).to(lm.device)
             out[:, at] = torch.stack(of_answers(values) if answers else of_responses(values))
         return LogProbs(*out)
-    for part in by_length([pair.length for pair in pairs], tokens_per_forward):
+    for part in by_length([pair.length for pair in pairs], tokens_per_forward * lm.processes):
+        own = part[lm.rank :: lm.processes]
         with lm.autocast(), without_dropout(lm.model):
-            out[:, torch.from_numpy(part).to(lm.device)] = torch.stack(
-                log_probs(lm.model, [pairs[i] for i in part], normalised)
-            )
-    return LogProbs(*out)
+            # A process without a share runs what another has, so that all keep step.
+            found = lm.run(log_probs, [pairs[i] for i in (own if len(own) else part[:1])], normalised)
+        out[:, torch.from_numpy(own).to(lm.device)] = torch.stack(found)[:, : len(own)]
+    return LogProbs(*lm.total(out))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import GenerationConfig
 
 from prefdyn.engine.states import without_dropout
@@ -40,7 +41,6 @@ def answers(
         eos_token_id=lm.tokenizer.eos_token_id,
         bos_token_id=lm.tokenizer.bos_token_id,
     )
-    model: Any = lm.model
     out: list[str] = []
     devices = [lm.device] if lm.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), lm.autocast(), without_dropout(lm.model):
@@ -49,13 +49,13 @@ def answers(
             batch = lm.tokenizer(
                 list(prompts[start : start + BATCH]), return_tensors="pt", padding=True, padding_side="left"
             ).to(lm.device)
-            made = model.generate(
-                input_ids=batch["input_ids"],
-                attention_mask=batch["attention_mask"],
-                generation_config=settings,
-            )
+            made = lm.run(_generate, batch["input_ids"], batch["attention_mask"], settings)
             texts = lm.tokenizer.batch_decode(
                 made[:, batch["input_ids"].shape[1] :], skip_special_tokens=True
             )
             out.extend(text.split(NEXT_TURN)[0].rstrip() for text in texts)
     return out
+
+
+def _generate(model: Any, prompts: Tensor, seen: Tensor, settings: GenerationConfig) -> Tensor:
+    return model.generate(input_ids=prompts, attention_mask=seen, generation_config=settings)

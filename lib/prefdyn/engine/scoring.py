@@ -82,4 +82,4 @@ def _as_ever(
 ) -> Iterator[tuple[NDArray[np.integer], Tensor]]:
     for part in by_length(asked.lengths(), tokens_per_forward):
         with lm.autocast(precision), without_dropout(lm.model):
-            yield part, response_log_probs(lm.model, asked.take(part).trees)
+            yield part, lm.run(response_log_probs, asked.take(part).trees)

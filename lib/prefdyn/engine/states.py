@@ -79,7 +79,7 @@ def hidden_states(
         trees = pack_sequences([ids[i] for i in part], lm.device)
         with lm.autocast("float32"), without_dropout(lm.model):
             out[torch.from_numpy(part)] = (
-                last_hidden_states(lm.model, trees)[trees.last_of_branch()].float().cpu()
+                lm.run(last_hidden_states, trees)[trees.last_of_branch()].float().cpu()
             )
     check_numbers(lm, out.numpy())
     return out.numpy()

@@ -21,6 +21,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from prefdyn.engine import losses
@@ -166,7 +167,8 @@ def fine_tune(
     objective = _objective(lm, needed, settings, {} if reference is None else reference)
     adapters = [weight for name, weight in lm.model.named_parameters() if "lora_" in name]
     cancels = settings.loss != SFT and all(pair.one_token for pair in needed)
-    with _vocabulary_of(lm.model, needed, active=cancels and not adapters and visit is None) as renamed:
+    alone = not adapters and visit is None and lm.processes == 1
+    with _vocabulary_of(lm.model, needed, active=cancels and alone) as renamed:
         trainable = adapters or list(lm.model.parameters())
         numbers = {"adamw": 3, "rmsprop": 2, "sgd": 1}[settings.optimizer]
         again = short(lm, takes(lm, trainable, numbers, _tokens_at_once(batches, settings)))
@@ -207,7 +209,7 @@ def _run(
     how = (lm, objective, optimizer, renamed, settings.tokens_per_forward, trainable, batches)
     steps = ReplayedSteps(*how) if replayed else None
     passes = Passes(lm, times=len(evaluate_at))
-    recorder = _Recorder()
+    recorder = _Recorder(lm)
 
     def measure(step: int) -> None:
         if step not in evaluate_at:
@@ -222,7 +224,8 @@ def _run(
                 now = reference_log_probs(
                     lm, written, settings.tokens_per_forward, objective.normalised, passes
                 )
-            recorder.add(step, name, pairs, objective.measure(pairs, now))
+            if lm.rank == 0:
+                recorder.add(step, name, pairs, objective.measure(pairs, now))
         if visit is not None:
             visit(step)
 
@@ -234,14 +237,17 @@ def _run(
                 recorder.add(step, "train", pairs, seen)
             continue
         whole = objective.weights(batch).sum()
-        for part in by_length([pair.length for pair in batch], settings.tokens_per_forward):
-            pairs = [batch[i] for i in part]
+        for part in by_length([pair.length for pair in batch], settings.tokens_per_forward * lm.processes):
+            own = part[lm.rank :: lm.processes]
+            # A process without a share runs what another has, so that all keep step, and does not count it.
+            pairs = [batch[i] for i in (own if len(own) else part[:1])]
             with lm.autocast():
                 now = objective.forward([renamed(pair) for pair in pairs])
             measured = objective.measure(pairs, now)
-            (measured.loss.sum() / whole).backward()
+            (measured.loss[: len(own)].sum() / whole).backward()
             seen = measured if step else objective.before_training(pairs, measured)
-            recorder.add(step, "train", pairs, seen)
+            recorder.add(step, "train", pairs[: len(own)], seen)
+        lm.sum_gradients(trainable)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     measure(settings.steps)
@@ -264,7 +270,8 @@ def _keep_freed_memory() -> None:
 class _Recorder:
     """Keeps what a run measures on its device until the end, so that no step waits for a copy to the host."""
 
-    def __init__(self) -> None:
+    def __init__(self, lm: LanguageModel) -> None:
+        self.lm = lm
         self.labels: list[tuple[int, str, str]] = []
         self.values: list[Tensor] = []
         self.distance: dict[int, Tensor] = {}
@@ -274,11 +281,12 @@ class _Recorder:
         loss, weight, margin, now = measured
         right, ranked = _share(margin > 0, margin), _share(now.log_ratio >= 0, now.log_ratio)
         columns = [loss, margin, right, ranked, now.chosen, now.rejected, weight]
-        self.values.append(torch.stack([column.detach() for column in columns], dim=1))
+        self.values.append(torch.stack([column.detach() for column in columns], dim=1)[: len(pairs)])
 
     def frame(self) -> pd.DataFrame:
         frame = pd.DataFrame(self.labels, columns=RECORD[:3])
         frame[[*RECORD[4:10], "weight"]] = torch.cat(self.values).double().cpu().numpy()
+        frame = pd.concat(self.lm.gathered(frame))
         grouped = frame.groupby(RECORD[:3], sort=True)
         record = grouped.mean().join(grouped.size().rename("n")).reset_index()
         record["loss"] /= record["weight"]
@@ -308,13 +316,9 @@ def _optimizer(weights: list[nn.Parameter], settings: Settings, replayed: bool) 
 
 def _distance(weights: Sequence[Tensor], start: Sequence[Tensor]) -> Tensor:
     with torch.no_grad():
-        return (
-            torch.stack(
-                [(now - then).float().square().sum() for now, then in zip(weights, start, strict=True)]
-            )
-            .sum()
-            .sqrt()
-        )
+        parts = [(now - then).float().square().sum() for now, then in zip(weights, start, strict=True)]
+        whole = [part.full_tensor() if isinstance(part, DTensor) else part for part in parts]
+        return torch.stack(whole).sum().sqrt()
 
 
 @contextmanager

@@ -6,7 +6,7 @@ Each independent run is kept as soon as it is done.
 from types import ModuleType
 
 from prefdyn.experiments import across, distinguishability, generalization, noise, ranking
-from prefdyn.experiments.bench import Bench
+from prefdyn.experiments.bench import Bench, Task
 from prefdyn.experiments.phases import Adapter, Phase, PhaseResult
 from prefdyn.experiments.provenance import Provenance, save_table
 
@@ -22,4 +22,4 @@ CHAPTERS: dict[str, ModuleType] = {
 Long ones come first, and the first two measure nothing in common.
 """
 
-__all__ = ["CHAPTERS", "Adapter", "Bench", "Phase", "PhaseResult", "Provenance", "save_table"]
+__all__ = ["CHAPTERS", "Adapter", "Bench", "Phase", "PhaseResult", "Provenance", "Task", "save_table"]

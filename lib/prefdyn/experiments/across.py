@@ -7,7 +7,7 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -20,7 +20,7 @@ from prefdyn.data import Source
 from prefdyn.engine import losses
 from prefdyn.engine.last_layer import Descent
 from prefdyn.experiments import checks, persona_halves
-from prefdyn.experiments.bench import Bench
+from prefdyn.experiments.bench import Bench, Task
 from prefdyn.experiments.persona_halves import Statements
 from prefdyn.experiments.plan import Work, persona_features
 from prefdyn.measures import halves
@@ -254,24 +254,25 @@ def _taken(bench: Bench, design: Design) -> Taken:
     long = Descent(design.beta, design.long_rate, design.long_steps)
     short = Descent(design.noise_beta, design.learning_rate, design.epochs)
 
-    shapes = [_kept(bench, persona_halves.before_training, p) for p in people]
-    learned = [_kept(bench, persona_halves.learn, p, fixed) for p in people]
-    best = [
-        _kept(bench, persona_halves.flipped_at_best, p, long, p.divided(design.long_divisions, rng))
-        for p in people
-    ]
+    shapes = _kept(bench, persona_halves.before_training, ((p,) for p in people))
+    learned = _kept(bench, persona_halves.learn, ((p, fixed) for p in people))
+    best = _kept(
+        bench,
+        persona_halves.flipped_at_best,
+        ((p, long, p.divided(design.long_divisions, rng)) for p in people),
+    )
 
-    def tested(of: Statements) -> Array:
-        """Held-out accuracy, shape (splits, 2, noise rates), the first of them 0."""
+    def tested(of: Statements) -> tuple[Any, ...]:
+        """What its held-out accuracy follows from, which has shape (splits, 2, noise rates), the first 0."""
         parts = of.divided(design.divisions, rng)
         uniforms = rng.random(parts[:, :, :, 0].shape)
-        rates = [0.0, *design.noise_rates]
-        return _kept(bench, persona_halves.under_noise, of, short, rates, parts, uniforms, scale)
+        return of, short, [0.0, *design.noise_rates], parts, uniforms, scale
 
-    raw = np.array([tested(p) for p in people])
-    centred = np.array([tested(replace(p, features=p.features - shared)) for p in people])
+    raw = np.array(_kept(bench, persona_halves.under_noise, map(tested, people)))
+    moved = (replace(p, features=p.features - shared) for p in people)
+    centred = np.array(_kept(bench, persona_halves.under_noise, map(tested, moved)))
     parts = [p.divided(1, rng)[:, :, 0] for p in people]
-    joint = _kept(bench, persona_halves.together, people, short, parts, scale)
+    (joint,) = _kept(bench, persona_halves.together, [(people, short, parts, scale)])
 
     noisy, noisy_centred = (accuracy[..., 1:].mean(axis=-1) for accuracy in (raw, centred))
     found = {
@@ -301,11 +302,16 @@ def _taken(bench: Bench, design: Design) -> Taken:
     )
 
 
-def _kept(bench: Bench, by: Callable[..., Result], of: Statements | list[Statements], *given: Any) -> Result:
-    """A measurement with the loss of DPO, where it trains."""
-    loss = [losses.dpo()] if given else []
-    key = {"measure": by.__name__, "of": of, "given": given}
-    return bench.keep("halves", key, by, lambda: by(of, *loss, *given))
+def _kept(bench: Bench, by: Callable[..., Result], given: Iterable[tuple[Any, ...]]) -> list[Result]:
+    """Measurements, each of the first that is given, with the loss of DPO where it trains."""
+    about = {"model": bench.fingerprint, "device": bench.device.type, "measure": by.__name__}
+
+    def task(of: Any, *others: Any) -> Task:
+        loss = [losses.dpo()] if others else []
+        key = {**about, "of": of, "given": others}
+        return Task(by.__name__.replace("_", " "), "halves", key, by, (of, *loss, *others))
+
+    return bench.keep_all(task(*one) for one in given)
 
 
 # The plan -------------------------------------------------------------------------------------------

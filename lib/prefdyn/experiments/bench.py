@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from prefdyn import data
@@ -28,11 +30,45 @@ from prefdyn.measures.judges import BradleyTerryJudge, Judge
 from prefdyn.models import LanguageModel, Precision, devices, loading
 
 
+class Task(NamedTuple):
+    """Work that depends on no other, and whose result is kept.
+
+    Attributes:
+        name: in words, for whoever reads that it failed.
+        kind, key, by: as `cache.cached` takes them.
+        arguments: of `by`.
+        of_model: whether `by` takes the loaded model before them; then the key need not name the model.
+    """
+
+    name: str
+    kind: str
+    key: Mapping[str, Any]
+    by: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    of_model: bool = False
+
+
+class _NotKept(Exception):
+    """Instead of the result of a task."""
+
+
+def _not_kept() -> NoReturn:
+    raise _NotKept
+
+
+def _given(result: Result) -> Result:
+    return result
+
+
 class Bench:
     """Measures one model on one source of data, and keeps what it measured.
 
     Results are kept by content, so that a killed chapter goes on where it stopped. The model is loaded when
     the first result that is not kept yet asks for it.
+
+    Args:
+        on: where independent trainings run: "" is here, one after another; "ray" is a local Ray, and
+            "ray://HOST:PORT" a cluster's (see `ray_tasks`).
     """
 
     def __init__(
@@ -43,19 +79,24 @@ class Bench:
         device: str = "auto",
         precision: str = "auto",
         profile: str = "",
+        on: str = "",
     ) -> None:
         self.model_name = loading.full_name(model)
         self.source = source
         self.seed = seed
         self.device = devices.choose_device(device)
+        if on:  # where each worker has one of its own
+            self.device = torch.device(self.device.type)
         self.precision: Precision = devices.choose_precision(self.device, precision)
         self.profile = profile
+        self.on = on
         self.started = time.time()
         self.commit = commit()
         self._drawn: dict[tuple[Any, ...], list[Any]] = {}
         self._loaded: list[LanguageModel] = []
         self._features: dict[str, NDArray[np.float32]] = {}
         self._reference: Reference = {}
+        self._pools: list[Any] = []
 
     def seeded(self, seed: int) -> Bench:
         """The same bench with another seed: model, features and what was used are shared."""
@@ -116,6 +157,45 @@ class Bench:
     ) -> Result:
         """What `compute` makes of the model, kept as `cache.cached` says; the key need not name the model."""
         return cached(kind, {"model": self.fingerprint, "device": self.device.type, **key}, by, compute)
+
+    def do(self, task: Task) -> Any:
+        """The result of a task, made here and not kept."""
+        if not task.of_model:
+            return task.by(*task.arguments)
+        known = (self._reference,) if task.by is run_phases else ()
+        return task.by(self.lm, *task.arguments, *known)
+
+    def keep_all(self, tasks: Iterable[Task]) -> list[Any]:
+        """The results of tasks, in the order given; each that is not kept yet is made, and kept at once.
+
+        Raises:
+            PrefdynError: what stopped a task, or Ray; what was finished by then is kept.
+        """
+
+        def kept(task: Task, compute: Callable[[], Any]) -> Any:
+            return (self.keep if task.of_model else cached)(task.kind, task.key, task.by, compute)
+
+        if not self.on:
+            return [kept(task, functools.partial(self.do, task)) for task in tasks]
+        tasks = list(tasks)
+        found: dict[int, Any] = {}
+        for number, task in enumerate(tasks):
+            with contextlib.suppress(_NotKept):
+                found[number] = kept(task, _not_kept)
+        missing = [number for number in range(len(tasks)) if number not in found]
+        for place, result in self._pool.run([tasks[number] for number in missing]) if missing else ():
+            number = missing[place]
+            found[number] = kept(tasks[number], functools.partial(_given, result))
+        return [found[number] for number in range(len(tasks))]
+
+    @property
+    def _pool(self) -> Any:
+        """The workers on Ray, who come up when they are first asked for."""
+        if not self._pools:
+            from prefdyn.experiments import ray_tasks
+
+            self._pools.append(ray_tasks.Pool(self))
+        return self._pools[0]
 
     def features(self, persona: Persona) -> NDArray[np.float32]:
         """g of every statement's question, shape (n, d), float32."""
@@ -232,16 +312,29 @@ class Bench:
 
         It has its weights back afterwards.
         """
-        key = {
-            "precision": self.precision,
-            "adapter": adapter and {**asdict(adapter), "seed": self.seed},
-            "phases": [phase.key(self.seed) for phase in phases],
-        }
-        return self.keep(
-            "training",
-            key,
-            run_phases,
-            lambda: run_phases(self.lm, phases, self.seed, adapter, self._reference),
+        return self.train_all([phases], adapter)[0]
+
+    def train_all(
+        self, runs: Sequence[Sequence[Phase]], adapter: Adapter | None = None
+    ) -> list[list[PhaseResult]]:
+        """Trainings that do not depend on each other, each as `train` has it."""
+        carried = adapter and {**asdict(adapter), "seed": self.seed}
+        return self.keep_all(
+            [
+                Task(
+                    ", then ".join(phase.name for phase in phases),
+                    "training",
+                    {
+                        "precision": self.precision,
+                        "adapter": carried,
+                        "phases": [phase.key(self.seed) for phase in phases],
+                    },
+                    run_phases,
+                    (phases, self.seed, adapter),
+                    of_model=True,
+                )
+                for phases in runs
+            ]
         )
 
     def provenance(self, seeds: Sequence[int] = ()) -> Provenance:

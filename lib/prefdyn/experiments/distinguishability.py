@@ -530,19 +530,21 @@ def _phase(bench: Bench, design: Design, persona: Persona, how: Settings, turned
     return Phase([train], how, {"training": [train.balanced(design.evaluated)]}, [how.steps])
 
 
-def _aligned(bench: Bench, design: Design, persona: Persona) -> tuple[PhaseResult, PhaseResult]:
-    """A behaviour fine-tuned, then fine-tuned on the opposite labels from there."""
-    once = _phase(bench, design, persona, _tuning(bench, design, design.steps))
-    held_out = data.split(persona, bench.seed)[1]
-    aligning = replace(
-        once,
-        evaluate={**once.evaluate, "held out": [held_out]},
-        evaluate_at=[0, design.steps],
-        embed=[persona],
-    )
-    undoing = _phase(bench, design, persona, _tuning(bench, design, design.misalign_steps), turned=True)
-    first, second = bench.train([aligning, undoing])
-    return first, second
+def _aligned(bench: Bench, design: Design, personas: Sequence[Persona]) -> list[list[PhaseResult]]:
+    """Each behaviour fine-tuned, then fine-tuned on the opposite labels from there."""
+    how = _tuning(bench, design, design.steps), _tuning(bench, design, design.misalign_steps)
+    runs = []
+    for persona in personas:
+        once = _phase(bench, design, persona, how[0])
+        held_out = data.split(persona, bench.seed)[1]
+        aligning = replace(
+            once,
+            evaluate={**once.evaluate, "held out": [held_out]},
+            evaluate_at=[0, design.steps],
+            embed=[persona],
+        )
+        runs.append([aligning, _phase(bench, design, persona, how[1], turned=True)])
+    return bench.train_all(runs)
 
 
 def _end(result: PhaseResult, column: str, split: str = "training") -> float:
@@ -573,7 +575,9 @@ def fine_tuning(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
             - loss: mean over the split (nats).
     """
     everyone = cast(bench, design)
-    results = {name: _aligned(bench, design, everyone.personas[name])[0] for name in chosen(everyone, design)}
+    names = chosen(everyone, design)
+    trained = _aligned(bench, design, [everyone.personas[name] for name in names])
+    results = {name: aligning for name, (aligning, _) in zip(names, trained, strict=True)}
     rows = [
         {
             "behaviour": name,
@@ -608,15 +612,16 @@ def joint_training(bench: Bench, design: Design) -> pd.DataFrame:
     """
     everyone = cast(bench, design)
     order = everyone.order
-    parts = []
-    for title, pair in _pairs_together(everyone, design).items():
+    together, runs = _pairs_together(everyone, design), []
+    for pair in together.values():
         both = [data.split(everyone.personas[name], bench.seed)[0] for name in pair]
         measured_on = {"training": [part.balanced(design.evaluated) for part in both]}
         when = sorted({0, design.steps // 2, design.steps})
-        phase = Phase(both, _tuning(bench, design, design.steps), measured_on, when)
-        record = bench.train([phase])[0].record
-        groups, first = record["group"], max(pair, key=order.index)
-        part = _curves(record).assign(behaviour=groups, pair=title)
+        runs.append([Phase(both, _tuning(bench, design, design.steps), measured_on, when)])
+    parts = []
+    for (title, pair), (result,) in zip(together.items(), bench.train_all(runs), strict=True):
+        groups, first = result.record["group"], max(pair, key=order.index)
+        part = _curves(result.record).assign(behaviour=groups, pair=title)
         parts.append(part.assign(**{"has priority": groups == first}))
     return pd.concat(parts, ignore_index=True)
 
@@ -652,7 +657,8 @@ def before_and_after(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     """
     everyone = cast(bench, design)
     followed = {name: everyone.personas[name] for name in chosen(everyone, design)}
-    states = {name: _aligned(bench, design, persona)[0].features[name] for name, persona in followed.items()}
+    trained = _aligned(bench, design, list(followed.values()))
+    states = {name: aligning.features[name] for name, (aligning, _) in zip(followed, trained, strict=True)}
     after = {name: geometry.moments(states[name], persona.labels) for name, persona in followed.items()}
     before = {name: everyone.moments[name] for name in followed}
     change = {
@@ -694,11 +700,14 @@ def misalignment(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     """
     everyone = cast(bench, design)
     how = _tuning(bench, design, design.misalign_steps)
+    names = chosen(everyone, design)
+    personas = [everyone.personas[name] for name in names]
+    from_base = bench.train_all([[_phase(bench, design, one, how, turned=True)] for one in personas])
     rows, curves = [], []
-    for name in chosen(everyone, design):
-        persona = everyone.personas[name]
-        phase = _phase(bench, design, persona, how, turned=True)
-        starts = {"base": bench.train([phase])[0], "aligned": _aligned(bench, design, persona)[1]}
+    for name, (base_result,), (_, undone) in zip(
+        names, from_base, _aligned(bench, design, personas), strict=True
+    ):
+        starts = {"base": base_result, "aligned": undone}
         losses = {f"loss from the {start} model": _end(result, "loss") for start, result in starts.items()}
         base, aligned = losses.values()
         about = {"behaviour": name, "δ": everyone.deltas[name]}
@@ -730,7 +739,7 @@ def text(bench: Bench, design: Design) -> pd.DataFrame:
     adapter = Adapter(rank=8, alpha=32, dropout=0.05)
     aligning = Phase(prefer, how, {"all": prefer}, points)
     undoing = replace(aligning, train=[pair.swapped() for pair in prefer])
-    results = [*bench.train([aligning, undoing], adapter), *bench.train([undoing], adapter)]
+    results = [result for run in bench.train_all([[aligning, undoing], [undoing]], adapter) for result in run]
     titles = ("aligning", "misaligning the aligned model", "misaligning the base model")
     columns = ["step", "logp_chosen", "logp_rejected"]
     parts = [
@@ -763,19 +772,21 @@ def beta(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
         strength: (design.beta_steps, rate)
         for strength, rate in zip(design.other_betas, design.other_learning_rates, strict=True)
     }
+    personas = [everyone.personas[name] for name in followed]
+    trained: dict[float, list[PhaseResult]] = {}
+    anew = sorted(runs)
+    if design.beta not in design.other_betas:
+        trained[design.beta] = [aligning for aligning, _ in _aligned(bench, design, personas)]
+        anew.remove(design.beta)
+    hows = [_tuning(bench, design, runs[strength][0], strength, runs[strength][1]) for strength in anew]
+    every = [[_phase(bench, design, persona, how)] for how in hows for persona in personas]
+    results = iter(bench.train_all(every))
+    trained |= {strength: [next(results)[0] for _ in personas] for strength in anew}
     falls, rows = [], []
     for strength in sorted(runs):
         steps, rate = runs[strength]
         about = {"β": strength, "steps": steps, "learning rate": rate}
-        how = _tuning(bench, design, steps, strength, rate)
-        fell = [
-            _fall(
-                _aligned(bench, design, everyone.personas[name])[0]
-                if strength == design.beta and strength not in design.other_betas
-                else bench.train([_phase(bench, design, everyone.personas[name], how)])[0]
-            )
-            for name in followed
-        ]
+        fell = [_fall(result) for result in trained[strength]]
         deltas = [everyone.deltas[name] for name in followed]
         falls.append(pd.DataFrame({**about, "behaviour": followed, "δ": deltas, "fall of the loss": fell}))
         rho = estimates.spearman(deltas, fell, bench.seed)

@@ -5,7 +5,7 @@ Every experiment is a function of a bench and a design that returns a table, or 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ from prefdyn.data import Persona, Source
 from prefdyn.engine.training import Settings
 from prefdyn.errors import PrefdynError
 from prefdyn.experiments import checks, flows, token_rates
-from prefdyn.experiments.bench import Bench
+from prefdyn.experiments.bench import Bench, Task
 from prefdyn.experiments.phases import Phase
 from prefdyn.experiments.plan import Work, persona_features, tokens_of
 from prefdyn.measures import estimates, geometry
@@ -28,6 +28,8 @@ from prefdyn.measures.geometry import Moments
 from prefdyn.theory import clusters
 from prefdyn.theory import reward_dynamics as dynamics
 from prefdyn.theory.clusters import Clusters
+
+Array = NDArray[np.float64]
 
 BETA = 0.1
 """Strength of the pull to the reference wherever the unembedding alone follows gradient flow."""
@@ -338,15 +340,28 @@ def _broken(of: Clusters) -> str:
     return "; ".join(str(c) for c in clusters.conditions(of) if not c.holds) or "none"
 
 
-def _shares_outside(bench: Bench, design: Design, of: Clusters) -> NDArray[np.float64]:
-    """Share of training margins outside the band, for each draw."""
-    key = {"of": asdict(of), "beta": BETA, "draws": design.synthetic_draws, "seed": bench.seed}
-    return cached(
-        "band",
-        key,
-        flows.shares_outside,
-        partial(flows.shares_outside, of, BETA, design.synthetic_draws, bench.seed),
+def _of_clusters(
+    bench: Bench, design: Design, kind: str, by: Callable[..., Array], settings: Sequence[Clusters]
+) -> list[Array]:
+    """What `by` finds of draws of clusters, for each setting, kept."""
+    draws, seed = design.synthetic_draws, bench.seed
+    return bench.keep_all(
+        [
+            Task(
+                f"{kind} of {of}",
+                kind,
+                {"of": asdict(of), "beta": BETA, "draws": draws, "seed": seed},
+                by,
+                (of, BETA, draws, seed),
+            )
+            for of in settings
+        ]
     )
+
+
+def _shares_outside(bench: Bench, design: Design, settings: Sequence[Clusters]) -> list[Array]:
+    """Share of training margins outside the band, for each draw, of each setting."""
+    return _of_clusters(bench, design, "band", flows.shares_outside, settings)
 
 
 def band(bench: Bench, design: Design) -> pd.DataFrame:
@@ -364,6 +379,7 @@ def band(bench: Bench, design: Design) -> pd.DataFrame:
         replace(clusters.at_the_limits(4, 256), dimension=64),
         replace(clusters.at_the_limits(9, 625), dimension=64),
     ]
+    allowed = [of for of in settings if all(condition.holds for condition in clusters.conditions(of))]
     return pd.DataFrame(
         [
             {
@@ -374,11 +390,10 @@ def band(bench: Bench, design: Design) -> pd.DataFrame:
                 "l_b": of.shared,
                 "Z": of.reuse,
                 "margins": of.total * design.synthetic_draws,
-                "outside the band": round(_shares_outside(bench, design, of).sum() * of.total),
+                "outside the band": round(shares.sum() * of.total),
                 "failure allowed": np.exp(min(0.0, clusters.log_failure(of))),
             }
-            for of in settings
-            if all(condition.holds for condition in clusters.conditions(of))
+            for of, shares in zip(allowed, _shares_outside(bench, design, allowed), strict=True)
         ]
     )
 
@@ -400,9 +415,11 @@ def conditions(bench: Bench, design: Design) -> pd.DataFrame:
     A row a setting: `varied`, the quantity, and its `value`; `v`, the spread; `share outside`, of training
     margins, the mean over draws, with its 95% interval `low` to `high`; `conditions that fail`, in words.
     """
-    rows = []
-    for title, value, of in _swept():
-        shares = estimates.mean(_shares_outside(bench, design, of))
+    rows, swept = [], list(_swept())
+    for (title, value, of), outside in zip(
+        swept, _shares_outside(bench, design, [of for *_, of in swept]), strict=True
+    ):
+        shares = estimates.mean(outside)
         rows.append(
             {
                 "varied": title,
@@ -432,25 +449,20 @@ def risk(bench: Bench, design: Design) -> pd.DataFrame:
     A row a draw of clusters (Z = 1, d = 64): `K`, `Q`, `draw`; `log₁₀ risk`; `log₁₀ bound`, of Theorem 4.2;
     `log₁₀ bound, appendix`, of Theorem A.2.
     """
+    sizes = [(pairs, size) for pairs in (1, 16) for size in (81, 256, 625, 1296)]
+    settings = [replace(clusters.at_the_limits(*size, 1), dimension=64) for size in sizes]
     rows = []
-    for pairs in (1, 16):
-        for size in (81, 256, 625, 1296):
-            of = replace(clusters.at_the_limits(pairs, size, 1), dimension=64)
-            key = {"of": asdict(of), "beta": BETA, "draws": design.synthetic_draws, "seed": bench.seed}
-            found = cached(
-                "risks",
-                key,
-                flows.log_risks,
-                partial(flows.log_risks, of, BETA, design.synthetic_draws, bench.seed),
-            )
-            for number, log_risk in enumerate(found):
-                logs = {
-                    "log₁₀ risk": log_risk,
-                    "log₁₀ bound": clusters.log_risk_bound(pairs, size),
-                    "log₁₀ bound, appendix": clusters.log_risk_bound_appendix(of),
-                }
-                about = {"K": pairs, "Q": size, "draw": number}
-                rows.append({**about, **{name: value / np.log(10) for name, value in logs.items()}})
+    for (pairs, size), of, found in zip(
+        sizes, settings, _of_clusters(bench, design, "risks", flows.log_risks, settings), strict=True
+    ):
+        for number, log_risk in enumerate(found):
+            logs = {
+                "log₁₀ risk": log_risk,
+                "log₁₀ bound": clusters.log_risk_bound(pairs, size),
+                "log₁₀ bound, appendix": clusters.log_risk_bound_appendix(of),
+            }
+            about = {"K": pairs, "Q": size, "draw": number}
+            rows.append({**about, **{name: value / np.log(10) for name, value in logs.items()}})
     return pd.DataFrame(rows)
 
 
@@ -532,7 +544,8 @@ def sweep(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     """
     columns, every = ["margin", "loss", "accuracy"], design.evaluate_every
     at = sorted({*range(every, design.steps + 1, every), design.steps})
-    records, groups = [], []
+    runs: list[list[Phase]] = []
+    groups: list[dict[str, Any]] = []
     cast = {p.name: p for p in bench.personas(design.personas, design.statements_per_label)}
     for count in design.cluster_counts:
         for number, group in enumerate(_groups(list(cast), count, bench.seed, design)):
@@ -542,13 +555,7 @@ def sweep(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
             how = Settings(
                 design.learning_rate, design.steps, design.batch_size, design.beta, seed=bench.seed + number
             )
-            phase = Phase(train, how, {"trained": train, "held out": held_out}, at)
-            record = bench.train([phase])[0].record
-            record = record[record["split"] != "train"]
-            weighted = record[columns].mul(record["n"], axis=0)
-            keys = [record["step"], record["split"]]
-            averages = weighted.groupby(keys).sum().div(record.groupby(keys)["n"].sum(), axis=0)
-            records.append(averages.reset_index().assign(K=count, draw=number))
+            runs.append([Phase(train, how, {"trained": train, "held out": held_out}, at)])
             groups.append(
                 {
                     "K": count,
@@ -558,6 +565,13 @@ def sweep(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
                     "personas": "; ".join(group),
                 }
             )
+    records = []
+    for about, (result,) in zip(groups, bench.train_all(runs), strict=True):
+        record = result.record[result.record["split"] != "train"]
+        weighted = record[columns].mul(record["n"], axis=0)
+        keys = [record["step"], record["split"]]
+        averages = weighted.groupby(keys).sum().div(record.groupby(keys)["n"].sum(), axis=0)
+        records.append(averages.reset_index().assign(K=about["K"], draw=about["draw"]))
     return {"sweep": pd.concat(records), "groups": pd.DataFrame(groups)}
 
 
@@ -655,30 +669,24 @@ def _waits(bench: Bench, design: Design) -> Iterator[dict[str, Any]]:
     """Rows of the table `samples`."""
     draws, seed = design.synthetic_draws, bench.seed
     spreads = {"tight": 0.25 / SIZES[-1] ** 0.5, "wide": 0.5}
-    found = {}
-    for size in SIZES:
-        for word, spread in spreads.items():
-            of = Clusters(4, size, 64, spread, 0.5)
-            key = {"of": asdict(of), "beta": BETA, "draws": draws, "seed": seed}
-            found[size, word] = cached(
-                "waits",
-                key,
-                flows.cluster_waits,
-                partial(flows.cluster_waits, of, BETA, draws, seed),
-            )
+    kinds = [(size, word) for size in SIZES for word in spreads]
+    settings = [Clusters(4, size, 64, spreads[word], 0.5) for size, word in kinds]
+    waits = _of_clusters(bench, design, "waits", flows.cluster_waits, settings)
+    found = dict(zip(kinds, waits, strict=True))
+    samples = [(number, size) for number in range(draws) for size in design.samples_a_label]
+    tasks = []
+    for number, size in samples:
+        g, s = _some_statements(bench, design, size, np.random.default_rng([seed, number]))
+        key = {"features": g, "labels": s, "beta": BETA}
+        tasks.append(Task(f"waits on {len(g)} statements", "waits", key, flows.wait, (g, s, BETA)))
+    of_states = dict(zip(samples, bench.keep_all(tasks), strict=True))
     for number in range(draws):
         for size in SIZES:
             for word in spreads:
                 for split, time in zip(("training", "held-out"), found[size, word][number], strict=True):
                     yield {"Q": size, "draw": number, "of": f"{word}, {split}", "time": time}
         for size in design.samples_a_label:
-            g, s = _some_statements(bench, design, size, np.random.default_rng([seed, number]))
-            time = cached(
-                "waits",
-                {"features": g, "labels": s, "beta": BETA},
-                flows.wait,
-                partial(flows.wait, g, s, BETA),
-            )
+            time = of_states[number, size]
             yield {"Q": size, "draw": number, "of": "hidden states, training", "time": time}
 
 

@@ -15,7 +15,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from prefdyn import data
-from prefdyn.cache import cached
 from prefdyn.data import Pair, Persona, Source
 from prefdyn.engine import losses
 from prefdyn.engine.last_layer import Descent
@@ -23,7 +22,7 @@ from prefdyn.engine.losses import Loss
 from prefdyn.engine.training import Settings
 from prefdyn.errors import PrefdynError
 from prefdyn.experiments import checks, noisy
-from prefdyn.experiments.bench import Bench
+from prefdyn.experiments.bench import Bench, Task
 from prefdyn.experiments.noisy import Cloud
 from prefdyn.experiments.phases import Phase
 from prefdyn.experiments.plan import Work, largest_batch, persona_features, tokens_of
@@ -163,10 +162,11 @@ def controlled(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
             fall is; c.
     """
     rates = np.round(np.arange(0, 1 + design.rate_step / 2, design.rate_step), 6)
+    every = clouds(design.dimension)
     found = pd.concat(
         [
-            _setting(bench, design, cloud, number, rates).assign(setting=name)
-            for number, (name, cloud) in enumerate(clouds(design.dimension).items())
+            accuracies.assign(setting=name)
+            for name, accuracies in zip(every, _accuracies(bench, design, every, rates), strict=True)
         ],
         ignore_index=True,
     )
@@ -193,28 +193,25 @@ Accuracies = Mapping[tuple[str, str, str], NDArray[np.float64]]
 """Accuracies by training, loss and setting, shape (trials, rates)."""
 
 
-def _setting(
-    bench: Bench, design: Design, cloud: Cloud, number: int, rates: NDArray[np.float64]
-) -> pd.DataFrame:
-    """One setting of the controlled experiment, kept."""
-    seed = (bench.seed, number)
-    key = {
-        "cloud": asdict(cloud),
-        "losses": [*LOSSES.items(), SMOOTHING],
-        "descents": {name: asdict(descent) for name, descent in descents(design).items()},
-        "rates": rates.tolist(),
-        "sizes": [design.per_label, design.trials],
-        "seed": seed,
-        "device": bench.device.type,
-    }
-    return cached(
-        "clouds",
-        key,
-        noisy.controlled,
-        lambda: noisy.controlled(
-            cloud, family(), descents(design), rates, design.per_label, design.trials, seed, bench.device
-        ),
-    )
+def _accuracies(
+    bench: Bench, design: Design, every: Mapping[str, Cloud], rates: NDArray[np.float64]
+) -> list[pd.DataFrame]:
+    """Each setting of the controlled experiment, kept."""
+    sizes, tasks = (design.per_label, design.trials), []
+    for number, (name, cloud) in enumerate(every.items()):
+        seed = (bench.seed, number)
+        key = {
+            "cloud": asdict(cloud),
+            "losses": [*LOSSES.items(), SMOOTHING],
+            "descents": {title: asdict(descent) for title, descent in descents(design).items()},
+            "rates": rates.tolist(),
+            "sizes": list(sizes),
+            "seed": seed,
+            "device": bench.device.type,
+        }
+        arguments = (cloud, family(), descents(design), rates, *sizes, seed, bench.device)
+        tasks.append(Task(f"the clouds of {name}", "clouds", key, noisy.controlled, arguments))
+    return bench.keep_all(tasks)
 
 
 def _settings(design: Design) -> pd.DataFrame:
@@ -433,10 +430,16 @@ def persona_noise(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     whole = np.concatenate([bench.features(persona) for persona in cast])
     shared, scale = whole.mean(axis=0), np.linalg.norm(whole, axis=1).astype(float).mean()
     kinds = {"raw": 0, "centred": shared}
-    curves = {
-        word: np.array([_resplit(bench, design, persona, centre, scale) for persona in cast])
+    halves = (
+        _resplit(bench, design, persona, word, (bench.features(persona) - centre) / scale)
         for word, centre in kinds.items()
-    }
+        for persona in cast
+    )
+    means = [
+        found.pivot(index="trial", columns="rate", values="accuracy").to_numpy().mean(axis=0)
+        for found in bench.keep_all(halves)
+    ]
+    curves = dict(zip(kinds, np.array(means).reshape(len(kinds), len(cast), -1), strict=True))
     names = [persona.name for persona in cast]
     moments = [geometry.moments(bench.features(persona), persona.labels) for persona in cast]
     summary = pd.DataFrame(
@@ -466,36 +469,20 @@ def persona_noise(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     }
 
 
-def _resplit(
-    bench: Bench, design: Design, persona: Persona, centre: NDArray[np.float32] | int, scale: np.float64
-) -> NDArray[np.float64]:
-    """Accuracy of a behaviour at each of `PERSONA_RATES`, mean over trials, kept."""
-    g = (bench.features(persona) - centre) / scale
-    descent = descents(design)["short"]
+def _resplit(bench: Bench, design: Design, persona: Persona, word: str, g: NDArray[np.float32]) -> Task:
+    """Accuracy on a behaviour's states g at each of `PERSONA_RATES`, in each trial."""
+    descent, trials, seed = descents(design)["short"], design.persona_trials, bench.seed
     key = {
         "features": g,
         "labels": persona.labels,
         "descent": asdict(descent),
         "rates": PERSONA_RATES.tolist(),
-        "trials": design.persona_trials,
-        "seed": bench.seed,
+        "trials": trials,
+        "seed": seed,
         "device": bench.device.type,
     }
-
-    def compute() -> pd.DataFrame:
-        return noisy.resplit(
-            g,
-            persona.labels,
-            losses.get("dpo"),
-            descent,
-            PERSONA_RATES,
-            design.persona_trials,
-            bench.seed,
-            bench.device,
-        )
-
-    found = cached("halves", key, noisy.resplit, compute)
-    return found.pivot(index="trial", columns="rate", values="accuracy").to_numpy().mean(axis=0)
+    arguments = (g, persona.labels, losses.get("dpo"), descent, PERSONA_RATES, trials, seed, bench.device)
+    return Task(f"wrong labels of {persona.name}, {word}", "halves", key, noisy.resplit, arguments)
 
 
 def _correlations(summary: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -525,18 +512,23 @@ def text_pairs(bench: Bench, design: Design) -> pd.DataFrame:
     shuffled = np.random.default_rng(bench.seed).permutation(len(every))
     tests = [every[i] for i in shuffled[: design.text_tests]]
     pool = [every[i] for i in shuffled[design.text_tests :]]
-    rows = [
-        {"run": run, "rate": rate, **_text_run(bench, design, pool, tests, run, rate)}
-        for run in range(design.text_runs)
-        for rate in design.text_rates
-    ]
+    settings = [(run, rate) for run in range(design.text_runs) for rate in design.text_rates]
+    drawn = [_text_run(bench, design, pool, tests, *setting) for setting in settings]
+    rows = []
+    for (run, rate), (wrong, _), (_, preference) in zip(
+        settings, drawn, bench.train_all([phases for _, phases in drawn]), strict=True
+    ):
+        tested = preference.record.query("split == 'test'").iloc[0]
+        about = {"run": run, "rate": rate, "wrong labels": wrong}
+        rows.append({**about, "accuracy": tested["accuracy"], "margin": tested["margin"]})
     trained = min(design.text_pairs, len(pool))
     return pd.DataFrame(rows).assign(trained=trained, tested=len(tests))
 
 
 def _text_run(
     bench: Bench, design: Design, pool: Sequence[Pair], tests: Sequence[Pair], run: int, rate: float
-) -> dict[str, Any]:
+) -> tuple[int, list[Phase]]:
+    """How many labels of a run are wrong, and its training."""
     drawn = np.random.default_rng([bench.seed, run]).permutation(len(pool))
     part = [pool[i] for i in drawn[: design.text_pairs]]
     labels = data.mislabel(np.ones(len(part), dtype=np.int8), rate, bench.seed + run)
@@ -547,12 +539,7 @@ def _text_run(
     )
     preference = replace(fine_tuning, loss="dpo", beta=design.beta)
     phases = [Phase(train, fine_tuning), Phase(train, preference, {"test": tests}, [epoch])]
-    row = bench.train(phases)[1].record.query("split == 'test'").iloc[0]
-    return {
-        "wrong labels": int((labels < 0).sum()),
-        "accuracy": row["accuracy"],
-        "margin": row["margin"],
-    }
+    return int((labels < 0).sum()), phases
 
 
 # The plan -------------------------------------------------------------------------------------------

@@ -46,6 +46,14 @@ class Phase:
     answer_tokens: int = 0
     max_length: int = 512
 
+    @property
+    def name(self) -> str:
+        """In words."""
+        names = [item.name for item in self.train if isinstance(item, Persona)]
+        many = f"{len(self.train)} {'personas' if names else 'response pairs'}"
+        loss = self.settings.loss if isinstance(self.settings.loss, str) else self.settings.loss.name
+        return f"{loss} on {' and '.join(names) if 0 < len(names) < 3 else many}"
+
     def key(self, seed: int) -> dict[str, Any]:
         """All that its results depend on, but for the model."""
         return {

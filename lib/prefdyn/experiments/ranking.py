@@ -270,8 +270,17 @@ class _Run:
         return {"optimizer": self.optimizer, "gamma": self.gamma}
 
 
-def _dpo(bench: Bench, design: Design, optimizer: str, gamma: float = 1.0) -> _Run:
-    """A run; one with a gamma other than DPO's is shorter, and has no pairs that tell when to stop."""
+def _dpo(bench: Bench, design: Design, kinds: Sequence[tuple[str, float]]) -> list[_Run]:
+    """A run with each of these optimizers and gammas."""
+    trained = bench.train_all([_phases(bench, design, *kind) for kind in kinds])
+    return [
+        _Run(*kind, result, flips.follow(result.record, "followed"))
+        for kind, (_, result) in zip(kinds, trained, strict=True)
+    ]
+
+
+def _phases(bench: Bench, design: Design, optimizer: str, gamma: float) -> list[Phase]:
+    """Of a run; one with a gamma other than DPO's is shorter, and has no pairs that tell when to stop."""
     parts, plain = _parts(bench, design), gamma == 1
     sft = Settings(design.sft_learning_rate, design.sft_steps, design.batch_size, loss="sft", seed=bench.seed)
     dpo = Settings(
@@ -288,7 +297,7 @@ def _dpo(bench: Bench, design: Design, optimizer: str, gamma: float = 1.0) -> _R
     if plain:
         evaluate["validation"] = parts.validation
     looks = [round(design.steps * i / design.checkpoints) for i in range(1, design.checkpoints + 1)]
-    phases = [
+    return [
         Phase(parts.train, sft, max_length=design.max_length),
         Phase(
             parts.train,
@@ -301,17 +310,14 @@ def _dpo(bench: Bench, design: Design, optimizer: str, gamma: float = 1.0) -> _R
             max_length=design.max_length,
         ),
     ]
-    result = bench.train(phases)[1]
-    return _Run(optimizer, gamma, result, flips.follow(result.record, "followed"))
 
 
 def _runs(bench: Bench, design: Design) -> list[_Run]:
     """DPO with each optimizer, then with every other gamma."""
     others = [gamma for gamma in sorted(design.gammas) if gamma != 1]
-    return [
-        *(_dpo(bench, design, optimizer) for optimizer in OPTIMIZERS),
-        *(_dpo(bench, design, PAPERS, gamma) for gamma in others),
-    ]
+    return _dpo(
+        bench, design, [*((name, 1.0) for name in OPTIMIZERS), *((PAPERS, gamma) for gamma in others)]
+    )
 
 
 def followed(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
@@ -365,7 +371,7 @@ def cards(bench: Bench, design: Design) -> pd.DataFrame:
         nats; `prompt`, its end; `chosen` and `rejected`, the beginnings of the responses; `chosen words` and
         `rejected words`, how many either has.
     """
-    run, pairs = _dpo(bench, design, PAPERS), _parts(bench, design).train
+    (run,), pairs = _dpo(bench, design, [(PAPERS, 1.0)]), _parts(bench, design).train
     now = run.followed[run.followed["step"] == flips.best_step(run.result.record)].sort_values("c")
     wrong = now[now["c"] > 0]
     picked = {"Hard": now.tail(2)[::-1], "Easy": now.head(2), "Easy to flip": wrong.head(2)}

@@ -41,7 +41,7 @@ def response_tokens(lm: LanguageModel, pairs: Sequence[TokenPair]) -> ResponseTo
     """The tokens of the pairs' responses with their hidden states under the model, in float64."""
     trees, rows, tokens, branch = response_rows(as_trees(pairs), lm.device)
     with lm.autocast("float32"), without_dropout(lm.model):
-        states = last_hidden_states(lm.model, trees)[rows]
+        states = lm.run(last_hidden_states, trees)[rows]
     device = _float64_device(lm)
     signs = torch.where(branch % 2 == 0, 1.0, -1.0)
     return ResponseTokens(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import huggingface_hub
 import torch
@@ -27,6 +27,8 @@ from prefdyn.files import atomic_folder, cache_folder, check_space, in_cache, sh
 from prefdyn.models import toy, wheels
 from prefdyn.models.devices import Precision, choose_device, choose_precision
 from prefdyn.models.token_trees import ATTENTION, check_exact
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,33 @@ class LanguageModel:
     def unembedding(self) -> Tensor:
         """W, shape (V, d)."""
         return self.model.get_output_embeddings().weight
+
+    def run(self, function: Callable[..., T], *arguments: Any) -> T:
+        """What a function of the model gives; all that runs the model goes through here."""
+        return function(self.model, *arguments)
+
+    # One process of one; `engine.sharded` has several, which hold a part of the model each.
+
+    @property
+    def rank(self) -> int:
+        """The number of this process among those that run the model together."""
+        return 0
+
+    @property
+    def processes(self) -> int:
+        """How many processes run the model together, each on its share of the preferences."""
+        return 1
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum over all processes, in place."""
+        return values
+
+    def gathered(self, part: T) -> list[T]:
+        """What each process has, in every one."""
+        return [part]
+
+    def sum_gradients(self, weights: Iterable[Tensor]) -> None:
+        """Have the gradient of all processes where each has its own."""
 
     def autocast(self, precision: Precision | None = None) -> torch.autocast:
         """The context that does matrix products in bfloat16 where a precision says so.

@@ -1,0 +1,178 @@
+"""Independent tasks of a bench on Ray: a worker has a GPU, or some cores, and loads the model once.
+
+A worker takes the cores that `OMP_NUM_THREADS` says, or one: small matrices gain little from a second. There
+are as many workers as there are tasks, GPUs, cores, and memory to train in. Results go to the bench, which
+keeps them; a lost worker's task is taken up again. Workers need this very library, and a model that is a
+folder or a file under the same path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import os
+import platform
+import re
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from prefdyn.cache import science_version
+from prefdyn.errors import PrefdynError, extra
+from prefdyn.experiments import plan
+
+with extra("scale"):
+    import ray
+
+if TYPE_CHECKING:
+    from prefdyn.experiments.bench import Bench, Task
+
+TRIES = 3
+"""How often a task is begun whose worker is lost."""
+OBJECT_STORE = 2**28
+"""Bytes of a local Ray's store, which holds the tasks and the results on their way."""
+SECONDS_BETWEEN = 10.0
+"""Between two words of how far the tasks are."""
+MORE_MEMORY = (
+    "fewer workers have more each (OMP_NUM_THREADS=N gives each N cores), or a larger machine will do"
+)
+
+
+def check(on: str) -> None:
+    """See that tasks can be sent there.
+
+    Raises:
+        PrefdynError: it is no address.
+    """
+    if on != "ray" and not re.fullmatch(r"ray://.+:\d+", on):
+        raise PrefdynError(f"tasks cannot run on {on!r}: write ray, or ray://HOST:PORT of a cluster")
+
+
+class _Worker:
+    """Does tasks, one at a time."""
+
+    def __init__(self, cores: int, model: str, device: str, precision: str) -> None:
+        self.cores, self.about = cores, (model, device, precision)
+
+    @functools.cached_property
+    def bench(self) -> Bench:
+        """Made when it is asked for, because a worker that comes up again is not asked to be ready again."""
+        from prefdyn.experiments.bench import Bench
+
+        torch.set_num_threads(self.cores)
+        model, device, precision = self.about
+        return Bench(model, device=device, precision=precision)
+
+    def ready(self) -> None:
+        """Answers once the worker is there.
+
+        Raises:
+            PrefdynError: its machine has no such device.
+        """
+        assert self.bench
+
+    def do(self, task: Task, code: str, fingerprint: str) -> Any:
+        """The result of a task.
+
+        Raises:
+            PrefdynError: here the library or the model is another.
+        """
+        if science_version(task.by.__module__) != code:
+            raise PrefdynError(
+                f"{platform.node()} has another prefdyn, torch or transformers: install this one"
+            )
+        if task.of_model and self.bench.lm.fingerprint != fingerprint:
+            raise PrefdynError(f"{platform.node()} has another {self.bench.model_name}: bring the same there")
+        return self.bench.do(task)
+
+
+class Pool:
+    """The workers of a bench, who come up as tasks ask for them and last as long as the process."""
+
+    def __init__(self, bench: Bench) -> None:
+        """Connect, or use the Ray that this process is connected to.
+
+        Raises:
+            PrefdynError: there is no Ray there, or none that has what a task needs.
+        """
+        check(bench.on)
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report to its makers
+        how: dict[str, Any] = {"address": bench.on}
+        if bench.on == "ray":
+            how = {"address": "local", "include_dashboard": False, "object_store_memory": OBJECT_STORE}
+        try:
+            if not ray.is_initialized():
+                ray.init(**how, log_to_driver=False, logging_level="ERROR")
+        except (ConnectionError, RuntimeError, TimeoutError) as error:
+            first = str(error).strip().splitlines()[0]
+            raise PrefdynError(f"no Ray answers at {bench.on} ({first})") from error
+        self.fingerprint = bench.fingerprint
+        self.cores = int(os.environ.get("OMP_NUM_THREADS", "1").partition(",")[0])
+        self.about = (bench.model_name, bench.device.type, bench.precision)
+        needed = plan.Work("", "train", 1, 0.0).memory(plan.model_size(bench.model_name))
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        self.options: dict[str, float] = {"num_gpus": 1}
+        self.most, asked = sum(int(node.get("GPU", 0)) for node in nodes), "a GPU"
+        if bench.device.type != "cuda":
+            self.options = {"num_cpus": self.cores, "memory": needed}
+            room = [min(node.get("CPU", 0) // self.cores, node.get("memory", 0) // needed) for node in nodes]
+            self.most, asked = int(sum(room)), f"{self.cores} cores with {needed / 2**30:.1f} GiB"
+        if not self.most:
+            raise PrefdynError(f"no machine of the Ray at {bench.on} has {asked}, which a task needs")
+        self.workers: list[Any] = []
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:
+        """The results of tasks as they come, each with its task's number.
+
+        Raises:
+            PrefdynError: what stopped a task; those begun by then are finished first, the others not begun.
+        """
+        while len(self.workers) < min(self.most, len(tasks)):
+            worker = ray.remote(_Worker).options(max_restarts=-1, max_task_retries=TRIES - 1, **self.options)
+            self.workers.append(worker.remote(self.cores, *self.about))
+        left, at_work, done = deque(range(len(tasks))), 0, 0
+        failed: Exception | None = None
+        said = time.monotonic()
+        # A worker that has not come up yet has no task to keep from others.
+        begun = {worker.ready.remote(): (worker, -1) for worker in self.workers}
+        while at_work or (left and failed is None):
+            if time.monotonic() - said > SECONDS_BETWEEN:
+                said = time.monotonic()
+                print(f"prefdyn: {done} of {len(tasks)} tasks done on Ray, {at_work} at work", flush=True)
+            with contextlib.redirect_stdout(io.StringIO()):  # Ray tells it at length of a lost worker
+                answers, _ = ray.wait(list(begun), num_returns=1, timeout=SECONDS_BETWEEN)
+            for answer in answers:
+                worker, number = begun.pop(answer)
+                try:
+                    result = ray.get(answer)
+                except ray.exceptions.RayError as error:
+                    failed = failed or _reason("a worker" if number < 0 else tasks[number].name, error)
+                else:
+                    if number >= 0:
+                        yield number, result
+                        done += 1
+                at_work -= number >= 0
+                if left and failed is None:
+                    number = left.popleft()
+                    code = science_version(tasks[number].by.__module__)
+                    begun[worker.do.remote(tasks[number], code, self.fingerprint)] = (worker, number)
+                    at_work += 1
+        if failed is not None:
+            raise failed
+
+
+def _reason(task: str, error: Exception) -> Exception:
+    """Why a task has no result, in a sentence where that is nobody's mistake."""
+    cause = getattr(error, "cause", error)
+    if isinstance(cause, PrefdynError):
+        return PrefdynError(f"{task}: {cause}")
+    out_of_memory = (MemoryError, torch.OutOfMemoryError, ray.exceptions.OutOfMemoryError)
+    if isinstance(cause, out_of_memory) or "can't allocate memory" in str(cause):
+        return PrefdynError(f"{task} ran out of memory on a worker: {MORE_MEMORY}")
+    if isinstance(error, ray.exceptions.RayTaskError):
+        return cause
+    return PrefdynError(f"{task} lost its worker {TRIES} times, most often for lack of memory: {MORE_MEMORY}")
