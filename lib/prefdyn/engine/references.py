@@ -31,13 +31,14 @@ def reference_table(lm: LanguageModel, pairs: Sequence[Pair]) -> pd.DataFrame:
     """
     end = str(lm.tokenizer.eos_token)
     texts = [
-        (pair.prompt, *(text.removesuffix(end) + end for text in (pair.chosen, pair.rejected)))
+        (pair.prompt, pair.chosen.removesuffix(end) + end, pair.rejected.removesuffix(end) + end)
         for pair in pairs
     ]
     measured = reference_log_probs(lm, _tokens(lm, texts), normalised=True)
     table = pd.DataFrame(texts, columns=REFERENCE_COLUMNS[:3])
     return table.assign(
-        ref_chosen_logps=measured.chosen.double().cpu(), ref_rejected_logps=measured.rejected.double().cpu()
+        ref_chosen_logps=measured.chosen.double().cpu().numpy(),
+        ref_rejected_logps=measured.rejected.double().cpu().numpy(),
     )
 
 
