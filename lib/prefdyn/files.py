@@ -81,11 +81,9 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         raise PrefdynError(
             f"{folder} is a file, and a folder is to be made there: move it, or choose another"
         )
-    with writing(folder.parent), _alone(folder):
+    with writing(folder.parent), alone(folder):
         before = folder.with_name(f".{folder.name}.old")
         _put_back(before, folder)
-        for left in folder.parent.glob(f".{glob.escape(folder.name)}.????????"):
-            shutil.rmtree(left, ignore_errors=True)
         made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         try:
             yield made
@@ -123,16 +121,19 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Without another process that makes the same folder."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+def alone(path: Path) -> Iterator[None]:
+    """Without another process that makes the same file or folder, and what a killed one left of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        print(f"prefdyn: another process is making {folder}; waiting for it", flush=True)
+        print(f"prefdyn: another process is making {path}; waiting for it", flush=True)
         lock.acquire()
     try:
+        for left in path.parent.glob(f".{glob.escape(path.name)}.????????"):
+            # Its kernel may live for a second longer, and still write.
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
         yield
     finally:
         # Removed while it is held: who waited for it finds that out, and makes its own.
