@@ -37,7 +37,7 @@ from prefdyn.models.token_trees import (
 )
 
 DEVICES: frozenset[str] = frozenset()
-"""Kinds of devices whose launches are saved: none before the tests marked `gpu`, which add "cuda", have passed
+"""Kinds of devices whose launches are saved: none before the tests marked `gpu`, which add "cuda", passed
 on one.
 """
 FROM_PARTS = 24
