@@ -173,7 +173,8 @@ def alone(path: Path) -> Iterator[None]:
         lock.acquire()
     try:
         for left in path.parent.glob(f".{glob.escape(path.name)}.????????"):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+            # Its kernel may live for a second longer, and still write.
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
         yield
     finally:
         # Removed while it is held: who waited for it finds that out, and makes its own.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import random
 import re
+import signal
 import sys
 import tempfile
 import time
@@ -26,6 +27,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="of chance (default: another one each time)")
     parser.add_argument("--only", metavar="PATTERN", default="", help="attacks with such a name, once each")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     end = time.monotonic() + 60 * options.minutes
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
     chosen = [which for which, attack in enumerate(ATTACKS) if re.search(options.only, attack.name)]

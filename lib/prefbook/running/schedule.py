@@ -24,6 +24,13 @@ PATIENCE = 10
 """Seconds that an interrupted chapter has to leave nothing behind."""
 
 
+def memory(run: Run) -> float:
+    """Bytes that a run holds at most: those of its heaviest work."""
+    work = run.work()
+    size = plan.model_size(loading.full_name(run.values["model"])) if work else None
+    return max((item.memory(size) for item in work if size), default=plan.FIXED_BYTES)
+
+
 def at_once(chapters: Sequence[Run]) -> int:
     """How many of them to run at the same time: two on a CPU that has two cores or more and the memory for
     the two largest, else one.
@@ -33,15 +40,8 @@ def at_once(chapters: Sequence[Run]) -> int:
         return 1
     if len(chapters) < 2 or any(place.type != "cpu" for place in places) or torch.get_num_threads() < 2:
         return 1
-    needs = sorted(map(_memory, chapters))
+    needs = sorted(map(memory, chapters))
     return 2 if sum(needs[-2:]) <= plan.free_memory(places[0]) else 1
-
-
-def _memory(run: Run) -> float:
-    """Bytes of a run's heaviest work."""
-    work = run.work()
-    size = plan.model_size(loading.full_name(run.values["model"])) if work else None
-    return max((item.memory(size) for item in work if size), default=plan.FIXED_BYTES)
 
 
 def run_all(chapters: Sequence[Run], progress: bool = True) -> Iterator[tuple[Run, bool]]:

@@ -14,6 +14,9 @@ from .losses import Loss as Loss
 from .losses import reward_margin as reward_margin
 from .objectives import SFT as SFT
 from .objectives import reference_log_probs as reference_log_probs
+from .references import REFERENCE_COLUMNS as REFERENCE_COLUMNS
+from .references import reference_of as reference_of
+from .references import reference_table as reference_table
 from .sampling import answers as answers
 from .scoring import ResponseLogProbs as ResponseLogProbs
 from .scoring import score as score

@@ -771,7 +771,7 @@ def test_what_the_library_says_of_a_damaged_result_reaches_the_terminal_and_no_p
     run = prepared(book, steps=3)
     runs.run_chapter(run, progress=False)
     (line,) = capfd.readouterr().out.splitlines()
-    assert line.startswith("prefdyn: the kept result") and "damaged" in line and str(cache) in line
+    assert line.startswith("prefdyn: the kept result runs/") and "damaged" in line
     page = nbformat.read(run.notebook, as_version=4)
     assert [output.text for output in page.cells[-1].outputs] == ["a result: 1.5\n"]
     assert str(cache) not in run.notebook.read_text()

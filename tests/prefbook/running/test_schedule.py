@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from prefdyn.experiments import plan
 from prefdyn.experiments.plan import Size, Work
 from prefdyn.models import devices
 
+ROOT = Path(__file__).parents[3]
 NAMES = ("first", "second", "third")
 
 
@@ -78,12 +80,12 @@ def test_kernels_share_the_threads(book: list[Run]) -> None:
 @pytest.mark.parametrize(
     ("threads", "free", "device", "pending", "expected"),
     [
-        (4, 2.5e9, "cpu", 3, 2),
-        (2, 2.5e9, "cpu", 2, 2),
-        (4, 2.5e9, "cpu", 1, 1),
-        (1, 2.5e9, "cpu", 3, 1),
-        (4, 1.5e9, "cpu", 3, 1),
-        (4, 2.5e9, "mps", 3, 1),
+        (4, 5e9, "cpu", 3, 2),
+        (2, 5e9, "cpu", 2, 2),
+        (4, 5e9, "cpu", 1, 1),
+        (1, 5e9, "cpu", 3, 1),
+        (4, 3e9, "cpu", 3, 1),
+        (4, 5e9, "mps", 3, 1),
     ],
     ids=["room", "two cores", "one chapter", "one core", "no memory", "not a CPU"],
 )
@@ -98,9 +100,41 @@ def test_two_at_once_only_where_there_is_room(
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     monkeypatch.setattr(plan, "free_memory", lambda device: free)
-    monkeypatch.setattr(plan, "model_size", lambda name: Size(10**8, 10**8, 1, 1, 1))  # 2.3 GB a chapter
+    monkeypatch.setattr(plan, "model_size", lambda name: Size(10**8, 10**8, 1, 1, 1))  # 1.9 GB a chapter
     monkeypatch.setattr(devices, "choose_device", lambda name: torch.device(device))
     assert schedule.at_once(book[:pending]) == expected
+
+
+def held(process: psutil.Process) -> int:
+    """Bytes of a process and all that it started."""
+    total = 0
+    for one in [process, *process.children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            total += one.memory_info().rss
+    return total
+
+
+def test_plan_is_above_what_a_chapter_takes(tmp_path: Path, cache: Path) -> None:
+    (run,) = runs.prepare(ROOT, ["ranking"], "smoke", {}, {}, tmp_path)
+    command = ["run", "ranking", "--profile", "smoke", "--quiet", "--output", str(tmp_path)]
+    process = subprocess.Popen([Path(sys.executable).with_name("prefdyn"), *command], cwd=ROOT)
+    peak = 0
+    while process.poll() is None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            peak = max(peak, held(psutil.Process(process.pid)))
+        time.sleep(0.1)
+    assert process.returncode == 0
+    assert 1e9 < peak < schedule.memory(run)
+
+
+MEASURED = {"ranking": 5.05, "distinguishability": 4.4}
+"""GiB at most that a chapter held under the laptop profile on a CPU, with the command that ran it."""
+
+
+@pytest.mark.parametrize("chapter", MEASURED)
+def test_plan_is_a_little_above_what_was_measured(chapter: str, cache: Path) -> None:
+    (run,) = runs.prepare(ROOT, [chapter], "laptop", {}, {})
+    assert MEASURED[chapter] < schedule.memory(run) / 2**30 < 1.2 * MEASURED[chapter]
 
 
 def test_what_is_up_to_date_needs_no_company(book: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:

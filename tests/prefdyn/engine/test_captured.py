@@ -191,6 +191,7 @@ def test_replayed_log_probabilities_are_those_of_the_cpu(
     from prefdyn.models import loading
 
     there = loading.load("smoke", device=str(cuda), precision="float32")
+    monkeypatch.setattr(captured, "DEVICES", {"cuda"})
     monkeypatch.setattr(captured, "FROM_PARTS", 3)
     for make in (answers, responses):
         pairs = make(smoke)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,14 +81,56 @@ def test_per_token_is_the_mean_over_the_responses_own_tokens(smoke: LanguageMode
     np.testing.assert_allclose(scores.per_token * [1, 2, 3], scores.total)
 
 
-def test_order_and_company_change_nothing(smoke: LanguageModel) -> None:
-    together = scoring.score(smoke, PROMPTS, RESPONSES)
-    alone = [
-        scoring.score(smoke, [prompt], [texts])[0] for prompt, texts in zip(PROMPTS, RESPONSES, strict=True)
-    ]
-    for one, other in zip(together, alone, strict=True):
-        np.testing.assert_allclose(one.total, other.total, rtol=0, atol=allowed(smoke, together))
-        assert one.tokens.tolist() == other.tokens.tolist()
+def in_company(
+    lm: LanguageModel, size: int, exact: bool
+) -> tuple[np.ndarray, list[scoring.ResponseLogProbs]]:
+    """Log-likelihoods of 64 responses, in batches of so many prompts in an order of their own; and all of the
+    scores, by prompt.
+    """
+    prompts = [f"{PROMPTS[i % 3]}{'!' * (i % 5)}" for i in range(32)]
+    responses = [(RESPONSES[i % 3][0], RESPONSES[i % 3][1] + " so" * (i % 4)) for i in range(32)]
+    scores: list[scoring.ResponseLogProbs] = [None] * 32  # type: ignore[list-item]
+    order = np.random.default_rng(size).permutation(32)
+    for start in range(0, 32, size):
+        part = order[start : start + size]
+        some = scoring.score(lm, [prompts[i] for i in part], [responses[i] for i in part], exact=exact)
+        for i, one in zip(part, some, strict=True):
+            scores[i] = one
+    return np.concatenate([one.total for one in scores]), scores
+
+
+@pytest.mark.parametrize("size", [2, 7, 32])
+def test_order_and_company_change_no_more_than_rounding(smoke: LanguageModel, size: int) -> None:
+    (alone, _), (together, scores) = in_company(smoke, 1, False), in_company(smoke, size, False)
+    assert np.abs(together - alone).max() <= allowed(smoke, scores)
+
+
+@pytest.mark.parametrize("size", [1, 7, 32])
+def test_exact_scores_depend_on_nothing_but_the_prompt_and_the_response(
+    smoke: LanguageModel, size: int
+) -> None:
+    got, scores = in_company(smoke, size, True)
+    (plain, _) = in_company(smoke, size, False)
+    assert np.array_equal(got, in_company(smoke, 16, True)[0])
+    assert np.abs(got - plain).max() <= allowed(smoke, scores)
+    (twins,) = scoring.score(smoke, ["Is it so?"], [(" the Yes", " No", " the Yes")], exact=True)
+    (other,) = scoring.score(smoke, ["Is it so?"], [(" No", " the Yes")], exact=True)
+    assert twins.total[0] == twins.total[2] == other.total[1] and twins.tokens.tolist() == [2, 1, 2]
+
+
+@pytest.mark.parametrize("capability", ["avx2", "default"])
+def test_company_means_as_little_to_other_vector_units(capability: str) -> None:
+    """torch chooses its kernels when it is loaded, so they are tried in a process of their own."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0"]
+    tests = subprocess.run(
+        [*command, __file__, "-k", "company_change or exact_scores"],
+        env={**os.environ, "ATEN_CPU_CAPABILITY": capability},
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert tests.returncode == 0 and "6 passed" in tests.stdout, tests.stdout
 
 
 def test_long_responses_lose_their_end_and_prompts_their_beginning(smoke: LanguageModel) -> None:

@@ -107,6 +107,7 @@ def test_adapters_train_in_padded_parts(smoke: LanguageModel, monkeypatch: pytes
 def test_captured_training_is_that_of_the_cpu(
     cuda: torch.device, monkeypatch: pytest.MonkeyPatch, make: Any
 ) -> None:
+    monkeypatch.setattr(captured, "DEVICES", {"cuda"})
     monkeypatch.setattr(captured, "FROM_PARTS", 3)
     here, there = load(), load(str(cuda))
     assert_same(

@@ -197,7 +197,7 @@ def test_a_run_has_its_personas_in_equal_shares(bench: Bench) -> None:
 
 
 def test_too_many_personas_are_named(bench: Bench) -> None:
-    design = replace(SMALL, cluster_counts=[9])
+    design = replace(SMALL, cluster_counts=[1, 9])
     for experiment in (generalization.sweep, generalization.rates):
         with pytest.raises(PrefdynError, match="asks for 9 personas and there are 5"):
             experiment(bench, design)
