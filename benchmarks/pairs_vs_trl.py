@@ -1,16 +1,8 @@
-"""Training on 16 response pairs of HH-RLHF: prefdyn's fast path beside TRL's DPOTrainer.
+"""Training on response pairs of HH-RLHF: prefdyn's fast path beside TRL's DPOTrainer.
 
-Both take the pairs in the same order. Batch 4, one epoch, the default model, full fine-tuning. Both train on
-the same token ids, at most 512 of them (TRL's end-of-sequence token is left out of both), and neither
-shuffles further. TRL runs without gradient checkpointing, which is faster than its default. `--data sample`
-takes the embedded pairs, which are shorter. The rows:
-
-- float32: both in float32; `max_difference` is the largest difference of the two losses at any step, in nats.
-- bfloat16: ours under bfloat16 autocast, TRL in float32.
-- bfloat16 both: both under bfloat16 autocast.
-
-`seconds_*` are medians of `--repeats` alternating runs of the training itself, with the reference's
-log-probabilities; loading is not counted.
+Both take the pairs in the same order, `--batch` a step, 4 steps of 4 unless it is said otherwise; full
+fine-tuning. Both train on the same token ids, at most 512 of them, and all else is as `dpo_vs_trl.py` has it,
+rows and columns, too. `--data sample` takes the embedded pairs, which are shorter.
 """
 
 from __future__ import annotations
@@ -24,21 +16,22 @@ from dpo_vs_trl import compare
 from prefdyn import data
 from prefdyn.engine import training
 from prefdyn.engine.likelihood import tokenize_pairs
-from prefdyn.models import loading
-
-PAIRS, BATCH = 16, 4
 
 
 def main() -> None:
-    options = report.options(__doc__, device="auto", data="hub").parse_args()
+    parser = report.options(__doc__, device="auto", data="hub")
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--batch", type=int, default=4)
+    options = parser.parse_args()
     warnings.simplefilter("ignore")
 
-    lm = loading.load(options.model, options.device)
+    lm = report.model(options)
     every = data.load_pairs(options.data)
-    pairs = tokenize_pairs(lm, [every[i] for i in np.random.default_rng(0).permutation(len(every))[:PAIRS]])
-    settings = training.Settings(learning_rate=1e-6, steps=PAIRS // BATCH, batch_size=BATCH, beta=0.1)
-    name = f"full fine-tuning with DPO, {PAIRS} response pairs, TRL"
-    rows = compare(name, lm, pairs, settings, options.repeats)
+    drawn = np.random.default_rng(0).permutation(len(every))[: options.steps * options.batch]
+    pairs = tokenize_pairs(lm, [every[i] for i in drawn])
+    settings = training.Settings(learning_rate=1e-6, steps=options.steps, batch_size=options.batch, beta=0.1)
+    name = f"full fine-tuning with DPO, {len(pairs)} response pairs, TRL"
+    rows = compare(name, lm, pairs, settings, options.repeats, report.precisions(lm, options))
     report.show(rows, options.json)
 
 

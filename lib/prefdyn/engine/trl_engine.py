@@ -78,7 +78,7 @@ def trainer(
         for part in ("prompt", "chosen", "rejected")
     }
     # TRL would read the reference from the model's source again, which is not the model as it is now.
-    reference = copy.deepcopy(lm.model)
+    reference = None if options.get("precompute_ref_log_probs") else copy.deepcopy(lm.model)
     lm.model.requires_grad_(True)
     config = DPOConfig(
         output_dir=tempfile.mkdtemp(prefix="prefdyn-trl-"),
