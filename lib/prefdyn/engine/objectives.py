@@ -145,7 +145,7 @@ def reference_log_probs(
     """
     out = torch.zeros(3, len(pairs), device=lm.device)
     for part in by_length([pair.length for pair in pairs], tokens_per_forward * lm.processes):
-        own = part[lm.rank :: lm.processes]
+        own = part[lm.process :: lm.processes]
         with lm.autocast(), without_dropout(lm.model):
             # A process without a share runs what another has, so that all keep step.
             found = lm.run(log_probs, [pairs[i] for i in (own if len(own) else part[:1])], normalised)

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
@@ -128,7 +130,7 @@ class LanguageModel:
     # One process of one; `engine.sharded` has several, which hold a part of the model each.
 
     @property
-    def rank(self) -> int:
+    def process(self) -> int:
         """The number of this process among those that run the model together."""
         return 0
 
@@ -246,6 +248,13 @@ def answer_tokens(tokenizer: PreTrainedTokenizerFast) -> tuple[int, int]:
         f"this tokenizer splits an answer (Yes: {pieces[0]}, No: {pieces[1]}): "
         "the persona task needs one token for each; choose another model"
     )
+
+
+def answer_difference(lm: LanguageModel) -> NDArray[np.float32]:
+    """W[y_+] - W[y_-] for the answers Yes and No, shape (d,)."""
+    yes, no = answer_tokens(lm.tokenizer)
+    weight = lm.unembedding.detach().float()
+    return (weight[yes] - weight[no]).cpu().numpy()
 
 
 # Making them ready --------------------------------------------------------------------------------
