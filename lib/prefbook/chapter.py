@@ -75,8 +75,9 @@ class Chapter:
         if settings["measure"]:
             names = ("model", "data", "device", "precision", "profile")
             model, data, device, precision, profile = (settings[name] for name in names)
-            on = os.environ.get("PREFDYN_ON", "")  # no parameter: it decides no number
-            self.bench = Bench(model, data, self.seeds[0], device, precision, profile, on)
+            # Where it is measured is no parameter: it decides no number.
+            on, shard = os.environ.get("PREFDYN_ON", ""), int(os.environ.get("PREFDYN_SHARD") or 0)
+            self.bench = Bench(model, data, self.seeds[0], device, precision, profile, on, shard)
             self._begin(settings["output"])
         elif not len(self.reference):
             raise PrefdynError(

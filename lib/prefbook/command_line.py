@@ -120,6 +120,8 @@ def _parser() -> argparse.ArgumentParser:
         add("--output", type=Path, metavar="DIR", help="where results go (default: _build/runs)")
         a_ray = "send independent trainings to Ray, on this machine or a cluster (default: run them here)"
         add("--on", default="", metavar="ray|ray://HOST:PORT", help=a_ray)
+        a_model_of_many = "spread the model over N devices of this machine, where one cannot train it"
+        add("--shard", type=int, default=0, metavar="N", help=a_model_of_many)
         add("--quiet", action="store_true", help="no progress bars")
 
     add = command("run", _run, "run chapters")
@@ -156,7 +158,7 @@ def _run(options: argparse.Namespace) -> None:
     chosen = {name: value for name in ("data", "model") if (value := getattr(options, name)) is not None}
     given = {name: _value(name, text) for name, text in options.parameters}
     chapters = runs.prepare(find_root(), options.chapters, options.profile, chosen, given, options.output)
-    with schedule.spread(options.on):
+    with schedule.spread(chapters, options.on, options.shard):
         if options.dry_run:
             for run in chapters:
                 print(runs.describe(run))

@@ -17,7 +17,7 @@ import torch
 
 from prefbook.running import runs
 from prefbook.running.runs import Run
-from prefdyn.experiments import CHAPTERS, plan
+from prefdyn.experiments import CHAPTERS, plan, sharding
 from prefdyn.models import devices, loading
 
 PATIENCE = 10
@@ -36,7 +36,7 @@ def at_once(chapters: Sequence[Run]) -> int:
     the two largest, else one.
     """
     places = [devices.choose_device(run.values["device"]) for run in chapters]
-    if os.environ.get("PREFDYN_ON"):  # a chapter's tasks take all there is
+    if os.environ.get("PREFDYN_ON") or os.environ.get("PREFDYN_SHARD"):  # a chapter takes all there is
         return 1
     if len(chapters) < 2 or any(place.type != "cpu" for place in places) or torch.get_num_threads() < 2:
         return 1
@@ -109,22 +109,27 @@ def _run(chapters: Sequence[Run], count: int, progress: bool) -> Generator[tuple
 
 
 @contextlib.contextmanager
-def spread(on: str) -> Iterator[None]:
-    """While it lasts, chapters send their independent trainings to a Ray; to none where it is "".
+def spread(chapters: Sequence[Run], on: str, shard: int) -> Iterator[None]:
+    """While it lasts, chapters send their independent trainings to a Ray, or spread the model over so many
+    devices; neither where they are "" and 0.
 
     Raises:
-        PrefdynError: it is no Ray, or the packages for it are not there.
+        PrefdynError: it is no Ray, the packages for it are not there, or devices are missing.
     """
     if on:
         from prefdyn.experiments import ray_tasks
 
         ray_tasks.check(on)
-    before = os.environ.get("PREFDYN_ON", "")
-    os.environ["PREFDYN_ON"] = on or before  # chapters run in processes of their own
+    for run in chapters if shard else ():
+        sharding.check(shard, devices.choose_device(run.values["device"]))
+    given = {"PREFDYN_ON": on, "PREFDYN_SHARD": str(shard or "")}
+    before = {name: os.environ.get(name, "") for name in given}
+    # Chapters run in processes of their own. What the environment says holds where the command says nothing.
+    os.environ.update({name: value or before[name] for name, value in given.items()})
     try:
         yield
     finally:
-        os.environ["PREFDYN_ON"] = before
+        os.environ.update(before)
 
 
 @contextlib.contextmanager

@@ -205,7 +205,7 @@ def reference_log_probs(
             out[:, at] = torch.stack(of_answers(values) if answers else of_responses(values))
         return LogProbs(*out)
     for part in by_length([pair.length for pair in pairs], tokens_per_forward * lm.processes):
-        own = part[lm.rank :: lm.processes]
+        own = part[lm.process :: lm.processes]
         with lm.autocast(), without_dropout(lm.model):
             # A process without a share runs what another has, so that all keep step.
             found = lm.run(log_probs, [pairs[i] for i in (own if len(own) else part[:1])], normalised)

@@ -74,7 +74,7 @@ def hidden_states(
         PrefdynError: some are no numbers.
     """
     ids = lm.tokenizer(list(prompts))["input_ids"]
-    out = torch.empty(len(ids), lm.unembedding.shape[1])
+    out = torch.empty(len(ids), lm.model.get_output_embeddings().weight.shape[1])
     for part in by_length([len(sequence) for sequence in ids], tokens_per_forward):
         trees = pack_sequences([ids[i] for i in part], lm.device)
         with lm.autocast("float32"), without_dropout(lm.model):

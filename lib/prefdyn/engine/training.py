@@ -224,7 +224,7 @@ def _run(
                 now = reference_log_probs(
                     lm, written, settings.tokens_per_forward, objective.normalised, passes
                 )
-            if lm.rank == 0:
+            if lm.process == 0:
                 recorder.add(step, name, pairs, objective.measure(pairs, now))
         if visit is not None:
             visit(step)
@@ -238,7 +238,7 @@ def _run(
             continue
         whole = objective.weights(batch).sum()
         for part in by_length([pair.length for pair in batch], settings.tokens_per_forward * lm.processes):
-            own = part[lm.rank :: lm.processes]
+            own = part[lm.process :: lm.processes]
             # A process without a share runs what another has, so that all keep step, and does not count it.
             pairs = [batch[i] for i in (own if len(own) else part[:1])]
             with lm.autocast():

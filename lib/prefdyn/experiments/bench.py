@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import operator
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -22,6 +23,7 @@ from prefdyn.engine import last_layer, scoring, states
 from prefdyn.engine.objectives import Reference
 from prefdyn.engine.scoring import ResponseLogProbs
 from prefdyn.engine.training import Settings
+from prefdyn.errors import PrefdynError
 from prefdyn.experiments import checks
 from prefdyn.experiments.phases import Adapter, Phase, PhaseResult, run_phases
 from prefdyn.experiments.provenance import Provenance, commit
@@ -69,6 +71,10 @@ class Bench:
     Args:
         on: where independent trainings run: "" is here, one after another; "ray" is a local Ray, and
             "ray://HOST:PORT" a cluster's (see `ray_tasks`).
+        shard: over how many devices of this machine the model is spread (see `sharding`); 0 is none of it.
+
+    Raises:
+        PrefdynError: no such device or precision; both a Ray and shards.
     """
 
     def __init__(
@@ -80,16 +86,20 @@ class Bench:
         precision: str = "auto",
         profile: str = "",
         on: str = "",
+        shard: int = 0,
     ) -> None:
+        if on and shard:
+            raise PrefdynError("trainings go to Ray or are sharded over this machine's devices: choose one")
         self.model_name = loading.full_name(model)
         self.source = source
         self.seed = seed
         self.device = devices.choose_device(device)
-        if on:  # where each worker has one of its own
+        if on or shard:  # where each process has one of its own
             self.device = torch.device(self.device.type)
         self.precision: Precision = devices.choose_precision(self.device, precision)
         self.profile = profile
         self.on = on
+        self.shard = shard
         self.started = time.time()
         self.commit = commit()
         self._drawn: dict[tuple[Any, ...], list[Any]] = {}
@@ -97,6 +107,7 @@ class Bench:
         self._features: dict[str, NDArray[np.float32]] = {}
         self._reference: Reference = {}
         self._pools: list[Any] = []
+        self._groups: list[Any] = []
 
     def seeded(self, seed: int) -> Bench:
         """The same bench with another seed: model, features and what was used are shared."""
@@ -114,7 +125,11 @@ class Bench:
     @cached_property
     def fingerprint(self) -> str:
         """The model's, without loading it where that can be."""
-        return loading.fingerprint(self.model_name) or self.lm.fingerprint
+        found = loading.fingerprint(self.model_name)
+        if not found:
+            asked = Task("loading the model", "", {}, operator.attrgetter("fingerprint"), (), of_model=True)
+            found = self.do(asked)
+        return found
 
     def personas(self, limit: int = 0, per_label: int = 0) -> list[Persona]:
         """The source's personas, or `limit` of them, evenly spaced in the alphabet.
@@ -158,10 +173,19 @@ class Bench:
         """What `compute` makes of the model, kept as `cache.cached` says; the key need not name the model."""
         return cached(kind, {"model": self.fingerprint, "device": self.device.type, **key}, by, compute)
 
+    def measure(
+        self, kind: str, key: Mapping[str, Any], by: Callable[..., Result], *arguments: Any
+    ) -> Result:
+        """What `by` makes of the model and the arguments, kept; the key need not name the model."""
+        task = Task(kind, kind, key, by, arguments, of_model=True)
+        return self.keep(kind, key, by, functools.partial(self.do, task))
+
     def do(self, task: Task) -> Any:
         """The result of a task, made here and not kept."""
         if not task.of_model:
             return task.by(*task.arguments)
+        if self.shard:
+            return self._sharded(task)
         known = (self._reference,) if task.by is run_phases else ()
         return task.by(self.lm, *task.arguments, *known)
 
@@ -188,6 +212,18 @@ class Bench:
             found[number] = kept(tasks[number], functools.partial(_given, result))
         return [found[number] for number in range(len(tasks))]
 
+    def _sharded(self, task: Task) -> Any:
+        """The result of a task of the model that several processes hold, who come up when they are asked."""
+        if not self._groups:
+            from prefdyn.experiments import sharding
+
+            self._groups.append(sharding.Group(self))
+        try:
+            return self._groups[0].do(task)
+        except BaseException:
+            self._groups.pop().end()
+            raise
+
     @property
     def _pool(self) -> Any:
         """The workers on Ray, who come up when they are first asked for."""
@@ -201,11 +237,8 @@ class Bench:
         """g of every statement's question, shape (n, d), float32."""
         key = data.fingerprint([persona])
         if key not in self._features:
-            self._features[key] = self.keep(
-                "features",
-                {"data": key},
-                states.hidden_states,
-                lambda: states.hidden_states(self.lm, persona.questions),
+            self._features[key] = self.measure(
+                "features", {"data": key}, states.hidden_states, persona.questions
             )
         return self._features[key]
 
@@ -229,22 +262,10 @@ class Bench:
             some = of[start : start + part]
             prompts, responses = [ranking.prompt for ranking in some], [ranking.responses for ranking in some]
             key = {"prompts": prompts, "responses": responses, "max_length": max_length}
-            out.extend(
-                self.keep(
-                    "scores",
-                    key,
-                    scoring.score,
-                    functools.partial(self._score, prompts, responses, max_length),
-                )
-            )
+            out.extend(self.measure("scores", key, scoring.score, prompts, responses, max_length))
             if done is not None:
                 done(len(some))
         return out
-
-    def _score(
-        self, prompts: list[str], responses: list[tuple[str, ...]], max_length: int
-    ) -> list[ResponseLogProbs]:
-        return scoring.score(self.lm, prompts, responses, max_length)
 
     def judge(self, name: str, pairs: Sequence[Pair], tokens: int) -> Judge:
         """A judge of answers: "embedded", or see `judges.named`.
@@ -259,25 +280,14 @@ class Bench:
 
         def states_of(prompts: Sequence[str], answers: Sequence[str]) -> NDArray[np.float64]:
             key = {"prompts": list(prompts), "answers": list(answers), "tokens": tokens}
-            return self.keep(
-                "states",
-                key,
-                judges.answer_states,
-                lambda: judges.answer_states(self.lm, prompts, answers, tokens),
-            )
+            return self.measure("states", key, judges.answer_states, *key.values())
 
         return BradleyTerryJudge.fit(states_of, pairs, seed=self.seed)
 
     @cached_property
     def answer_difference(self) -> NDArray[np.float32]:
         """W_B(0) = W[y_+] - W[y_-], shape (d,), before any training."""
-
-        def compute() -> NDArray[np.float32]:
-            yes, no = loading.answer_tokens(self.lm.tokenizer)
-            weight = self.lm.unembedding.detach().float()
-            return (weight[yes] - weight[no]).cpu().numpy()
-
-        return self.keep("unembedding", {}, loading.answer_tokens, compute)
+        return self.measure("unembedding", {}, loading.answer_difference)
 
     def train_unembedding(self, personas: Sequence[Persona], settings: Settings) -> last_layer.LastLayerRun:
         """Train the two answer rows on the training statements of all personas together.

@@ -722,12 +722,8 @@ def tokens(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     pairs = sorted(bench.pairs(0), key=lambda pair: len(pair.chosen) + len(pair.rejected))
     picked = pairs[: 4 * design.pairs_decomposed : 4][: design.pairs_decomposed]
     how = (design.token_beta, design.token_rate, design.token_steps)
-    found = bench.keep(
-        "token rates",
-        {"data": data.fingerprint(picked), "how": how},
-        token_rates.measure,
-        lambda: token_rates.measure(bench.lm, picked, *how),
-    )
+    key = {"data": data.fingerprint(picked), "how": how}
+    found = bench.measure("token rates", key, token_rates.measure, picked, *how)
     places = {"pairs": len(picked), "tokens": len(found.tokens), "median cosine": found.cosine}
     return {"tokens": found.tokens, "factors": found.factors, "places": pd.DataFrame([places])}
 

@@ -24,6 +24,7 @@ import torch
 from prefdyn.cache import science_version
 from prefdyn.errors import PrefdynError, extra
 from prefdyn.experiments import plan
+from prefdyn.models import devices
 
 with extra("scale"):
     import ray
@@ -170,8 +171,7 @@ def _reason(task: str, error: Exception) -> Exception:
     cause = getattr(error, "cause", error)
     if isinstance(cause, PrefdynError):
         return PrefdynError(f"{task}: {cause}")
-    out_of_memory = (MemoryError, torch.OutOfMemoryError, ray.exceptions.OutOfMemoryError)
-    if isinstance(cause, out_of_memory) or "can't allocate memory" in str(cause):
+    if devices.out_of_memory(cause) or isinstance(cause, ray.exceptions.OutOfMemoryError):
         return PrefdynError(f"{task} ran out of memory on a worker: {MORE_MEMORY}")
     if isinstance(error, ray.exceptions.RayTaskError):
         return cause

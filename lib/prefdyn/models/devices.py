@@ -35,6 +35,12 @@ def choose_device(device: str = "auto") -> torch.device:
     return torch.device(device)
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory was asked for that the host or the device does not have."""
+    words = "can't allocate memory"  # of torch, on a CPU
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or words in str(error)
+
+
 def choose_precision(device: torch.device, precision: str = "auto") -> Precision:
     """bfloat16 autocast where the device multiplies it natively, else float32, unless one is named."""
     if precision in ("float32", "bfloat16"):

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import huggingface_hub
+import numpy as np
 import torch
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -143,7 +145,7 @@ class LanguageModel:
     # One process of one; `engine.sharded` has several, which hold a part of the model each.
 
     @property
-    def rank(self) -> int:
+    def process(self) -> int:
         """The number of this process among those that run the model together."""
         return 0
 
@@ -290,6 +292,13 @@ def answer_tokens(tokenizer: PreTrainedTokenizerFast) -> tuple[int, int]:
         f"this tokenizer splits an answer (Yes: {pieces[0]}, No: {pieces[1]}): "
         "the persona task needs one token for each; choose another model"
     )
+
+
+def answer_difference(lm: LanguageModel) -> NDArray[np.float32]:
+    """W[y_+] - W[y_-] for the answers Yes and No, shape (d,)."""
+    yes, no = answer_tokens(lm.tokenizer)
+    weight = lm.unembedding.detach().float()
+    return (weight[yes] - weight[no]).cpu().numpy()
 
 
 # Making them ready --------------------------------------------------------------------------------

@@ -1,0 +1,157 @@
+"""A model that two processes hold does what it does in one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from prefdyn import data
+from prefdyn.engine import losses
+from prefdyn.engine.training import Settings
+from prefdyn.errors import PrefdynError
+from prefdyn.experiments import sharding
+from prefdyn.experiments.bench import Bench, Task
+from prefdyn.experiments.phases import Adapter, Phase
+from prefdyn.models import LanguageModel
+
+pytestmark = pytest.mark.usefixtures("cache")
+
+
+def bench(shard: int = 0) -> Bench:
+    return Bench("smoke", device="cpu", precision="float32", shard=shard)
+
+
+@pytest.fixture(scope="module")
+def sharded() -> Iterator[Bench]:
+    """A bench whose model two processes hold, who come up once for all tests here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        made = bench(shard=2)
+        yield made
+        for group in made._groups:
+            group.end()
+
+
+@pytest.fixture
+def alone(sharded: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """A bench of one process, which finds nothing of what the other has kept."""
+
+    class Alone(Bench):
+        def keep(self, *arguments: object) -> object:
+            with monkeypatch.context() as patch:
+                patch.setenv("PREFDYN_CACHE", str(tmp_path / "alone"))
+                return super().keep(*arguments)
+
+    return Alone("smoke", device="cpu", precision="float32")
+
+
+def how(**changes: object) -> Settings:
+    """Batches of three, of which two processes have unequal shares, in parts of which one has none."""
+    return Settings(
+        **{
+            "learning_rate": 1e-3,
+            "steps": 8,
+            "batch_size": 3,
+            "beta": 0.3,
+            "tokens_per_forward": 100,
+            **changes,
+        }
+    )
+
+
+def of_personas() -> list[Phase]:
+    one, other = (data.load_persona(name).balanced(5) for name in data.persona_names()[:2])
+    return [
+        Phase([one, other], how(track_distance=True), {"held out": [other]}, [0, 4, 8], embed=[one]),
+        # Plain descent: AdamW does not see how large a gradient is.
+        Phase(
+            [one.opposite()],
+            how(loss=losses.ipo(), optimizer="sgd", learning_rate=0.1),
+            {"held out": [other]},
+            [0, 8],
+        ),
+    ]
+
+
+def of_pairs() -> list[Phase]:
+    """As chapter 4 trains: chosen responses first, then preferences, with answers and pairs followed."""
+    pairs = data.load_pairs()[:7]
+    prompts = [pair.prompt for pair in pairs[:2]]
+    dpo = Phase(pairs, how(), {"followed": pairs[:3]}, [0, 8], each=["followed"], max_length=96)
+    answering = {"answer": prompts, "answer_tokens": 4}
+    return [
+        Phase(pairs, how(loss="sft", beta=0.0), max_length=96),
+        Phase(**{**vars(dpo), **answering}),
+    ]
+
+
+@pytest.mark.parametrize("make_phases", [of_personas, of_pairs])
+@pytest.mark.parametrize("adapter", [None, Adapter(2, 8, 0.0)], ids=["all weights", "adapter"])
+def test_training_over_two_processes_leaves_the_record_of_one(
+    sharded: Bench, alone: Bench, make_phases: object, adapter: Adapter | None
+) -> None:
+    phases = make_phases()  # type: ignore[operator]
+    for found, expected in zip(sharded.train(phases, adapter), alone.train(phases, adapter), strict=True):
+        counts = ["step", "split", "group", "n"]
+        pd.testing.assert_frame_equal(found.record[counts], expected.record[counts])
+        # Shares of a sum; at step 0 margins are rounding, and so is whether they are above 0.
+        columns = found.record.columns.difference([*counts, "accuracy"])
+        pd.testing.assert_frame_equal(found.record[columns], expected.record[columns], rtol=1e-5, atol=1e-4)
+        assert found.answers == expected.answers
+        for name, g in expected.features.items():
+            np.testing.assert_allclose(found.features[name], g, rtol=0, atol=1e-4)
+        assert found.record["loss"].std() > 1e-2  # the weights have moved
+
+
+def test_measurements_are_those_of_one_process(sharded: Bench, alone: Bench) -> None:
+    persona = data.load_persona(data.persona_names()[0]).balanced(4)
+    rankings = sharded.rankings("sample", 3)
+    np.testing.assert_allclose(sharded.features(persona), alone.features(persona), rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(sharded.answer_difference, alone.answer_difference)
+    for found, expected in zip(sharded.scores(rankings), alone.scores(rankings), strict=True):
+        np.testing.assert_allclose(found.total, expected.total, rtol=1e-5)
+    assert not sharded._loaded  # the process that asks holds no model
+
+
+def held(lm: LanguageModel) -> int:
+    return sum(weight.to_local().numel() for weight in lm.model.parameters())
+
+
+def test_each_process_holds_its_share_of_the_weights(sharded: Bench, smoke: LanguageModel) -> None:
+    whole = sum(weight.numel() for weight in smoke.model.parameters())
+    assert sharded.do(Task("", "", {}, held, (), of_model=True)) == pytest.approx(whole / 2, rel=0.01)
+
+
+def test_killed_process_is_named_and_the_next_task_has_a_new_group(sharded: Bench) -> None:
+    persona = data.load_persona(data.persona_names()[0]).balanced(4)
+    sharded.features(persona)
+    (group,) = sharded._groups
+    threading.Timer(0.5, group.processes[1].kill).start()
+    with pytest.raises(PrefdynError) as error:
+        sharded.train([Phase([persona], how(steps=10**5))])
+    assert str(error.value) == (
+        f"dpo on {persona.name} lost a process, most often for lack of memory: shard the model over more "
+        "devices than 2"
+    )
+    assert not any(process.is_alive() for process in group.processes)
+    assert len(sharded.train([Phase([persona], how())])[0].record) == 8
+
+
+@pytest.mark.parametrize(
+    ("count", "device", "says"),
+    [(1, "cpu", "1 devices: give at least 2"), (2, "mps", "devices of the kind mps: choose cuda or cpu")],
+)
+def test_devices_that_cannot_be_are_refused(count: int, device: str, says: str) -> None:
+    with pytest.raises(PrefdynError, match=f"a model cannot be sharded over .*{says}"):
+        sharding.check(count, torch.device(device))
+
+
+def test_a_ray_and_shards_are_one_too_many() -> None:
+    with pytest.raises(PrefdynError, match="choose one"):
+        Bench("smoke", device="cpu", on="ray", shard=2)
