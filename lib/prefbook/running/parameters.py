@@ -197,18 +197,16 @@ def of_notebook(parameters: Mapping[str, Parameter], names: Mapping[str, Any]) -
     Raises:
         PrefdynError: as `values_of`; what papermill put in must be a parameter.
     """
-    given = {*parameters, *_injected(names.get("In", ()))}
+    given = dict.fromkeys([*parameters, *_injected(names.get("In", ()))])
     return values_of(parameters, {name: names[name] for name in given if name in names})
 
 
 def _injected(cells: Iterable[str]) -> list[str]:
     """The names that papermill set, in the cells that begin as its own do."""
-    trees = [ast.parse(cell) for cell in cells if cell.startswith("# Parameters\n")]
-    return [
-        target.id
-        for tree in trees
-        for node in tree.body
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    ]
+    names: list[str] = []
+    for cell in cells:
+        if cell.startswith("# Parameters\n"):
+            with contextlib.suppress(SyntaxError):  # somebody's own cell, with a magic in it
+                nodes = [node for node in ast.walk(ast.parse(cell)) if isinstance(node, ast.Name)]
+                names += [node.id for node in nodes if isinstance(node.ctx, ast.Store)]
+    return names

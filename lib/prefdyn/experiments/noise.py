@@ -104,7 +104,7 @@ def check_design(design: Design, source: Source) -> None:
     Raises:
         PrefdynError: it has not.
     """
-    checks.personas(design, source, fewest=3, each=4)
+    checks.personas(design, source, fewest=3, each=2)
     checks.pairs(source, design.text_tests + 1)
 
 

@@ -86,8 +86,10 @@ class Design:
         """
         Raises:
             PrefdynError: a gamma is to be followed for longer, or on more pairs, than DPO is, or is there
-                twice; more prompts are to be answered than are followed; no such judge.
+                twice; more prompts are to be answered than are followed; too few rankings; no such judge.
         """
+        if 0 < self.ranked < 3:
+            raise PrefdynError(f"ranked is {self.ranked}: it must be 0 (all) or at least 3")
         for part, whole in (
             ("gamma_steps", "steps"),
             ("gamma_followed", "followed"),

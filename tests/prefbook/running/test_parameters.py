@@ -318,7 +318,8 @@ def test_no_profile_contradicts_itself(profile: str, chapter: str) -> None:
 
 
 def test_globals_of_a_notebook_are_checked(known: dict[str, Parameter]) -> None:
-    names = {**values_of(known), "np": math, "In": ["", "steps = 3"], "stepz": 3}
+    cells = ["", "steps = 3", "# Parameters\n%time\nstepz = 3", "# Parameters\nsteps = 3\nnames[0] = 3"]
+    names = {**values_of(known), "np": math, "In": cells, "stepz": 3}
     assert of_notebook(known, names) == values_of(known)
     with pytest.raises(PrefdynError) as error:
         of_notebook(known, {**names, "steps": 0})

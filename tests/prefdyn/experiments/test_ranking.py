@@ -170,6 +170,7 @@ def test_more_pairs_than_there_are_is_an_error(bench: Bench) -> None:
         ({"gamma_steps": 5}, "gamma_steps is 5: it must be at most steps, 4"),
         ({"gamma_followed": 7}, "gamma_followed is 7: it must be at most followed, 6"),
         ({"answered": 7}, "answered is 7: it must be at most followed, 6"),
+        ({"ranked": 2}, r"ranked is 2: it must be 0 \(all\) or at least 3"),
         ({"gammas": [0.0, 2.0, 0.0]}, "each value must be there once"),
         ({"judge": "gpt-4"}, "the judge is 'gpt-4': write embedded, reward:HUB_ID"),
     ],
