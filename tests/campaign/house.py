@@ -22,6 +22,8 @@ ROOT = Path(__file__).parents[2]
 NOT_COPIED = (".*", "_build", "__pycache__", "*.egg-info", "tests", "benchmarks")
 CHAPTERS = ("distinguishability", "noise", "ranking")
 """Those that are attacked: the quickest under the profile `smoke`, and the one with a judge."""
+FREE = 90
+"""Seconds that they take one after the other on two cores that have nothing else to do."""
 SMOKE = ("--profile", "smoke", "--quiet")
 MARK = "PREFDYN_CAMPAIGN"
 """An environment variable of the processes of a try, by which a killed runner's kernel is found too."""
@@ -44,7 +46,7 @@ class Attack:
     Attributes:
         name: for the table.
         act: does it in a house, with chance from the generator; raises Fault or Skipped.
-        limit: seconds that one try may take.
+        limit: seconds that one try may take on two free cores.
         alone: it needs no undisturbed run.
         once: chance plays no part, so that it is not repeated.
     """
@@ -97,6 +99,11 @@ class Base:
         house = House(self, self.folder / "calm")
         for chapter in CHAPTERS:
             self.seconds[chapter] = house.run(chapter).seconds
+
+    @property
+    def slowness(self) -> float:
+        """How many times as long as on two free cores everything takes here; at least 1."""
+        return max(1.0, sum(self.seconds.values()) / FREE)
 
     @property
     def cache(self) -> Path:

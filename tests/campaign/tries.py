@@ -40,14 +40,15 @@ class Try(NamedTuple):
 def attempt(which: int, seed: int, base: Base) -> Try:
     """One try of an attack in a house of its own, which vanishes after it."""
     attack = ATTACKS[which]
+    limit = round(attack.limit * base.slowness)
 
     def too_long(*_: object) -> None:
-        raise Fault(f"not ended after {attack.limit} s")
+        raise Fault(f"not ended after {limit} s")
 
     with tempfile.TemporaryDirectory(dir=base.folder, ignore_cleanup_errors=True) as folder:
         house = House(base, Path(folder))
         signal.signal(signal.SIGALRM, too_long)
-        signal.alarm(attack.limit)
+        signal.alarm(limit)
         try:
             attack.act(house, random.Random(seed))
             return Try(attack.name, seed, "survived", "")
@@ -74,7 +75,8 @@ def campaign(chosen: list[int], seed: int, end: float, once: bool, base: Base) -
             fitting = False
             for which in chosen:
                 attack = ATTACKS[which]
-                if not (number and (once or attack.once)) and time.monotonic() + attack.limit < end:
+                fits = time.monotonic() + attack.limit * base.slowness < end
+                if fits and not (number and (once or attack.once)):
                     fitting = True
                     yield which, seed + number
             if not fitting:
