@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import logging
 import os
 import platform
 import re
@@ -107,7 +108,7 @@ class Pool:
             how = {"address": "local", "include_dashboard": False, "object_store_memory": OBJECT_STORE}
         try:
             if not ray.is_initialized():
-                ray.init(**how, log_to_driver=False, logging_level="ERROR")
+                ray.init(**how, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, TimeoutError) as error:
             first = str(error).strip().splitlines()[0]
             raise PrefdynError(f"no Ray answers at {bench.on} ({first})") from error
