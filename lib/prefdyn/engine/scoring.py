@@ -66,9 +66,11 @@ def score(
     asked = Responses([(prompt, [tail]) for prompt, tails in trees for tail in tails] if exact else trees)
     totals: list[NDArray[np.float64]] = [np.empty(0)] * len(asked.trees)
     replayed = None if exact else Passes(lm, precision).of(asked, tokens_per_forward)
-    for part, values in replayed or _as_ever(lm, asked, 1 if exact else tokens_per_forward, precision):
+    parts = replayed or _as_ever(lm, asked, 1 if exact else tokens_per_forward, precision)
+    # Copies of their own, which are fetched when all are on their way.
+    for part, values in [(part, values.clone()) for part, values in parts]:
         ends = np.cumsum([len(asked.trees[i][1]) for i in part])
-        for i, of_one in zip(part, np.split(values.double().cpu().numpy(), ends[:-1]), strict=True):
+        for i, of_one in zip(part, np.split(values.cpu().double().numpy(), ends[:-1]), strict=True):
             totals[i] = of_one
     counts = [np.array([len(tail) for tail in tails], dtype=np.int64) for _, tails in trees]
     split = np.split(np.concatenate([np.empty(0), *totals]), np.cumsum([len(count) for count in counts]))
