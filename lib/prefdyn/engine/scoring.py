@@ -66,7 +66,9 @@ def score(
     asked = Responses([(prompt, [tail]) for prompt, tails in trees for tail in tails] if exact else trees)
     totals: list[NDArray[np.float64]] = [np.empty(0)] * len(asked.trees)
     replayed = None if exact else Passes(lm, precision).of(asked, tokens_per_forward)
-    for part, values in replayed or _as_ever(lm, asked, 1 if exact else tokens_per_forward, precision):
+    parts = replayed or _as_ever(lm, asked, 1 if exact else tokens_per_forward, precision)
+    # Copies of their own, which are fetched when all are on their way.
+    for part, values in [(part, values.clone()) for part, values in parts]:
         found = values.double().cpu().numpy()
         check_numbers(lm, found)
         ends = np.cumsum([len(asked.trees[i][1]) for i in part])
