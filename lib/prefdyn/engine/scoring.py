@@ -56,6 +56,8 @@ def score(
             `likelihood.tokenize_pairs` says.
         precision: of the matrix products; bfloat16 is faster where the device has it, and off by up to a nat
             on long responses.
+        exact: run each response by itself, so that its number depends on nothing but the prompt and the
+            response; otherwise what else is asked moves it by the rounding of its sums.
 
     Raises:
         PrefdynError: a prompt or a response is empty, or a log-likelihood no number.
