@@ -26,7 +26,7 @@ CHARACTERS_PER_TOKEN = 4.2
 """Of English text under the tokenizers of today; a plan does not load one."""
 EFFICIENCY = 0.6
 """Share of the speed of a plain matrix product that a whole step reaches."""
-FIXED_BYTES = 1.5e9
+FIXED_BYTES = 1.9e9
 """What a chapter's kernel and the command that runs it hold whatever the model, most of it libraries."""
 
 

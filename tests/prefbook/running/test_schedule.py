@@ -100,7 +100,7 @@ def test_two_at_once_only_where_there_is_room(
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     monkeypatch.setattr(plan, "free_memory", lambda device: free)
-    monkeypatch.setattr(plan, "model_size", lambda name: Size(10**8, 10**8, 1, 1, 1))  # 1.9 GB a chapter
+    monkeypatch.setattr(plan, "model_size", lambda name: Size(10**8, 10**8, 1, 1, 1))  # 2.3 GB a chapter
     monkeypatch.setattr(devices, "choose_device", lambda name: torch.device(device))
     assert schedule.at_once(book[:pending]) == expected
 

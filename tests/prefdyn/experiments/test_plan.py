@@ -347,7 +347,7 @@ def test_work_that_cannot_fit_is_one_sentence_that_names_what_would(
     assert needed == pytest.approx(KINDS["train"].memory(big) / 2**30, abs=0.06)
 
 
-@pytest.mark.parametrize("gibibytes", [2, 3, 10, 40])
+@pytest.mark.parametrize("gibibytes", [2.5, 3, 10, 40])
 def test_model_that_is_said_to_fit_does(monkeypatch: pytest.MonkeyPatch, big: Size, gibibytes: float) -> None:
     with_memory(monkeypatch, gibibytes)
     work = list(KINDS.values())
