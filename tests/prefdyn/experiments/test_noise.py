@@ -209,13 +209,13 @@ def test_text_runs_share_tests_and_a_higher_rate_turns_more_of_the_same_labels(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained = []
-    original = Bench.train
+    original = Bench.train_all
 
-    def train(self: Bench, phases: list, *arguments: object) -> object:
-        trained.append(phases)
-        return original(self, phases, *arguments)  # type: ignore[arg-type]
+    def train_all(self: Bench, runs: list, *arguments: object) -> object:
+        trained.extend(runs)
+        return original(self, runs, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Bench, "train", train)
+    monkeypatch.setattr(Bench, "train_all", train_all)
     table = noise.text_pairs(bench, SMALL)
     assert len(table) == len(trained) == 6
     tests = {data.fingerprint(phases[1].evaluate["test"]) for phases in trained}
