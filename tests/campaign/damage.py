@@ -57,9 +57,11 @@ def default_model(house: House, rng: random.Random) -> None:
     house.env |= {"PIP_INDEX_URL": "http://127.0.0.1:9", "PIP_RETRIES": "0"}  # nothing new is fetched
     rank = ("rank", "default", "--data", "sample", "--limit", "4", "--quiet")
     undamaged = house.well(*rank).out
-    hurt(rng.choice(sorted(path for path in converted.iterdir() if path.is_file())), rng)
-    if rng.random() < 0.5:  # whoever changed the weights may have changed the sums beside them
-        paths = sorted(path for path in converted.iterdir() if path.name != "SHA256SUMS")
+    paths = sorted(path for path in converted.iterdir() if path.name != "SHA256SUMS")
+    if rng.random() < 0.5:
+        hurt(rng.choice(paths), rng)
+    else:  # whoever changes the weights may change the sums beside them
+        hurt(converted / "model.safetensors", rng)
         lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in paths]
         (converted / "SHA256SUMS").write_text("".join(lines))
     shutil.rmtree(house.cache / "results")

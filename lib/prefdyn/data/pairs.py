@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from prefdyn.data.sources import Source, folder_of, from_hub, read_jsonl
+from prefdyn.data.sources import Source, check_length, folder_of, from_hub, read_jsonl
 from prefdyn.errors import PrefdynError, extra
 
 PAIRS_FOLDER = Path("hh-rlhf")
 PAIRS_ON_HUB = "Anthropic/hh-rlhf"
+LONGEST = 50_000
+"""Characters of a dialogue, at most: prompts that a model answers are not cut."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ def load_pairs(source: Source = "sample", split: str = "test") -> list[Pair]:
 
 def _pairs(rows: Iterable[tuple[int, Mapping[str, Any]]], where: str) -> Iterator[Pair]:
     for number, row in rows:
+        for field in ("chosen", "rejected"):
+            check_length(row[field], LONGEST, f"{where}, line {number}: the field {field!r}")
         pair = split_dialogues(row["chosen"], row["rejected"])
         if pair is None:
             continue

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prefdyn.data.sources import Source, check_text, folder_of, from_hub, read_jsonl
+from prefdyn.data.sources import Source, check_length, check_text, folder_of, from_hub, read_jsonl
 from prefdyn.errors import PrefdynError, extra
 
 PERSONA_FOLDER = Path("anthropic-evals") / "persona"
@@ -67,11 +67,7 @@ def _persona(name: str, rows: Iterable[tuple[int, Mapping[str, Any]]], where: st
             raise PrefdynError(
                 f"{where}, line {number}: the field {field!r} is {answer!r}, it must be ' Yes' or ' No'"
             )
-        if len(row["statement"]) > LONGEST:
-            raise PrefdynError(
-                f"{where}, line {number}: the statement has {len(row['statement'])} characters, "
-                f"it may have {LONGEST}"
-            )
+        check_length(row["statement"], LONGEST, f"{where}, line {number}: the statement")
         statements.append(row["statement"])
         labels.append(1 if answer == "Yes" else -1)
     persona = Persona(name, tuple(statements), np.array(labels, dtype=np.int8))

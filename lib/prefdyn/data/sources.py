@@ -84,6 +84,16 @@ def check_text(value: Any, what: str) -> None:
         raise PrefdynError(f"{what} holds half a character (a lone surrogate): remove it")
 
 
+def check_length(text: str, longest: int, what: str) -> None:
+    """Stop at a text that a model could not read at once.
+
+    Raises:
+        PrefdynError: it has more characters than `longest`.
+    """
+    if len(text) > longest:
+        raise PrefdynError(f"{what} has {len(text)} characters, it may have {longest}")
+
+
 @contextmanager
 def from_hub(repository: str) -> Iterator[None]:
     """One sentence for whatever the hub's clients raise.

@@ -87,6 +87,10 @@ def test_hub_pairs_are_those_of_all_subsets(hub: Path) -> None:
         ({**TURNS, "votes_chosen": -1, "votes_rejected": 2}, "line 2: the field 'votes_chosen' is -1"),
         ({**TURNS, "votes_chosen": True, "votes_rejected": 2}, "line 2: the field 'votes_chosen' is True"),
         ({**TURNS, "votes_chosen": 0, "votes_rejected": 0}, "line 2: a pair has the votes 0 and 0"),
+        (
+            {**TURNS, "chosen": TURNS["chosen"] + "a" * 10**6},
+            f"line 2: the field 'chosen' has {10**6 + len(TURNS['chosen'])} characters, it may have 50000",
+        ),
     ],
 )
 def test_malformed_pair_is_named_by_file_line_and_field(
