@@ -246,7 +246,7 @@ def describe(run: Run) -> str:
         "",
         "parameters: " + ", ".join(f"{key}={value}" for key, value in run.values.items() if key != "output"),
     ]
-    plan.check_memory(work, name, size, device)
+    plan.check_memory(work, name, size, device, _shard())
     return "\n".join(head)
 
 
@@ -295,7 +295,13 @@ def _fetch(run: Run) -> None:
         if known and known.terms:
             print(f"prefdyn: {known.terms}", flush=True)
         loading.fingerprint(name)  # fetches the model, if need be, where the user sees it
-    plan.check_memory(run.work(), name, plan.model_size(name), devices.choose_device(run.values["device"]))
+    device = devices.choose_device(run.values["device"])
+    plan.check_memory(run.work(), name, plan.model_size(name), device, _shard())
+
+
+def _shard() -> int:
+    """Over how many processes chapters spread the model; see `schedule.spread`."""
+    return int(os.environ.get("PREFDYN_SHARD") or 1)
 
 
 def _papermill(run: Run, folder: Path, progress: bool) -> nbformat.NotebookNode:

@@ -173,13 +173,16 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def check_memory(work: Sequence[Work], name: str, size: Size, device: torch.device) -> None:
+def check_memory(work: Sequence[Work], name: str, size: Size, device: torch.device, shard: int = 1) -> None:
     """Stop before work that cannot fit.
+
+    Args:
+        shard: processes that the model is spread over: as many devices, or one CPU, whose memory they share.
 
     Raises:
         PrefdynError: one sentence that says what would.
     """
-    free = free_memory(device)
+    free = free_memory(device) * (1 if device.type == "cpu" else shard)
     needed, heaviest = max(((item.memory(size), item) for item in work), key=lambda pair: pair[0])
     if needed > free:
         rest = heaviest.memory(replace(size, parameters=0, width=0))

@@ -347,6 +347,17 @@ def test_work_that_cannot_fit_is_one_sentence_that_names_what_would(
     assert needed == pytest.approx(KINDS["train"].memory(big) / 2**30, abs=0.06)
 
 
+def test_devices_that_share_a_model_have_room_together(monkeypatch: pytest.MonkeyPatch, big: Size) -> None:
+    with_memory(monkeypatch, 20)
+    work = list(KINDS.values())
+    gpu = torch.device("cuda")
+    with pytest.raises(PrefdynError, match=r"20\.0 GiB free"):
+        plan.check_memory(work, "big", big, gpu)
+    plan.check_memory(work, "big", big, gpu, shard=8)
+    with pytest.raises(PrefdynError, match=r"20\.0 GiB free"):
+        plan.check_memory(work, "big", big, CPU, shard=8)
+
+
 @pytest.mark.parametrize("gibibytes", [2.5, 3, 10, 40])
 def test_model_that_is_said_to_fit_does(monkeypatch: pytest.MonkeyPatch, big: Size, gibibytes: float) -> None:
     with_memory(monkeypatch, gibibytes)
