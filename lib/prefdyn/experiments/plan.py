@@ -18,7 +18,7 @@ from prefdyn.data import Pair, Persona
 from prefdyn.engine.likelihood import LOGIT_ROWS
 from prefdyn.engine.memory import ACTIVATION_BYTES
 from prefdyn.engine.states import TOKENS_PER_FORWARD
-from prefdyn.errors import PrefdynError
+from prefdyn.errors import PrefdynError, first_line
 from prefdyn.models import devices, loading
 from prefdyn.models.devices import free_memory
 
@@ -92,7 +92,7 @@ def model_size(name: str) -> Size:
     """A model's size from its configuration alone.
 
     Raises:
-        PrefdynError: the configuration cannot be read.
+        PrefdynError: the configuration cannot be read, or is not that of a causal language model.
     """
     if name == "smoke":
         config = loading.load(name, device="cpu").model.config
@@ -108,8 +108,13 @@ def model_size(name: str) -> Size:
             raise PrefdynError(
                 f"the model {name!r} cannot be found: give a name of `prefdyn models`, a folder or a hub id"
             ) from error
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+    except Exception as error:  # each architecture objects in its own way
+        raise PrefdynError(
+            f"the model {name!r} is no causal language model ({first_line(error)}): choose another"
+        ) from error
     total = sum(weight.numel() for weight in model.parameters())
     embeddings = sum(
         weight.numel()

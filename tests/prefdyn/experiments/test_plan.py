@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, T5Config
 
 from prefbook.project import chapters
 from prefbook.running import parameters
@@ -316,6 +316,13 @@ def test_speed_is_within_a_factor_of_ten_of_a_product_timed_here(precision: Any)
 @pytest.fixture
 def big() -> Size:
     return Size(2_500_000_000, 2_800_000_000, 2560, 32, 50_304)
+
+
+def test_model_that_is_not_causal_is_one_sentence(tmp_path: Path) -> None:
+    T5Config(d_model=32, num_layers=1).save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(PrefdynError, match=r"^the model '.*' is no causal language model \(.*T5Config.*$"):
+        plan.model_size(str(tmp_path))
 
 
 def with_memory(monkeypatch: pytest.MonkeyPatch, gibibytes: float) -> None:
