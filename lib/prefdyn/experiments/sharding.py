@@ -83,7 +83,8 @@ class Group:
 
     def _reason(self, task: Task, error: Exception) -> Exception:
         """Why a task has no result, in a sentence where that is nobody's mistake."""
-        died = not all(process.is_alive() for process in self.processes)  # the others miss it
+        # The others miss a process before the system says that it is gone.
+        died = bool(wait([process.sentinel for process in self.processes], timeout=2))
         if died or devices.out_of_memory(error):
             what = "lost a process, most often for lack of memory" if died else "ran out of memory"
             return PrefdynError(
