@@ -165,7 +165,8 @@ class EndpointJudge:
         except openai.APIStatusError as error:
             raise _NoAnswer(f"HTTP {error.status_code}") from None
         except Exception as error:  # each layer of the client has errors of its own
-            raise _NoAnswer(str(error.__cause__ or error) or type(error).__name__) from None
+            said = str(error.__cause__ or error).strip() or type(error).__name__
+            raise _NoAnswer(said.splitlines()[0]) from None
         return _verdict(body)
 
 
