@@ -189,8 +189,8 @@ def _build(options: argparse.Namespace) -> None:
 def _pdf(options: argparse.Namespace) -> None:
     from prefbook.publishing import pdf, site
 
-    pdf.find_browser()
     root, notebooks = _pages()
+    pdf.find_browser()  # before the site is built
     print(f"prefdyn: the book is at {pdf.build(root, site.build(root, notebooks))}")
 
 
