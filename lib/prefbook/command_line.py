@@ -187,10 +187,12 @@ def _build(options: argparse.Namespace) -> None:
 
 
 def _pdf(options: argparse.Namespace) -> None:
+    from prefbook.project import find_root
     from prefbook.publishing import pdf, site
 
+    find_root()
+    pdf.find_browser()  # before anything is made
     root, notebooks = _pages()
-    pdf.find_browser()  # before the site is built
     print(f"prefdyn: the book is at {pdf.build(root, site.build(root, notebooks))}")
 
 
