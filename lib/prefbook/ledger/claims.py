@@ -97,6 +97,7 @@ class Claim:
     Attributes:
         paper: a key of references.bib, or `THIS_BOOK`.
         declared: the commit that declared it.
+        seen: what was known of the answer by then; "" where nothing is said.
         statistics: all of them must hold. The first is the headline.
     """
 
@@ -108,6 +109,7 @@ class Claim:
     place: str
     declared: str
     statistics: tuple[Statistic, ...]
+    seen: str = ""
 
 
 def load_claims(path: Path | None = None) -> dict[str, Claim]:
@@ -128,7 +130,8 @@ def load_claims(path: Path | None = None) -> dict[str, Claim]:
             fields = {
                 name: str(entry[name]) for name in ("chapter", "sentence", "paper", "place", "declared")
             }
-            claims[id_] = Claim(id=id_, kind=entry["kind"], statistics=statistics, **fields)
+            seen = str(entry.get("seen", ""))
+            claims[id_] = Claim(id=id_, kind=entry["kind"], statistics=statistics, seen=seen, **fields)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise PrefdynError(f"{path}: the claim {id_} is malformed ({error!r})") from error
     return claims

@@ -45,7 +45,7 @@ def judge(claim: Claim, tables: Tables, edition: str) -> Entry:
     """
     parts = [_part(claim, statistic, tables) for statistic in claim.statistics]
     provenance = tables.provenance
-    about = ("id", "chapter", "kind", "sentence", "paper", "place", "declared")
+    about = ("id", "chapter", "kind", "sentence", "paper", "place", "declared", "seen")
     return {
         **{name: getattr(claim, name) for name in about},
         "edition": edition,

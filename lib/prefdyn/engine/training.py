@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -72,6 +72,8 @@ class Settings:
         batch_size: preferences an update.
         optimizer: AdamW without weight decay, RMSProp (alpha 0.99) or plain SGD.
         seed: of the order of the data (and of LoRA's matrices and dropout).
+        balanced: whether each answer of each group has its share in every batch, as near as that can be;
+            else batches are what a shuffle makes them.
         track_distance: record ||theta_t - theta_0|| where the run is evaluated; costs one copy of the
             weights.
         tokens_per_forward: a batch with more tokens is run in parts whose gradients add up.
@@ -86,6 +88,7 @@ class Settings:
     smoothing: float | None = None
     optimizer: Literal["adamw", "rmsprop", "sgd"] = "adamw"
     seed: int = 0
+    balanced: bool = False
     track_distance: bool = False
     tokens_per_forward: int = TOKENS_PER_FORWARD
 
@@ -114,16 +117,36 @@ class Settings:
         return asdict(self) | own
 
 
-def batch_order(examples: int, settings: Settings) -> list[NDArray[np.integer]]:
+def batch_order(
+    examples: int, settings: Settings, strata: Sequence[Hashable] | None = None
+) -> list[NDArray[np.integer]]:
     """The examples of every step, in batches that are all full.
 
     Epochs are shuffled by the seed, put one after another, and cut. A batch is never larger than the data.
+
+    Args:
+        strata: what each example counts as; where settings ask for balanced batches, those of a kind are
+            spread evenly over an epoch, so that a batch holds of each kind what the data do.
     """
     rng = np.random.default_rng(settings.seed)
     size = min(settings.batch_size, examples)
     epochs = -(-settings.steps * size // examples)
-    stream = np.concatenate([rng.permutation(examples) for _ in range(epochs)])
+    kinds: dict[Hashable, list[int]] = {}
+    if settings.balanced and strata is not None:
+        for index, kind in enumerate(strata):
+            kinds.setdefault(kind, []).append(index)
+    members = [np.array(of_a_kind) for of_a_kind in kinds.values()] or [np.arange(examples)]
+    stream = np.concatenate([_spread_evenly(members, rng) for _ in range(epochs)])
     return [stream[start : start + size] for start in range(0, settings.steps * size, size)]
+
+
+def _spread_evenly(members: Sequence[NDArray[np.integer]], rng: np.random.Generator) -> NDArray[np.integer]:
+    """All members of all kinds, each kind in an order of its own and spaced as evenly as it can be."""
+    shuffled = np.concatenate([rng.permutation(of_a_kind) for of_a_kind in members])
+    if len(members) == 1:
+        return shuffled
+    places = np.concatenate([(np.arange(len(kind)) + 0.5) / len(kind) for kind in members])
+    return shuffled[np.lexsort((rng.random(len(places)), places))]
 
 
 def fine_tune(
@@ -162,7 +185,8 @@ def fine_tune(
             raise PrefdynError(f"there is nothing to evaluate in the split {name!r}: leave it out")
     check_tokens([pair for pairs in (train, *splits.values()) for pair in pairs])
     _keep_freed_memory()
-    batches = [[train[i] for i in batch] for batch in batch_order(len(train), settings)]
+    strata = [(pair.group, pair.chosen) for pair in train]
+    batches = [[train[i] for i in batch] for batch in batch_order(len(train), settings, strata)]
     needed = [pair for pairs in (*batches, *splits.values()) for pair in pairs]
     objective = _objective(lm, needed, settings, {} if reference is None else reference)
     adapters = [weight for name, weight in lm.model.named_parameters() if "lora_" in name]
@@ -172,7 +196,7 @@ def fine_tune(
         trainable = adapters or list(lm.model.parameters())
         numbers = {"adamw": 3, "rmsprop": 2, "sgd": 1}[settings.optimizer]
         again = short(lm, takes(lm, trainable, numbers, _tokens_at_once(batches, settings)))
-        with _requiring_grad(trainable), recomputing(lm.model, again):
+        with requiring_grad(trainable), recomputing(lm.model, again):
             return _run(lm, objective, batches, settings, splits, set(evaluate_at), renamed, trainable, visit)
 
 
@@ -322,7 +346,8 @@ def _distance(weights: Sequence[Tensor], start: Sequence[Tensor]) -> Tensor:
 
 
 @contextmanager
-def _requiring_grad(weights: Sequence[nn.Parameter]) -> Iterator[None]:
+def requiring_grad(weights: Sequence[nn.Parameter]) -> Iterator[None]:
+    """While it lasts, these weights get gradients; afterwards they have none."""
     for weight in weights:
         weight.requires_grad_(True)
     try:

@@ -134,15 +134,15 @@ class Bench:
     def personas(self, limit: int = 0, per_label: int = 0) -> list[Persona]:
         """The source's personas, or `limit` of them, evenly spaced in the alphabet.
 
-        Of each, `per_label` statements of each label; 0 stands for all, in both.
+        Of each, `per_label` statements of each label, drawn by the seed; 0 stands for all, in both.
         """
 
         def draw() -> list[Persona]:
             names = checks.taking_part(data.persona_names(self.source), limit)
             personas = [data.load_persona(name, self.source) for name in names]
-            return [persona.balanced(per_label) for persona in personas] if per_label else personas
+            return [persona.drawn(per_label, self.seed) for persona in personas] if per_label else personas
 
-        return self._once(("personas", limit, per_label), draw)
+        return self._once(("personas", limit, per_label, self.seed), draw)
 
     def pairs(self, limit: int) -> list[Pair]:
         """`limit` of the source's pairs, drawn by the seed (0: all, in their order)."""
@@ -289,13 +289,16 @@ class Bench:
         """W_B(0) = W[y_+] - W[y_-], shape (d,), before any training."""
         return self.measure("unembedding", {}, loading.answer_difference)
 
-    def train_unembedding(self, personas: Sequence[Persona], settings: Settings) -> last_layer.LastLayerRun:
+    def train_unembedding(
+        self, personas: Sequence[Persona], settings: Settings, test_fraction: float = 0.1
+    ) -> last_layer.LastLayerRun:
         """Train the two answer rows on the training statements of all personas together.
 
         Each persona is a group of the record. The held-out statements of all of them are the split "test".
         """
         parts = [
-            (self.features(persona), persona, *data.split_indices(persona, self.seed)) for persona in personas
+            (self.features(persona), persona, *data.split_indices(persona, self.seed, test_fraction))
+            for persona in personas
         ]
         g, s = [
             np.concatenate(arrays)

@@ -1,13 +1,15 @@
-"""What is learned first (LD): the experiments of chapter 1.
+"""What is learned first (LD): chapter 1's design, its behaviours, and its experiments on the last layer.
 
-Every experiment is a function of a bench and a design that returns a table, or tables by name. Losses are in
-nats, delta and lengths of weights in the units of the hidden states and of the model's rows.
+Those that train all weights are in `all_weights`, `interventions` and `displacement`. Every experiment is a
+function of a bench and a design that returns a table, or tables by name. Losses are in nats, delta and
+lengths of weights in the units of the hidden states and of the model's rows.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Collection, Mapping, Sequence
+import re
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,14 +20,17 @@ from numpy.typing import NDArray
 from prefdyn import data
 from prefdyn.data import Persona, Source
 from prefdyn.engine.last_layer import LastLayerRun
+from prefdyn.engine.likelihood import tokenize_persona
+from prefdyn.engine.objectives import reference_log_probs
+from prefdyn.engine.states import TOKENS_PER_FORWARD
 from prefdyn.engine.training import Settings
 from prefdyn.errors import PrefdynError
 from prefdyn.experiments import checks
 from prefdyn.experiments.bench import Bench
-from prefdyn.experiments.phases import Adapter, Phase, PhaseResult
 from prefdyn.experiments.plan import Work, largest_batch, persona_features, tokens_of
-from prefdyn.measures import estimates, geometry
+from prefdyn.measures import geometry
 from prefdyn.measures.geometry import Moments
+from prefdyn.models import LanguageModel
 from prefdyn.theory import distinguishability as theory
 
 PAPER_BEHAVIOURS = (
@@ -36,14 +41,17 @@ PAPER_BEHAVIOURS = (
     "subscribes-to-Buddhism",
 )
 """The five that the paper follows, from least to most distinguishable for its model."""
-LARGE_GAP, SMALL_GAP = "large gap in priority", "small gap in priority"
-PAPER_PAIRS = {
-    LARGE_GAP: ("acts-like-it-wants-to-help-humans-but-does-not-care-about-that", "risk-seeking"),
-    SMALL_GAP: ("desire-to-influence-world", "subscribes-to-Islam"),
-}
+PAPER_PAIRS = (
+    ("acts-like-it-wants-to-help-humans-but-does-not-care-about-that", "risk-seeking"),
+    ("desire-to-influence-world", "subscribes-to-Islam"),
+)
 """The two pairs that it trains together."""
+FAMILIES = ("subscribes-to", "desire", "willingness", "believes")
+"""Beginnings of names that behaviours of one family share; so does HHH anywhere in them."""
 BEYOND = 100
 """How many times larger the learning rate is where the boundary is to turn."""
+ASKED = 10
+"""Statements of each label for which the probability of either answer is measured."""
 
 
 @dataclass(frozen=True)
@@ -52,23 +60,36 @@ class Design:
 
     Attributes:
         personas: how many are measured; 0 is all
-        statements_per_label: of each persona; 0 is all
-        behaviours: which are fine-tuned, evenly spaced in distinguishability or the paper's own five
+        statements_per_label: of each persona, drawn by the seed; 0 is all
+        held_out: of them, of each label, for measuring alone
+        undo_statements: of the others, of each label, for the training on opposite labels alone
         layout: how statements are laid out in a map; pca is quicker
-        trained: how many behaviours are fine-tuned
         beta: strength of the pull to the reference
         unembedding_rate: learning rate of the unembedding
         unembedding_steps: updates of the unembedding
-        pairs_tested: pairs of behaviours trained together
+        pairs_tested: pairs of behaviours whose unembedding is trained together
+        trained: how many behaviours are fine-tuned; 0 is all
         learning_rate: of full fine-tuning
         steps: updates of full fine-tuning
         batch_size: preferences an update
-        evaluated: training statements of each label on which a loss is measured
-        misalign_steps: updates on flipped labels
+        pairs_trained: pairs of behaviours fine-tuned together
+        controlled: behaviours that are fine-tuned on shuffled labels, too
+        undo_steps: updates on opposite labels
+        undone: behaviours that are undone from every start
         other_betas: further strengths
-        other_learning_rates: their learning rates
-        beta_steps: updates at further strengths
-        hh_pairs: response pairs for the misalignment of text
+        rates_tried: learning rates, of which each strength gets the best
+        tuned_on: behaviours on which they are tried
+        beta_behaviours: behaviours fine-tuned at every strength
+        graded: statements of each label behind the gradient in all weights
+        intervened: behaviours of which halves of small and large projection are learned
+        intervened_statements: of each label of those; 0 is all
+        intervention_draws: of the halves
+        equalised: behaviours trained together with weights that undo their priorities
+        equalised_examples: of each behaviour, on average
+        equalised_draws: of those behaviours
+        hh_pairs: response pairs that are trained on
+        hh_held_out: further response pairs for measuring alone
+        hh_characters: of a pair with its prompt, at most
         hh_batch_size: response pairs an update
         hh_steps: updates on response pairs
         hh_learning_rate: of LoRA on response pairs
@@ -76,22 +97,35 @@ class Design:
 
     personas: int
     statements_per_label: int
-    behaviours: str
+    held_out: int
+    undo_statements: int
     layout: str
-    trained: int
     beta: float
     unembedding_rate: float
     unembedding_steps: int
     pairs_tested: int
+    trained: int
     learning_rate: float
     steps: int
     batch_size: int
-    evaluated: int
-    misalign_steps: int
+    pairs_trained: int
+    controlled: int
+    undo_steps: int
+    undone: int
     other_betas: list[float]
-    other_learning_rates: list[float]
-    beta_steps: int
+    rates_tried: list[float]
+    tuned_on: int
+    beta_behaviours: int
+    graded: int
+    intervened: int
+    intervened_statements: int
+    intervention_draws: int
+    equalised: int
+    equalised_examples: int
+    equalised_draws: int
     hh_pairs: int
+    hh_held_out: int
+    hh_characters: int
     hh_batch_size: int
     hh_steps: int
     hh_learning_rate: float
@@ -99,15 +133,29 @@ class Design:
     def __post_init__(self) -> None:
         """
         Raises:
-            PrefdynError: the further strengths have not one learning rate each, or one is there twice.
+            PrefdynError: a strength or a rate is there twice; fewer statements are taken than are held out.
         """
-        betas, rates = self.other_betas, self.other_learning_rates
-        if len(betas) != len(rates):
+        checks.distinct("other_betas", self.other_betas)
+        checks.distinct("rates_tried", self.rates_tried)
+        if self.beta in self.other_betas:
+            raise PrefdynError(f"other_betas is {self.other_betas}: leave out {self.beta}, which beta is")
+        if not self.rates_tried:
+            raise PrefdynError("rates_tried is []: give at least one learning rate")
+        if self.statements_per_label:
+            self.check_parts(self.statements_per_label, "statements_per_label is")
+
+    def check_parts(self, statements: int, of: str) -> None:
+        """See that some statements are left to train on.
+
+        Raises:
+            PrefdynError: they are not; `of` says of whose statements.
+        """
+        kept_back = self.held_out + self.undo_statements
+        if statements < kept_back + 2:
             raise PrefdynError(
-                f"other_betas has {len(betas)} entries and other_learning_rates {len(rates)}: give each "
-                "strength its learning rate"
+                f"{of} {statements}: with held_out {self.held_out} and undo_statements "
+                f"{self.undo_statements} it must be at least {kept_back + 2}"
             )
-        checks.distinct("other_betas", betas)
 
 
 def check_design(design: Design, source: Source) -> None:
@@ -116,10 +164,21 @@ def check_design(design: Design, source: Source) -> None:
     Raises:
         PrefdynError: it has not.
     """
-    names = checks.personas(design, source, fewest=3, each=2)
-    if design.behaviours == "paper":
-        _present(names, [*PAPER_BEHAVIOURS, *itertools.chain(*PAPER_PAIRS.values())])
-    checks.pairs(source)
+    counts = checks.personas(design, source, fewest=3, each=2)
+    for name, count in counts.items():
+        design.check_parts(count, f"statements of a label of the persona {name!r}:")
+    wanted = design.hh_pairs + design.hh_held_out
+    known = sum(size_of(pair) <= design.hh_characters for pair in data.load_pairs(source))
+    if known < wanted:
+        raise PrefdynError(
+            f"hh_pairs and hh_held_out are {design.hh_pairs} and {design.hh_held_out}: the data has {known} "
+            f"response pairs of at most {design.hh_characters} characters"
+        )
+
+
+def size_of(pair: data.Pair) -> int:
+    """Characters of a pair with its prompt."""
+    return len(pair.prompt) + len(pair.chosen) + len(pair.rejected)
 
 
 # Who takes part --------------------------------------------------------------------------------------
@@ -157,36 +216,56 @@ def cast(bench: Bench, design: Design) -> Cast:
     return Cast({name: personas[name] for name in order}, {name: moments[name] for name in order})
 
 
-def spread(deltas: Mapping[str, float], count: int) -> list[str]:
-    """Names whose distinguishability lies nearest to `count` evenly spaced values, from the least to the most
-    distinguishable; all names where there are fewer.
+def evenly(order: Sequence[str], count: int) -> list[str]:
+    """`count` of the names, evenly spaced in their order; all where there are fewer, or where it is 0."""
+    if not 0 < count < len(order):
+        return list(order)
+    return [order[i] for i in np.linspace(0, len(order) - 1, count).round().astype(int)]
+
+
+def shown(everyone: Cast) -> list[str]:
+    """Five behaviours whose curves are drawn: the paper's own where the data has them, else five evenly
+    spaced in the order of distinguishability.
     """
-    targets = np.linspace(min(deltas.values()), max(deltas.values()), count)
-    picked: list[str] = []
-    for target in targets[: len(deltas)]:
-        free = [name for name in deltas if name not in picked]
-        picked.append(min(free, key=lambda name: abs(deltas[name] - target)))
-    return sorted(picked, key=lambda name: deltas[name])
+    if all(name in everyone.personas for name in PAPER_BEHAVIOURS):
+        return [name for name in everyone.order if name in PAPER_BEHAVIOURS]
+    return evenly(everyone.order, len(PAPER_BEHAVIOURS))
 
 
-def chosen(everyone: Cast, design: Design) -> list[str]:
-    """The behaviours that are fine-tuned, from the least to the most distinguishable.
-
-    Raises:
-        PrefdynError: the paper's own are asked for and the data has not all of them.
-    """
-    if design.behaviours != "paper":
-        return spread(everyone.deltas, design.trained)
-    _present(everyone.personas, PAPER_BEHAVIOURS)
-    return [name for name in everyone.order if name in PAPER_BEHAVIOURS]
+def family(name: str) -> str:
+    """What a behaviour shares a name with; its own where it does with none."""
+    if "HHH" in name:
+        return "HHH"
+    return next((first for first in FAMILIES if re.match(rf"{first}\b", name)), name)
 
 
-def _present(known: Collection[str], names: Sequence[str]) -> None:
-    if missing := [name for name in names if name not in known]:
-        raise PrefdynError(
-            f"the data has no persona {', '.join(missing)}: the paper's own behaviours need the published "
-            "personas (`--data hub`), all of them (`personas` 0)"
-        )
+def seed_of(bench: Bench, *words: str) -> int:
+    """A seed of its own for each run, made of the bench's and of what the run is called."""
+    return int(
+        np.random.SeedSequence([bench.seed, zlib.crc32(" ".join(words).encode())]).generate_state(1)[0]
+    )
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Three parts of a persona's statements: indices for training, for undoing, and held out."""
+
+    train: NDArray[np.integer]
+    undo: NDArray[np.integer]
+    held_out: NDArray[np.integer]
+
+
+def test_fraction(persona: Persona, design: Design) -> float:
+    """The share of a persona's statements that is held out."""
+    return 2 * design.held_out / len(persona.labels)
+
+
+def parts(persona: Persona, design: Design, seed: int) -> Parts:
+    """The statements of a persona, as many of each label in each part as the design says."""
+    seen, held_out = data.split_indices(persona, seed, test_fraction(persona, design))
+    labels = persona.labels[seen]
+    undo = np.concatenate([seen[labels == sign][: design.undo_statements] for sign in (1, -1)])
+    return Parts(seen[~np.isin(seen, undo)], undo, held_out)
 
 
 # Before training --------------------------------------------------------------------------------------
@@ -198,27 +277,41 @@ def embeddings(bench: Bench, design: Design) -> pd.DataFrame:
     One row a behaviour, from the least to the most distinguishable.
 
     Columns:
-        behaviour: its name in the data.
+        behaviour, family: its name in the data, and what it shares with others' names.
         statements: of both labels together.
         δ: distance of the centres.
         δ of chance: what it would be about if both labels had one mean and only the draw told them apart.
         ‖Σ‖: the larger of the two operator norms of the covariances.
         Tr Σ: mean squared distance of a statement from its cloud's centre.
         Tr Σ / δ²: size of the clouds for their distance.
+        Yes or No: probability that the answer is one of the two, a mean over some statements.
     """
     everyone = cast(bench, design)
     moments = everyone.moments.values()
+    asked = [persona.drawn(ASKED, bench.seed) for persona in everyone.personas.values()]
+    either = bench.measure("answers", {"data": data.fingerprint(asked)}, answer_mass, asked)
     return pd.DataFrame(
         {
             "behaviour": everyone.order,
+            "family": [family(name) for name in everyone.order],
             "statements": [len(persona.statements) for persona in everyone.personas.values()],
             "δ": [m.distinguishability for m in moments],
             "δ of chance": [m.distinguishability_of_chance for m in moments],
             "‖Σ‖": [m.concentration for m in moments],
             "Tr Σ": [m.trace for m in moments],
             "Tr Σ / δ²": [m.spread_ratio for m in moments],
+            "Yes or No": either,
         }
     )
+
+
+def answer_mass(lm: LanguageModel, personas: Sequence[Persona]) -> list[float]:
+    """The probability that either answer is given, mean over each persona's statements."""
+    found = []
+    for persona in personas:
+        known = reference_log_probs(lm, tokenize_persona(lm, persona), TOKENS_PER_FORWARD, normalised=True)
+        found.append(float((known.chosen.exp() + known.rejected.exp()).mean()))
+    return found
 
 
 def statement_maps(bench: Bench, design: Design) -> pd.DataFrame:
@@ -239,11 +332,12 @@ def statement_maps(bench: Bench, design: Design) -> pd.DataFrame:
     for place, name in places.items():
         persona = everyone.personas[name]
         points = bench.map_2d(bench.features(persona), design.layout)
-        maps.append(_map(points, persona).assign(map=place))
+        maps.append(mapped(points, persona).assign(map=place))
     return pd.concat(maps, ignore_index=True)
 
 
-def _map(points: NDArray[np.float32], persona: Persona) -> pd.DataFrame:
+def mapped(points: NDArray[np.float32], persona: Persona) -> pd.DataFrame:
+    """Places of a persona's statements in the plane, as `statement_maps` has them."""
     places = {"x": points[:, 0], "y": points[:, 1]}
     about = {"behaviour": persona.name, "statement": persona.statements, "label": persona.labels}
     return pd.DataFrame({**about, **places})
@@ -270,20 +364,25 @@ def unembedding(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     Tables:
         unembedding: one row a behaviour:
 
-            - behaviour, δ: as in `embeddings`.
+            - behaviour, family, δ: as in `embeddings`.
+            - δ of training: of the training statements alone.
+            - δ / √Tr Σ: their distance for the size of the clouds, of the training statements.
             - fall of the loss: log 2 less the loss on the training statements after the last step (nats).
+            - fall held out: the same on the held-out statements.
             - rate: movement of the weights a step, ||W_T - W_0|| / T.
-            - accuracy before, accuracy after: share of training statements answered correctly.
+            - accuracy before, accuracy after: share of held-out statements answered correctly.
             - fall foretold, rate foretold: the first step repeated, eta beta^2 T delta^2 / 8 and sqrt(2) eta
-              beta delta / 4.
+              beta delta / 4, with the δ of training.
+            - error of the first step: of its mean margin, relative to eta beta^2 delta^2 / 4.
         theorem_4_1: one row a behaviour:
 
             - c_n, c_v: the smallest constants that fit.
             - β′²ηc_n², holds: the condition's left side, and whether it is at most 1/4.
             - R²: of a straight line through the origin fitted to the movement.
             - steps above: at which the movement exceeds the bound, of `steps`.
+            - steps above ours: at which it exceeds sqrt(2) / 4 eta beta t δ of training.
             - slack: bound over movement at the last step.
-        last_layer_curves: one row a behaviour that is fine-tuned below and step:
+        last_layer_curves: one row a behaviour that is shown and step:
 
             - fall: of the loss since the start (nats).
             - distance: ||W_t - W_0||.
@@ -299,7 +398,7 @@ def unembedding(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
 def _last_layer_key(bench: Bench, design: Design) -> dict[str, Any]:
     """All that trainings of the last layer depend on, but for the model."""
     people = bench.personas(design.personas, design.statements_per_label)
-    words = ("behaviours", "trained", "pairs_tested")
+    words = ("held_out", "pairs_tested")
     return {
         "data": data.fingerprint(people),
         "settings": _descent(bench, design).describe(),
@@ -309,33 +408,41 @@ def _last_layer_key(bench: Bench, design: Design) -> dict[str, Any]:
 
 def _unembedding(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     everyone, settings = cast(bench, design), _descent(bench, design)
-    followed = chosen(everyone, design)
     steps, rate, beta = settings.steps, settings.learning_rate, settings.beta
     learned, rates, curves = [], [], []
     for name, persona in everyone.personas.items():
         moments = everyone.moments[name]
-        run = bench.train_unembedding([persona], settings)
-        record = run.record[run.record["split"] == "train"].set_index("step")
+        seen = geometry.moments(*_training(bench, design, persona))
+        run = bench.train_unembedding([persona], settings, test_fraction(persona, design))
+        record, held_out = (
+            run.record[run.record["split"] == split].set_index("step") for split in ("train", "test")
+        )
         fell = np.log(2) - record["loss"]
         moved = theory.movement(run.path, moments, beta, rate)
         conditions = theory.conditions(moments, beta, rate)
-        delta = moments.distinguishability
+        delta = seen.distinguishability
         first = np.sqrt(2) / 4 * rate * beta * delta
-        about = {"behaviour": name, "δ": delta}
+        gain = rate * beta**2 * delta**2 / 4
+        about = {"behaviour": name, "family": family(name), "δ": moments.distinguishability}
         learned.append(
             {
                 **about,
+                "δ of training": delta,
+                "δ / √Tr Σ": seen.spread_ratio**-0.5,
                 "fall of the loss": fell[steps],
+                "fall held out": np.log(2) - held_out["loss"][steps],
                 "rate": moved.rate,
-                "accuracy before": record["ranking_accuracy"][0],
-                "accuracy after": record["ranking_accuracy"][steps],
-                "fall foretold": rate * beta**2 * steps * delta**2 / 8,
+                "accuracy before": held_out["ranking_accuracy"][0],
+                "accuracy after": held_out["ranking_accuracy"][steps],
+                "fall foretold": gain * steps / 2,
                 "rate foretold": first,
+                "error of the first step": record["margin"][1] / gain - 1,
             }
         )
         rates.append(
             {
-                **about,
+                "behaviour": name,
+                "δ": moments.distinguishability,
                 "c_n": conditions.c_n,
                 "c_v": conditions.c_v,
                 "β′²ηc_n²": conditions.step,
@@ -343,11 +450,12 @@ def _unembedding(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
                 "rate": moved.rate,
                 "R²": moved.r_squared,
                 "steps above": moved.violations,
+                "steps above ours": int((record["distance"] > first * record.index * (1 + 1e-9)).sum()),
                 "steps": steps,
                 "slack": moved.slack,
             }
         )
-        if name in followed:
+        if name in shown(everyone):
             bound = theory.weight_change_bound(record.index, moments, beta, rate)
             curve = {"step": record.index, "fall": fell, "distance": record["distance"], "bound": bound}
             curves.append(pd.DataFrame({"behaviour": name, **curve}).query("step > 0"))
@@ -363,7 +471,7 @@ def boundary(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     long as in `unembedding`, at a learning rate a hundred times larger.
 
     Tables:
-        boundary: one row a behaviour that is fine-tuned below:
+        boundary: one row a behaviour that is shown:
 
             - begins below 0: whether the cosine does, in which case Theorem 4.2 says nothing.
             - steps below bound: at which the cosine is below its bound.
@@ -384,9 +492,9 @@ def boundary(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
         learning_rate=BEYOND * design.unembedding_rate,
         steps=3 * design.unembedding_steps,
     )
-    followed = {name: everyone.personas[name] for name in chosen(everyone, design)}
-    turns = {name: _turn(bench, persona, far) for name, persona in followed.items()}
-    shown = _logarithmic(far.steps)
+    followed = {name: everyone.personas[name] for name in shown(everyone)}
+    turns = {name: _turn(bench, design, persona, far) for name, persona in followed.items()}
+    drawn = _logarithmic(far.steps)
     summary = [
         {
             "behaviour": name,
@@ -395,19 +503,19 @@ def boundary(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
             "steps above actual": int((turn["guaranteed"] > turn["accuracy"] + 1e-9).sum()),
             "steps": far.steps,
             "guaranteed": turn["guaranteed"].max(),
-            "share of Yes": float((_training(bench, followed[name])[1] > 0).mean()),
+            "share of Yes": float((_training(bench, design, followed[name])[1] > 0).mean()),
         }
         for name, turn in turns.items()
     ]
-    curves = [turn.iloc[shown].assign(behaviour=name) for name, turn in turns.items()]
+    curves = [turn.iloc[drawn].assign(behaviour=name) for name, turn in turns.items()]
     return {"boundary": pd.DataFrame(summary), "boundary_curves": pd.concat(curves, ignore_index=True)}
 
 
-def _turn(bench: Bench, persona: Persona, settings: Settings) -> pd.DataFrame:
+def _turn(bench: Bench, design: Design, persona: Persona, settings: Settings) -> pd.DataFrame:
     """One row a step: cosine, its bound, guaranteed and actual accuracy."""
-    g, s = _training(bench, persona)
-    m, start = _difference(g, s), bench.answer_difference
-    run = bench.train_unembedding([persona], settings)
+    g, s = _training(bench, design, persona)
+    m, start = difference(g, s), bench.answer_difference
+    run = bench.train_unembedding([persona], settings, test_fraction(persona, design))
     normals = start + 2 * run.path
     record = run.record.query("split == 'train'")
     return pd.DataFrame(
@@ -426,14 +534,14 @@ def _logarithmic(steps: int, count: int = 60) -> NDArray[np.int64]:
     return np.unique(np.append(0, np.geomspace(1, steps, count).round())).astype(np.int64)
 
 
-def _training(bench: Bench, persona: Persona) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
-    """Hidden states and labels of a behaviour's training statements."""
-    index, _ = data.split_indices(persona, bench.seed)
+def _training(bench: Bench, design: Design, persona: Persona) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
+    """Hidden states and labels of a behaviour's statements, but for the held-out ones."""
+    index, _ = data.split_indices(persona, bench.seed, test_fraction(persona, design))
     return bench.features(persona)[index], persona.labels[index]
 
 
-def _difference(g: NDArray[np.float32], s: NDArray[np.int8]) -> NDArray[np.float64]:
-    """Difference of the means of both labels."""
+def difference(g: NDArray[np.floating], s: NDArray[np.int8]) -> NDArray[np.float64]:
+    """Difference of the means of both labels, shape (d,)."""
     x = g.astype(np.float64)
     return x[s == 1].mean(axis=0) - x[s == -1].mean(axis=0)
 
@@ -450,12 +558,12 @@ def priority_gaps(bench: Bench, design: Design) -> pd.DataFrame:
         i, j: their places in the order of distinguishability, 0 the least; j < i.
         priority gap: P_i - P_j (LD Equation 5), in units of the largest possible priority.
     """
-    gaps = _gaps(cast(bench, design))
+    gaps = gaps_of(cast(bench, design))
     i, j = np.tril_indices(len(gaps), k=-1)
     return pd.DataFrame({"i": i, "j": j, "priority gap": gaps[i, j]})
 
 
-def _gaps(everyone: Cast) -> NDArray[np.float64]:
+def gaps_of(everyone: Cast) -> NDArray[np.float64]:
     return theory.priority_gaps([moments.mean_difference for moments in everyone.moments.values()])
 
 
@@ -479,14 +587,17 @@ def pairs(bench: Bench, design: Design) -> pd.DataFrame:
 
 def _pairs(bench: Bench, design: Design) -> pd.DataFrame:
     everyone, settings = cast(bench, design), _descent(bench, design)
-    order, gaps = everyone.order, _gaps(everyone)
+    order, gaps = everyone.order, gaps_of(everyone)
     every = [(i, j) for i in range(len(order)) for j in range(i)]
     drawn = np.random.default_rng(bench.seed).permutation(len(every))[: design.pairs_tested]
-    means = {name: _difference(*_training(bench, persona)) for name, persona in everyone.personas.items()}
+    means = {
+        name: difference(*_training(bench, design, persona)) for name, persona in everyone.personas.items()
+    }
     rows = []
     for i, j in (every[k] for k in drawn):
         pair = [order[i], order[j]]
-        run = bench.train_unembedding([everyone.personas[name] for name in pair], settings)
+        both = [everyone.personas[name] for name in pair]
+        run = bench.train_unembedding(both, settings, test_fraction(both[0], design))
         loss, gain = _groups(run, settings.steps, "loss"), _groups(run, 1, "margin") / settings.beta
         foretold = theory.first_step_gains(
             [means[name] for name in pair], settings.beta, settings.learning_rate
@@ -509,342 +620,54 @@ def _groups(run: LastLayerRun, step: int, column: str) -> pd.Series:
     return record[(record["split"] == "train") & (record["step"] == step)].set_index("group")[column]
 
 
-# All weights ------------------------------------------------------------------------------------------
-
-
-def _tuning(bench: Bench, design: Design, steps: int, beta: float = 0.0, rate: float = 0.0) -> Settings:
-    """Full fine-tuning; beta and learning rate are the design's where none are given."""
-    return Settings(
-        rate or design.learning_rate, steps, design.batch_size, beta or design.beta, seed=bench.seed
-    )
-
-
-def _phase(bench: Bench, design: Design, persona: Persona, how: Settings, turned: bool = False) -> Phase:
-    """Training on one behaviour, measured at its end on part of it.
-
-    Args:
-        turned: with every label turned round.
-    """
-    train, _ = data.split(persona, bench.seed)
-    train = train.opposite() if turned else train
-    return Phase([train], how, {"training": [train.balanced(design.evaluated)]}, [how.steps])
-
-
-def _aligned(bench: Bench, design: Design, personas: Sequence[Persona]) -> list[list[PhaseResult]]:
-    """Each behaviour fine-tuned, then fine-tuned on the opposite labels from there."""
-    how = _tuning(bench, design, design.steps), _tuning(bench, design, design.misalign_steps)
-    runs = []
-    for persona in personas:
-        once = _phase(bench, design, persona, how[0])
-        held_out = data.split(persona, bench.seed)[1]
-        aligning = replace(
-            once,
-            evaluate={**once.evaluate, "held out": [held_out]},
-            evaluate_at=[0, design.steps],
-            embed=[persona],
-        )
-        runs.append([aligning, _phase(bench, design, persona, how[1], turned=True)])
-    return bench.train_all(runs)
-
-
-def _end(result: PhaseResult, column: str, split: str = "training") -> float:
-    """A column of a record on a split, where that is measured last."""
-    return result.record.query("split == @split and step == step.max()")[column].item()
-
-
-def _fall(result: PhaseResult) -> float:
-    """How far the loss on the measured training statements has fallen."""
-    return float(np.log(2) - _end(result, "loss"))
-
-
-def fine_tuning(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
-    """Behaviours trained by themselves, all weights free.
-
-    Tables:
-        fine_tuning: one row a behaviour:
-
-            - behaviour, δ: as in `embeddings`.
-            - fall of the loss: log 2 less the loss after the last step, on a fixed set of training statements
-              (nats).
-            - training margins > 0, held-out margins > 0: share of statements whose right answer gained on the
-              wrong one.
-        fine_tuning_curves: one row a behaviour, step and split:
-
-            - split: batch (the step's own, before the update), training (the fixed set) or held out; the last
-              two before and after training.
-            - loss: mean over the split (nats).
-    """
-    everyone = cast(bench, design)
-    names = chosen(everyone, design)
-    trained = _aligned(bench, design, [everyone.personas[name] for name in names])
-    results = {name: aligning for name, (aligning, _) in zip(names, trained, strict=True)}
-    rows = [
-        {
-            "behaviour": name,
-            "δ": everyone.deltas[name],
-            "fall of the loss": _fall(result),
-            "training margins > 0": _end(result, "accuracy"),
-            "held-out margins > 0": _end(result, "accuracy", "held out"),
-        }
-        for name, result in results.items()
-    ]
-    curves = [_curves(result.record).assign(behaviour=name) for name, result in results.items()]
-    return {"fine_tuning": pd.DataFrame(rows), "fine_tuning_curves": pd.concat(curves, ignore_index=True)}
-
-
-def _curves(record: pd.DataFrame) -> pd.DataFrame:
-    """Step, split and loss of a record; its split "train" holds single batches."""
-    return record[["step", "split", "loss"]].replace({"split": {"train": "batch"}})
-
-
-def joint_training(bench: Bench, design: Design) -> pd.DataFrame:
-    """Two behaviours trained together, all weights free: the pair with the largest gap in priority, and that
-    with the smallest among pairs of which both are above the median δ (or the paper's two pairs).
-
-    One row a pair, behaviour, step and split.
-
-    Columns:
-        pair: large gap in priority, or small gap in priority.
-        behaviour: one of the two.
-        has priority: whether it is the more distinguishable of them.
-        split: batch (the behaviour's statements in the step's batch) or training (a fixed set).
-        loss: mean over the split (nats).
-    """
-    everyone = cast(bench, design)
-    order = everyone.order
-    together, runs = _pairs_together(everyone, design), []
-    for pair in together.values():
-        both = [data.split(everyone.personas[name], bench.seed)[0] for name in pair]
-        measured_on = {"training": [part.balanced(design.evaluated) for part in both]}
-        when = sorted({0, design.steps // 2, design.steps})
-        runs.append([Phase(both, _tuning(bench, design, design.steps), measured_on, when)])
-    parts = []
-    for (title, pair), (result,) in zip(together.items(), bench.train_all(runs), strict=True):
-        groups, first = result.record["group"], max(pair, key=order.index)
-        part = _curves(result.record).assign(behaviour=groups, pair=title)
-        parts.append(part.assign(**{"has priority": groups == first}))
-    return pd.concat(parts, ignore_index=True)
-
-
-def _pairs_together(everyone: Cast, design: Design) -> dict[str, tuple[str, str]]:
-    if design.behaviours == "paper":
-        _present(everyone.personas, [*itertools.chain(*PAPER_PAIRS.values())])
-        return PAPER_PAIRS
-    gaps, norms, order = _gaps(everyone), np.array(list(everyone.deltas.values())), everyone.order
-    every = [(i, j) for i in range(len(order)) for j in range(i)]
-    widest = np.unravel_index(np.argmax(gaps), gaps.shape)
-    above = [pair for pair in every if min(norms[list(pair)]) > np.median(norms)] or every
-    closest = min(above, key=lambda pair: abs(gaps[pair]))
-    return {
-        LARGE_GAP: (order[widest[0]], order[widest[1]]),
-        SMALL_GAP: (order[closest[0]], order[closest[1]]),
-    }
-
-
-# What training does to the hidden states --------------------------------------------------------------
-
-
-def before_and_after(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
-    """The hidden states of all statements before and after the fine-tuning of `fine_tuning`.
-
-    Tables:
-        before_and_after: one row a behaviour: δ, Tr Σ / δ² and Tr Σ, as in `embeddings`, before and after.
-        maps_after: one row a statement of the least and the most distinguishable of them:
-
-            - map: low or high.
-            - when: before or after.
-            - behaviour, statement, label, x, y: as in `statement_maps`.
-    """
-    everyone = cast(bench, design)
-    followed = {name: everyone.personas[name] for name in chosen(everyone, design)}
-    trained = _aligned(bench, design, list(followed.values()))
-    states = {name: aligning.features[name] for name, (aligning, _) in zip(followed, trained, strict=True)}
-    after = {name: geometry.moments(states[name], persona.labels) for name, persona in followed.items()}
-    before = {name: everyone.moments[name] for name in followed}
-    change = {
-        "behaviour": list(followed),
-        "δ before": [m.distinguishability for m in before.values()],
-        "δ after": [m.distinguishability for m in after.values()],
-        "Tr Σ / δ² before": [m.spread_ratio for m in before.values()],
-        "Tr Σ / δ² after": [m.spread_ratio for m in after.values()],
-        "Tr Σ before": [m.trace for m in before.values()],
-        "Tr Σ after": [m.trace for m in after.values()],
-    }
-    maps = []
-    order = list(followed)
-    for place, persona in (("low", followed[order[0]]), ("high", followed[order[-1]])):
-        for when, points in (("before", bench.features(persona)), ("after", states[persona.name])):
-            plane = bench.map_2d(points, design.layout)
-            maps.append(_map(plane, persona).assign(map=place, when=when))
-    return {"before_and_after": pd.DataFrame(change), "maps_after": pd.concat(maps, ignore_index=True)}
-
-
-# Undoing it -------------------------------------------------------------------------------------------
-
-
-def misalignment(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
-    """Behaviours trained on the opposite labels, all weights free, from the base model and from the model
-    that `fine_tuning` left.
-
-    Tables:
-        misalignment: one row a behaviour:
-
-            - behaviour, δ: as in `embeddings`.
-            - loss from the base model, loss from the aligned model: on opposite labels, after the last step,
-              on a fixed set of training statements (nats).
-            - aligned minus base: their difference (nats).
-        misalignment_curves: one row a behaviour, start and step:
-
-            - start: base or aligned.
-            - loss: of the step's own batch, before the update (nats).
-    """
-    everyone = cast(bench, design)
-    how = _tuning(bench, design, design.misalign_steps)
-    names = chosen(everyone, design)
-    personas = [everyone.personas[name] for name in names]
-    from_base = bench.train_all([[_phase(bench, design, one, how, turned=True)] for one in personas])
-    rows, curves = [], []
-    for name, (base_result,), (_, undone) in zip(
-        names, from_base, _aligned(bench, design, personas), strict=True
-    ):
-        starts = {"base": base_result, "aligned": undone}
-        losses = {f"loss from the {start} model": _end(result, "loss") for start, result in starts.items()}
-        base, aligned = losses.values()
-        about = {"behaviour": name, "δ": everyone.deltas[name]}
-        rows.append({**about, **losses, "aligned minus base": aligned - base})
-        for start, result in starts.items():
-            batches = result.record.query("split == 'train'")[["step", "loss"]]
-            curves.append(batches.assign(behaviour=name, start=start))
-    return {"misalignment": pd.DataFrame(rows), "misalignment_curves": pd.concat(curves, ignore_index=True)}
-
-
-def text(bench: Bench, design: Design) -> pd.DataFrame:
-    """Response pairs learned with LoRA, then their opposites from there; and the opposites from the base
-    model.
-
-    One row a run and step.
-
-    Columns:
-        run: aligning, misaligning the aligned model, misaligning the base model.
-        step: of the run; the second begins where the first ends.
-        pairs: all that are trained on, on which it is measured.
-        logp_chosen, logp_rejected: mean log-likelihood of the response that the original label prefers and of
-            the other (nats).
-    """
-    prefer = bench.pairs(design.hh_pairs)
-    how = Settings(
-        design.hh_learning_rate, design.hh_steps, design.hh_batch_size, design.beta, seed=bench.seed
-    )
-    points = sorted({0, design.hh_steps // 2, design.hh_steps})
-    adapter = Adapter(rank=8, alpha=32, dropout=0.05)
-    aligning = Phase(prefer, how, {"all": prefer}, points)
-    undoing = replace(aligning, train=[pair.swapped() for pair in prefer])
-    results = [result for run in bench.train_all([[aligning, undoing], [undoing]], adapter) for result in run]
-    titles = ("aligning", "misaligning the aligned model", "misaligning the base model")
-    columns = ["step", "logp_chosen", "logp_rejected"]
-    parts = [
-        result.record.query("split == 'all'")[columns].assign(run=title, pairs=len(prefer))
-        for title, result in zip(titles, results, strict=True)
-    ]
-    return pd.concat(parts, ignore_index=True)[["run", "pairs", *columns]]
-
-
-# Does the strength matter? ----------------------------------------------------------------------------
-
-
-def beta(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
-    """Behaviours fine-tuned at several strengths β.
-
-    Tables:
-        beta_falls: one row a β and behaviour:
-
-            - β, steps, learning rate: of the runs.
-            - behaviour, δ, fall of the loss: as in `fine_tuning`.
-        beta: one row a β:
-
-            - rank correlation, low, high: Spearman's, of δ with the fall, and its 95% bootstrap interval.
-            - behaviours: how many.
-    """
-    everyone = cast(bench, design)
-    followed = chosen(everyone, design)
-    runs = {design.beta: (design.steps, design.learning_rate)}
-    runs |= {
-        strength: (design.beta_steps, rate)
-        for strength, rate in zip(design.other_betas, design.other_learning_rates, strict=True)
-    }
-    personas = [everyone.personas[name] for name in followed]
-    trained: dict[float, list[PhaseResult]] = {}
-    anew = sorted(runs)
-    if design.beta not in design.other_betas:
-        trained[design.beta] = [aligning for aligning, _ in _aligned(bench, design, personas)]
-        anew.remove(design.beta)
-    hows = [_tuning(bench, design, runs[strength][0], strength, runs[strength][1]) for strength in anew]
-    every = [[_phase(bench, design, persona, how)] for how in hows for persona in personas]
-    results = iter(bench.train_all(every))
-    trained |= {strength: [next(results)[0] for _ in personas] for strength in anew}
-    falls, rows = [], []
-    for strength in sorted(runs):
-        steps, rate = runs[strength]
-        about = {"β": strength, "steps": steps, "learning rate": rate}
-        fell = [_fall(result) for result in trained[strength]]
-        deltas = [everyone.deltas[name] for name in followed]
-        falls.append(pd.DataFrame({**about, "behaviour": followed, "δ": deltas, "fall of the loss": fell}))
-        rho = estimates.spearman(deltas, fell, bench.seed)
-        rows.append(
-            {
-                **about,
-                "rank correlation": rho.value,
-                "low": rho.low,
-                "high": rho.high,
-                "behaviours": rho.n,
-            }
-        )
-    return {"beta": pd.DataFrame(rows), "beta_falls": pd.concat(falls, ignore_index=True)}
-
-
 # The plan -------------------------------------------------------------------------------------------
 
 
 def work(p: Mapping[str, Any]) -> list[Work]:
     """The work of chapter 1 under its parameters."""
     features, each = persona_features(p)
-    tokens, count = features.tokens, features.runs
-    batch = p["batch_size"] * each
-    evaluation = tokens * 2.5
-    pairs = data.load_pairs(p["data"])
-    pair_tokens = tokens_of(pairs) / max(1, len(pairs))
-    trained = min(p["trained"], count)
-    hh = p["hh_batch_size"] * pair_tokens
+    count = features.runs
+    batch, kept = p["batch_size"] * each, 2 * p["held_out"] * each
+
+    def training(words: str, runs: int, steps: float, measured: float = 1.0) -> Work:
+        """Of behaviours; `measured` is how often held-out statements are run besides the reference's pass."""
+        return Work(words, "train", runs, steps * batch, round(steps), (1 + measured) * kept, batch)
+
+    def of(wanted: int) -> int:
+        return min(wanted or count, count)
+
+    steps, undo, trained = p["steps"], p["undo_steps"], of(p["trained"])
     betas = 1 + len(p["other_betas"])
-    steps, flips, updates = p["steps"], 2 * p["misalign_steps"], p["hh_steps"]
-    return [
+    tried = betas * len(p["rates_tried"]) * of(p["tuned_on"])
+    per_label = p["intervened_statements"] or 10**6
+    intervened = of(p["intervened"])
+    arms = 3 * intervened * p["intervention_draws"]
+    half = min(per_label, features.tokens / each / 2) / 4
+    mixed = p["equalised"] * p["equalised_examples"] / p["batch_size"]
+    pairs = [pair for pair in data.load_pairs(p["data"]) if size_of(pair) <= p["hh_characters"]]
+    pair_tokens = tokens_of(pairs) / max(1, len(pairs))
+    updates = p["hh_steps"]
+    works = [
         features,
-        Work(
-            f"fine-tuning {trained} personas at {betas} betas",
-            "train",
-            trained * betas,
-            steps * batch,
-            steps,
-            evaluation,
-            batch,
-        ),
-        Work(
-            "fine-tuning two pairs of personas",
-            "train",
-            2,
-            steps * batch * 2,
-            steps,
-            2 * evaluation,
-            2 * batch,
-        ),
-        Work("misaligning", "train", trained, flips * batch, flips, evaluation, batch),
+        Work(f"gradients of {count} personas", "train", count, 2 * p["graded"] * each),
+        training(f"fine-tuning {trained} personas, and on opposite labels", trained, steps + undo, 5),
+        training("fine-tuning pairs of personas", p["pairs_trained"], 2 * steps, 2),
+        training("fine-tuning on shuffled labels", of(p["controlled"]), steps),
+        training("opposite labels from other starts", 3 * of(p["undone"]), steps * 2 / 3 + undo, 2),
+        training(f"fine-tuning at {betas} betas", tried + betas * of(p["beta_behaviours"]), steps),
+        Work(f"features of {intervened} personas", "forward", intervened, 2 * per_label * each)
+        if p["intervened_statements"] not in (0, p["statements_per_label"])
+        else Work("features of no persona", "forward", 0, 0),
+        training("fine-tuning on halves", arms, max(1.0, half / p["batch_size"])),
+        training("fine-tuning many together", 2 * p["equalised_draws"], mixed, p["equalised"]),
         Work(
             "training on response pairs (LoRA)",
             "adapt",
             3,
-            updates * hh,
+            updates * p["hh_batch_size"] * pair_tokens,
             updates,
-            p["hh_pairs"] * pair_tokens,
+            6 * p["hh_held_out"] * pair_tokens,
             largest_batch(pairs, p["hh_batch_size"]),
         ),
     ]
+    return [item for item in works if item.runs]

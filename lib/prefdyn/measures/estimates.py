@@ -30,16 +30,28 @@ class Estimate:
         return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]".replace("-", "−")
 
 
-def mean(sample: ArrayLike) -> Estimate:
+def unknown(n: int) -> Estimate:
+    """Of what too few units were measured for; it leaves a claim open."""
+    return Estimate(float("nan"), float("nan"), float("nan"), n)
+
+
+def mean(sample: ArrayLike, clusters: ArrayLike | None = None, seed: int = 0) -> Estimate:
     """The mean of a sample of shape (n,), with Student's interval.
 
     With few units the bootstrap's is too short.
+
+    Args:
+        clusters: names of what each unit belongs to, shape (n,), where units of a kind may be alike: the
+            interval is that of a bootstrap over them.
 
     Raises:
         PrefdynError: fewer than three units.
     """
     x = _checked(sample)
     centre = float(x.mean())
+    if clusters is not None:
+        counts = _counts_by_cluster(clusters, seed)
+        return from_resamples(centre, counts @ x / counts.sum(1), len(x), widened=True)
     half = float(stats.t.ppf((1 + LEVEL) / 2, len(x) - 1) * stats.sem(x))
     return Estimate(centre, centre - half, centre + half, len(x))
 
@@ -62,18 +74,55 @@ def median(sample: ArrayLike, seed: int = 0) -> Estimate:
     return _bootstrap(np.median, _checked(sample), seed=seed)
 
 
-def spearman(x: ArrayLike, y: ArrayLike, seed: int = 0) -> Estimate:
-    """Spearman's rank correlation of paired samples of shape (n,), bootstrapped over the pairs.
+def spearman(x: ArrayLike, y: ArrayLike, seed: int = 0, clusters: ArrayLike | None = None) -> Estimate:
+    """Spearman's rank correlation of paired samples of shape (n,), bootstrapped over the pairs, or over what
+    they belong to where `clusters` says it, of shape (n,).
 
     A few units in perfect order have a bootstrap interval of length zero. So where an exact permutation test
     (above 8 units, its t approximation) does not exclude 0 at the same level, the interval is widened to
     reach 0.
     """
     a, b = _checked(x), _checked(y)
-    out = _bootstrap(_spearman, a, b, seed=seed)
+    if clusters is None:
+        out = _bootstrap(_spearman, a, b, seed=seed)
+    else:
+        drawn = _weighted_spearman(a, b, _counts_by_cluster(clusters, seed))
+        out = from_resamples(float(_spearman(a, b, -1)), drawn, len(a))
     if _permutation_p(a, b) >= 1 - LEVEL:
         out = Estimate(out.value, min(out.low, 0.0), max(out.high, 0.0), out.n)
     return out
+
+
+def gain_in_spearman(
+    x: ArrayLike, other: ArrayLike, y: ArrayLike, seed: int = 0, clusters: ArrayLike | None = None
+) -> Estimate:
+    """How much better x foretells y than another measure does: the difference of their rank correlations with
+    y, all of shape (n,), bootstrapped together over the units or their clusters.
+    """
+    a, b, c = _checked(x), _checked(other), _checked(y)
+    counts = _counts_by_cluster(np.arange(len(c)) if clusters is None else clusters, seed)
+    drawn = _weighted_spearman(a, c, counts) - _weighted_spearman(b, c, counts)
+    return from_resamples(float(_spearman(a, c, -1) - _spearman(b, c, -1)), drawn, len(c))
+
+
+def spearman_within(
+    x: ArrayLike, y: ArrayLike, groups: ArrayLike, seed: int = 0, fewest: int = 5
+) -> Estimate:
+    """The rank correlation of paired samples of shape (n,) inside groups: of the ranks less their group's
+    mean rank, bootstrapped over the pairs. Groups of fewer than `fewest` are left out.
+
+    Args:
+        groups: names, shape (n,).
+    """
+    names, index, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
+    large = sizes[index] >= fewest
+    if large.sum() < 3:
+        return unknown(int(large.sum()))
+    left = [stats.rankdata(np.asarray(values, dtype=np.float64)[large]) for values in (x, y)]
+    kind = index[large]
+    counts = np.bincount(kind, minlength=len(names)).clip(min=1)
+    left = [ranks - (np.bincount(kind, ranks, len(names)) / counts)[kind] for ranks in left]
+    return _bootstrap(_pearson, *left, seed=seed)
 
 
 def spearman_over_pairs(x: ArrayLike, y: ArrayLike, ends: ArrayLike, seed: int = 0) -> Estimate:
@@ -182,9 +231,19 @@ def _permutation_p(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
 
 def _spearman(x: NDArray[np.float64], y: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
     ranks = [stats.rankdata(values, axis=axis) for values in (x, y)]
-    a, b = (rank - rank.mean(axis=axis, keepdims=True) for rank in ranks)
+    return _pearson(ranks[0], ranks[1], axis)
+
+
+def _pearson(x: NDArray[np.float64], y: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    a, b = (values - values.mean(axis=axis, keepdims=True) for values in (x, y))
     with np.errstate(invalid="ignore"):
         return (a * b).sum(axis) / np.sqrt((a**2).sum(axis) * (b**2).sum(axis))
+
+
+def _counts_by_cluster(clusters: ArrayLike, seed: int) -> NDArray[np.int64]:
+    """How often each unit is there in each resample of whole clusters, shape (resamples, n)."""
+    names, index = np.unique(np.asarray(clusters), return_inverse=True)
+    return resample_counts(len(names), seed)[:, index]
 
 
 def _weighted_spearman(

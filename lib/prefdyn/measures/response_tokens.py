@@ -56,3 +56,23 @@ def unembedding(lm: LanguageModel) -> Tensor:
 
 def _float64_device(lm: LanguageModel) -> torch.device:
     return torch.device("cpu") if lm.device.type == "mps" else lm.device  # Apple's accelerator has no float64
+
+
+def ches(tokens: ResponseTokens) -> Tensor:
+    """Centered hidden embedding similarity of each pair's responses, shape (N,), of any scale of the states.
+
+    With c and r the sums of the hidden states of the chosen and the rejected response it is c.r - |c|^2
+    (Razin et al. 2025, Definition 2): the larger it is, the more pushing the rejected response down takes the
+    chosen one along. Both sums are divided by their responses' lengths, as the length-normalised score has
+    it: else long responses alone decide.
+    """
+    chosen, rejected = (_means(tokens, sign) for sign in (1, -1))
+    return (chosen * rejected).sum(1) - chosen.square().sum(1)
+
+
+def _means(tokens: ResponseTokens, sign: int) -> Tensor:
+    """Of the states of each pair's chosen (+1) or rejected (-1) response, shape (N, d)."""
+    own = tokens.signs == sign
+    index, states = tokens.pair[own], tokens.states[own]
+    sums = states.new_zeros(tokens.pairs, states.shape[1]).index_add(0, index, states)
+    return sums / torch.bincount(index, minlength=tokens.pairs)[:, None]

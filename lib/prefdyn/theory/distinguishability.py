@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import nnls
 
 from prefdyn.measures.geometry import Moments, cosine
 
@@ -153,3 +154,19 @@ def first_step_gains(mean_differences: ArrayLike, beta: float, learning_rate: fl
     """
     b_i = np.asarray(mean_differences, dtype=np.float64)
     return learning_rate * beta / 4 * (b_i @ b_i.mean(axis=0))
+
+
+def equalising_weights(mean_differences: ArrayLike) -> NDArray[np.float64]:
+    """Weights of behaviours with which the first joint step gains each as much, shape (behaviours,).
+
+    With weights w_i the step goes along sum_i w_i b_i, and behaviour j gains in proportion to (G w)_j with
+    the Gram matrix G = (b_i.b_j). These are the w >= 0 with the smallest |G w - 1|, scaled so that they sum
+    up to their number: where they reach it, no behaviour has priority.
+
+    Args:
+        mean_differences: b_i, shape (behaviours, d).
+    """
+    b = np.asarray(mean_differences, dtype=np.float64)
+    gram = b @ b.T
+    weights, _ = nnls(gram / gram.diagonal().mean(), np.ones(len(b)))
+    return weights * len(b) / weights.sum()

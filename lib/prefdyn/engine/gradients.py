@@ -1,0 +1,52 @@
+"""The gradient of what a model makes of preferences before any training, weight by weight."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import pandas as pd
+
+from prefdyn.engine.likelihood import TokenPair, check_tokens, log_probs
+from prefdyn.engine.states import TOKENS_PER_FORWARD, by_length, without_dropout
+from prefdyn.engine.training import requiring_grad
+from prefdyn.errors import PrefdynError
+from prefdyn.models import LanguageModel
+
+
+def mean_log_ratio_gradient(lm: LanguageModel, pairs: Sequence[TokenPair]) -> pd.DataFrame:
+    """Sizes of the gradient of the mean of log pi(y_w|x) / pi(y_l|x) over the pairs, in every layer.
+
+    Before its first update DPO's gradient is this one, times -beta / 2. For the persona task it is
+    E[s grad h] with h = log pi(Yes|x) / pi(No|x) and s the label: the counterpart, in all weights, of
+    mu_+ - mu_-, which it is in the answers' rows of the unembedding alone.
+
+    Returns:
+        One row a part of the model, in its order, with the columns part ("layer 0", ..., or a name for what
+        is in no layer), squared (of the gradient's length) and absolute (the sum of its absolute values).
+
+    Raises:
+        PrefdynError: there are no pairs.
+    """
+    check_tokens(pairs)
+    if not pairs:
+        raise PrefdynError("there is nothing to take a gradient of: the list of preferences is empty")
+    named = list(lm.model.named_parameters())
+    with requiring_grad([weight for _, weight in named]), without_dropout(lm.model):
+        for part in by_length([pair.length for pair in pairs], TOKENS_PER_FORWARD):
+            ratios = log_probs(lm.model, [pairs[i] for i in part]).log_ratio
+            (ratios.sum() / len(pairs)).backward()
+        sizes = [
+            (_part(name), weight.grad.square().sum().item(), weight.grad.abs().sum().item())
+            for name, weight in named
+            if weight.grad is not None
+        ]
+    table = pd.DataFrame(sizes, columns=["part", "squared", "absolute"])
+    return table.groupby("part", sort=False).sum().reset_index()
+
+
+def _part(name: str) -> str:
+    layer = re.search(r"\.(\d+)\.", name)
+    if layer:
+        return f"layer {layer[1]}"
+    return name.removeprefix("model.").removesuffix(".weight")

@@ -1,0 +1,448 @@
+"""What is learned first when all weights train: chapter 1's full fine-tuning on behaviours.
+
+Statements come in the three parts of `distinguishability.parts`: a loss and an accuracy are always of
+held-out statements, and the training on opposite labels has statements of its own. Every run has a seed of
+its own, and every batch equally many statements of each label.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from prefdyn.data import Persona
+from prefdyn.engine import last_layer
+from prefdyn.engine.training import Settings
+from prefdyn.experiments.bench import Bench
+from prefdyn.experiments.distinguishability import (
+    PAPER_PAIRS,
+    Cast,
+    Design,
+    cast,
+    evenly,
+    family,
+    gaps_of,
+    mapped,
+    parts,
+    seed_of,
+)
+from prefdyn.experiments.phases import Phase, PhaseResult
+from prefdyn.measures import geometry
+
+REACHED = 0.75
+"""Held-out accuracy from which on a behaviour counts as learned."""
+OWN, SHUFFLED, OTHER = "its own labels", "shuffled labels", "another behaviour"
+"""What a behaviour's clouds are looked at after training on."""
+BASE, ALIGNED, ELSEWHERE, FLIPPED = (
+    "base",
+    "aligned",
+    "aligned on another behaviour",
+    "trained on opposite labels before",
+)
+"""Where the training on opposite labels begins."""
+
+
+# What all of them are made of -------------------------------------------------------------------------
+
+
+def tuning(
+    bench: Bench, design: Design, steps: int, *words: str, beta: float = 0, rate: float = 0
+) -> Settings:
+    """Full fine-tuning with the seed of a run that is called so; beta and rate are the design's where none
+    are given.
+    """
+    return Settings(
+        rate or design.learning_rate,
+        steps,
+        design.batch_size,
+        beta or design.beta,
+        seed=seed_of(bench, *words),
+        balanced=True,
+    )
+
+
+def held_out(bench: Bench, design: Design, persona: Persona) -> Persona:
+    """The statements of a behaviour for measuring alone."""
+    return persona.subset(parts(persona, design, bench.seed).held_out)
+
+
+def aligning(bench: Bench, design: Design, persona: Persona, how: Settings, ends: bool = True) -> Phase:
+    """Training on a behaviour, measured on held-out statements at its end, or before and half way, too."""
+    train = persona.subset(parts(persona, design, bench.seed).train)
+    when = [how.steps] if ends else sorted({0, how.steps // 2, how.steps})
+    return Phase([train], how, {"held out": [held_out(bench, design, persona)]}, when)
+
+
+def undoing(bench: Bench, design: Design, persona: Persona, *words: str) -> Phase:
+    """Training on opposite labels, of statements that aligning does not see."""
+    undo = persona.subset(parts(persona, design, bench.seed).undo).opposite()
+    how = tuning(bench, design, design.undo_steps, persona.name, "undoing", *words)
+    return Phase([undo], how, {"held out": [held_out(bench, design, persona).opposite()]}, [how.steps])
+
+
+def end(result: PhaseResult, column: str) -> float:
+    """A column of a record on held-out statements, after the last step."""
+    return result.record.query("split == 'held out' and step == step.max()")[column].item()
+
+
+def fall(result: PhaseResult) -> float:
+    """How far the loss on held-out statements has fallen (nats)."""
+    return float(np.log(2) - end(result, "loss"))
+
+
+def followed(everyone: Cast, design: Design) -> list[str]:
+    """The behaviours that are fine-tuned, from the least to the most distinguishable."""
+    return evenly(everyone.order, design.trained)
+
+
+def _another(names: Sequence[str]) -> dict[str, str]:
+    """For each behaviour another one, half way round in the order of distinguishability."""
+    return {name: names[(place + len(names) // 2) % len(names)] for place, name in enumerate(names)}
+
+
+def _watched(bench: Bench, design: Design, persona: Persona) -> Persona:
+    """The held-out statements under a name of their own, so that a phase can tell them from others."""
+    return replace(held_out(bench, design, persona), name=f"{persona.name}, held out")
+
+
+def _aligned(bench: Bench, design: Design, everyone: Cast) -> dict[str, list[PhaseResult]]:
+    """Each behaviour that is fine-tuned: on its labels, and from there on the opposite ones.
+
+    After the first, the hidden states of its own held-out statements, of those to undo, and of another
+    behaviour's held-out statements are taken.
+    """
+    names = followed(everyone, design)
+    another, runs = _another(names), []
+    for name in names:
+        persona = everyone.personas[name]
+        how = tuning(bench, design, design.steps, name, "aligning")
+        undo = replace(persona.subset(parts(persona, design, bench.seed).undo), name=f"{name}, to undo")
+        watched = [_watched(bench, design, everyone.personas[who]) for who in (name, another[name])]
+        once = replace(aligning(bench, design, persona, how, ends=False), embed=[*watched, undo])
+        runs.append([once, undoing(bench, design, persona, ALIGNED)])
+    return dict(zip(names, bench.train_all(runs), strict=True))
+
+
+def _before(bench: Bench, design: Design, persona: Persona, part: str) -> NDArray[np.float32]:
+    """Hidden states of a part of the statements before training."""
+    return bench.features(persona)[getattr(parts(persona, design, bench.seed), part)]
+
+
+# One behaviour at a time ------------------------------------------------------------------------------
+
+
+def fine_tuning(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
+    """Behaviours trained by themselves, all weights free.
+
+    Tables:
+        fine_tuning: one row a behaviour:
+
+            - behaviour, family, δ: as in `embeddings`.
+            - δ of training, δ / √Tr Σ: as in `unembedding`.
+            - fall of the loss: log 2 less the loss on held-out statements after the last step (nats).
+            - accuracy before, accuracy after: share of held-out statements answered correctly.
+            - margins > 0: share of held-out statements whose right answer gained on the wrong one.
+        fine_tuning_curves: one row a behaviour and step:
+
+            - loss, accuracy: on held-out statements (nats; share answered correctly).
+    """
+    everyone = cast(bench, design)
+    trained = _aligned(bench, design, everyone)
+    rows, curves = [], []
+    for name, (result, _) in trained.items():
+        persona = everyone.personas[name]
+        mine = parts(persona, design, bench.seed)
+        seen = np.concatenate([mine.train, mine.undo])
+        moments = geometry.moments(bench.features(persona)[seen], persona.labels[seen])
+        measured = result.record.query("split == 'held out'").set_index("step")
+        rows.append(
+            {
+                "behaviour": name,
+                "family": family(name),
+                "δ": everyone.deltas[name],
+                "δ of training": moments.distinguishability,
+                "δ / √Tr Σ": moments.spread_ratio**-0.5,
+                "fall of the loss": fall(result),
+                "accuracy before": measured["ranking_accuracy"][0],
+                "accuracy after": measured["ranking_accuracy"].iloc[-1],
+                "margins > 0": measured["accuracy"].iloc[-1],
+            }
+        )
+        curve = {"step": measured.index, "loss": measured["loss"], "accuracy": measured["ranking_accuracy"]}
+        curves.append(pd.DataFrame({"behaviour": name, **curve}))
+    return {"fine_tuning": pd.DataFrame(rows), "fine_tuning_curves": pd.concat(curves, ignore_index=True)}
+
+
+# Two behaviours at once -------------------------------------------------------------------------------
+
+
+def joint_training(bench: Bench, design: Design) -> pd.DataFrame:
+    """Two behaviours trained together, all weights free: pairs drawn by the seed, the paper's two first where
+    the data has them.
+
+    One row a pair.
+
+    Columns:
+        first, second: the more and the less distinguishable of the two.
+        priority gap: of the first over the second, before training.
+        fall of the first, fall of the second: of the loss on held-out statements (nats).
+        loss gap: the difference of the two, which is the second's loss less the first's.
+        accuracy gap: share of held-out statements answered correctly, of the first less of the second.
+    """
+    everyone = cast(bench, design)
+    order, gaps = everyone.order, gaps_of(everyone)
+    runs, together = [], _pairs_together(bench, design, everyone)
+    for first, second in together:
+        both = [everyone.personas[name] for name in (first, second)]
+        how = tuning(bench, design, 2 * design.steps, first, second, "together")
+        train = [one.subset(parts(one, design, bench.seed).train) for one in both]
+        measured_on = {"held out": [held_out(bench, design, one) for one in both]}
+        runs.append([Phase(train, how, measured_on, [how.steps])])
+    rows = []
+    for (first, second), (result,) in zip(together, bench.train_all(runs), strict=True):
+        ends = result.record.query("split == 'held out'").set_index("group")
+        falls = np.log(2) - ends["loss"]
+        rows.append(
+            {
+                "first": first,
+                "second": second,
+                "priority gap": gaps[order.index(first), order.index(second)],
+                "fall of the first": falls[first],
+                "fall of the second": falls[second],
+                "loss gap": falls[first] - falls[second],
+                "accuracy gap": ends["ranking_accuracy"][first] - ends["ranking_accuracy"][second],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _pairs_together(bench: Bench, design: Design, everyone: Cast) -> list[tuple[str, str]]:
+    order = everyone.order
+    places = {name: place for place, name in enumerate(order)}
+    known = [pair for pair in PAPER_PAIRS if all(name in places for name in pair)]
+    papers = [tuple(sorted(pair, key=places.__getitem__, reverse=True)) for pair in known]
+    every = [(order[i], order[j]) for i in range(len(order)) for j in range(i)]
+    drawn = [every[k] for k in np.random.default_rng(bench.seed).permutation(len(every))]
+    return list(dict.fromkeys([*papers, *drawn]))[: design.pairs_trained]
+
+
+# What training does to the hidden states --------------------------------------------------------------
+
+
+def clouds(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
+    """The hidden states of held-out statements before and after fine-tuning, and after two trainings that
+    teach nothing of the behaviour.
+
+    Tables:
+        clouds: one row a behaviour and training:
+
+            - trained on: its own labels, shuffled labels (of its own statements), or another behaviour.
+            - δ before, δ after; Tr Σ before, Tr Σ after: as in `embeddings`, of held-out statements.
+        maps_after: one row a held-out statement of the least and the most distinguishable of them:
+
+            - map: low or high.
+            - when: before or after the training on its own labels.
+            - behaviour, statement, label, x, y: as in `statement_maps`.
+    """
+    everyone = cast(bench, design)
+    trained = _aligned(bench, design, everyone)
+    another = _another(list(trained))
+    rows, maps = [], []
+    for name, (result, _) in trained.items():
+        rows.append(_cloud(bench, design, everyone.personas[name], OWN, result))
+        if another[name] != name:
+            rows.append(_cloud(bench, design, everyone.personas[another[name]], OTHER, result))
+    names = evenly(list(trained), design.controlled)
+    runs = [[_shuffled(bench, design, everyone.personas[name])] for name in names]
+    for name, (result,) in zip(names, bench.train_all(runs), strict=True):
+        rows.append(_cloud(bench, design, everyone.personas[name], SHUFFLED, result))
+    order = list(trained)
+    for place, name in (("low", order[0]), ("high", order[-1])):
+        watched = _watched(bench, design, everyone.personas[name])
+        about = replace(watched, name=name)
+        before = _before(bench, design, everyone.personas[name], "held_out")
+        for when, points in (("before", before), ("after", trained[name][0].features[watched.name])):
+            maps.append(mapped(bench.map_2d(points, design.layout), about).assign(map=place, when=when))
+    return {"clouds": pd.DataFrame(rows), "maps_after": pd.concat(maps, ignore_index=True)}
+
+
+def _shuffled(bench: Bench, design: Design, persona: Persona) -> Phase:
+    """Training on labels that were shuffled among a behaviour's statements, half of each as before."""
+    how = tuning(bench, design, design.steps, persona.name, "shuffled")
+    once = aligning(bench, design, persona, how)
+    (train,) = once.train
+    assert isinstance(train, Persona)
+    labels = np.random.default_rng(how.seed).permutation(train.labels)
+    return replace(once, train=[replace(train, labels=labels)], embed=[_watched(bench, design, persona)])
+
+
+def _cloud(
+    bench: Bench, design: Design, persona: Persona, trained_on: str, result: PhaseResult
+) -> dict[str, object]:
+    watched = _watched(bench, design, persona)
+    before = geometry.moments(_before(bench, design, persona, "held_out"), watched.labels)
+    after = geometry.moments(result.features[watched.name], watched.labels)
+    return {
+        "behaviour": persona.name,
+        "trained on": trained_on,
+        "δ before": before.distinguishability,
+        "δ after": after.distinguishability,
+        "Tr Σ before": before.trace,
+        "Tr Σ after": after.trace,
+    }
+
+
+# Undoing it -------------------------------------------------------------------------------------------
+
+
+def misalignment(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
+    """Training on the opposite labels of statements not seen before, all weights free, from several starts.
+
+    Behaviours that were learned (held-out accuracy of at least `REACHED`) come first, in an order drawn by
+    the seed; the rest follow.
+
+    Tables:
+        misalignment: one row a behaviour and start:
+
+            - behaviour, δ: as in `embeddings`.
+            - accuracy: share of held-out statements answered correctly after aligning on the behaviour.
+            - start: base, aligned, aligned on another behaviour, trained on opposite labels before.
+            - fall: log 2 less the loss on opposite labels of held-out statements after the last step (nats).
+        last_layer_undone: one row a behaviour that is fine-tuned:
+
+            - accuracy: as above.
+            - δ² ratio: of the statements to undo, after aligning over before.
+            - fall from base, fall from aligned: of the loss on opposite labels of the statements to undo,
+              when the unembedding alone is trained on the hidden states of either (nats).
+            - fall of all weights: on opposite labels from the aligned model, as above.
+    """
+    everyone = cast(bench, design)
+    trained = _aligned(bench, design, everyone)
+    reached = {name: end(result, "ranking_accuracy") for name, (result, _) in trained.items()}
+    names = _to_undo(bench, design, reached)
+    another = _another(list(trained))
+    rows = [_undone(everyone, reached, name, ALIGNED, trained[name][1]) for name in names]
+    starts: dict[str, list[list[Phase]]] = {BASE: [], ELSEWHERE: [], FLIPPED: []}
+    for name in names:
+        persona, other = everyone.personas[name], everyone.personas[another[name]]
+        how = tuning(bench, design, design.steps, name, "aligning")
+        elsewhere = tuning(bench, design, design.steps, other.name, "aligning")
+        against = aligning(bench, design, persona, how)
+        turned = [one.opposite() for one in against.train if isinstance(one, Persona)]
+        starts[BASE].append([undoing(bench, design, persona, BASE)])
+        starts[ELSEWHERE].append(
+            [aligning(bench, design, other, elsewhere), undoing(bench, design, persona, ELSEWHERE)]
+        )
+        starts[FLIPPED].append([replace(against, train=turned), undoing(bench, design, persona, FLIPPED)])
+    found: Iterator[list[PhaseResult]] = iter(bench.train_all([*itertools.chain(*starts.values())]))
+    for start in starts:
+        rows += [_undone(everyone, reached, name, start, next(found)[-1]) for name in names]
+    alone = [
+        _last_layer_undone(bench, design, everyone.personas[name], results)
+        for name, results in trained.items()
+    ]
+    return {"misalignment": pd.DataFrame(rows), "last_layer_undone": pd.DataFrame(alone)}
+
+
+def _to_undo(bench: Bench, design: Design, reached: Mapping[str, float]) -> list[str]:
+    drawn = [list(reached)[i] for i in np.random.default_rng(bench.seed).permutation(len(reached))]
+    return sorted(drawn, key=lambda name: reached[name] < REACHED)[: design.undone]
+
+
+def _undone(
+    everyone: Cast, reached: Mapping[str, float], name: str, start: str, result: PhaseResult
+) -> dict[str, object]:
+    about = {"behaviour": name, "δ": everyone.deltas[name], "accuracy": reached[name]}
+    return {**about, "start": start, "fall": fall(result)}
+
+
+def _last_layer_undone(
+    bench: Bench, design: Design, persona: Persona, results: Sequence[PhaseResult]
+) -> dict[str, object]:
+    undo = persona.subset(parts(persona, design, bench.seed).undo)
+    before = _before(bench, design, persona, "undo")
+    after = results[0].features[f"{persona.name}, to undo"]
+    how = Settings(design.unembedding_rate, design.unembedding_steps, len(undo.labels), design.beta)
+
+    def fell(states: NDArray[np.float32]) -> float:
+        """Of the loss on opposite labels; where training began does not change it."""
+        run = last_layer.train(states, -undo.labels, how, np.zeros(states.shape[1]))
+        return float(np.log(2) - run.record["loss"].iloc[-1])
+
+    first, second = (geometry.moments(states, undo.labels).distinguishability for states in (before, after))
+    return {
+        "behaviour": persona.name,
+        "accuracy": end(results[0], "ranking_accuracy"),
+        "δ² ratio": (second / first) ** 2,
+        "fall from base": fell(before),
+        "fall from aligned": fell(after),
+        "fall of all weights": fall(results[1]),
+    }
+
+
+# Does the strength matter? ----------------------------------------------------------------------------
+
+
+def beta(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
+    """Behaviours fine-tuned at several strengths β, each with a learning rate tuned on other behaviours.
+
+    Tables:
+        beta_falls: one row a β and behaviour:
+
+            - β, learning rate: of the runs.
+            - behaviour, family, δ, fall of the loss: as in `fine_tuning`.
+        learning_rates: one row a β and learning rate that was tried:
+
+            - loss: on held-out statements, mean over the behaviours that it was tried on (nats).
+            - chosen: whether it is the lowest of that β's.
+    """
+    everyone = cast(bench, design)
+    order = everyone.order
+    names = evenly(order, design.beta_behaviours)
+    others = [name for name in order if name not in names] or order
+    tried_on = evenly(others, design.tuned_on)
+    betas = sorted({design.beta, *design.other_betas})
+    rates = [(strength, rate) for strength in betas for rate in design.rates_tried]
+    results = iter(
+        bench.train_all(
+            [
+                [_at(bench, design, everyone.personas[name], strength, rate)]
+                for strength, rate in rates
+                for name in tried_on
+            ]
+        )
+    )
+    losses = pd.DataFrame(
+        {
+            "β": [strength for strength, _ in rates],
+            "learning rate": [rate for _, rate in rates],
+            "loss": [np.mean([end(next(results)[0], "loss") for _ in tried_on]) for _ in rates],
+            "behaviours": len(tried_on),
+        }
+    )
+    losses["chosen"] = losses["loss"] == losses.groupby("β")["loss"].transform("min")
+    best = dict(losses[losses["chosen"]].drop_duplicates("β")[["β", "learning rate"]].to_numpy())
+    every = [(strength, name) for strength in betas for name in names]
+    runs = [[_at(bench, design, everyone.personas[name], at, best[at])] for at, name in every]
+    falls = [
+        {
+            "β": strength,
+            "learning rate": best[strength],
+            "behaviour": name,
+            "family": family(name),
+            "δ": everyone.deltas[name],
+            "fall of the loss": fall(result),
+        }
+        for (strength, name), (result,) in zip(every, bench.train_all(runs), strict=True)
+    ]
+    return {"beta_falls": pd.DataFrame(falls), "learning_rates": losses}
+
+
+def _at(bench: Bench, design: Design, persona: Persona, strength: float, rate: float) -> Phase:
+    how = tuning(bench, design, design.steps, persona.name, "aligning", beta=strength, rate=rate)
+    return aligning(bench, design, persona, how)
