@@ -8,7 +8,7 @@ its own, and every batch equally many statements of each label.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -30,12 +30,11 @@ from prefdyn.experiments.distinguishability import (
     mapped,
     parts,
     seed_of,
+    shown,
 )
 from prefdyn.experiments.phases import Phase, PhaseResult
 from prefdyn.measures import geometry
 
-REACHED = 0.75
-"""Held-out accuracy from which on a behaviour counts as learned."""
 OWN, SHUFFLED, OTHER = "its own labels", "shuffled labels", "another behaviour"
 """What a behaviour's clouds are looked at after training on."""
 BASE, ALIGNED, ELSEWHERE, FLIPPED = (
@@ -71,11 +70,10 @@ def held_out(bench: Bench, design: Design, persona: Persona) -> Persona:
     return persona.subset(parts(persona, design, bench.seed).held_out)
 
 
-def aligning(bench: Bench, design: Design, persona: Persona, how: Settings, ends: bool = True) -> Phase:
-    """Training on a behaviour, measured on held-out statements at its end, or before and half way, too."""
+def aligning(bench: Bench, design: Design, persona: Persona, how: Settings) -> Phase:
+    """Training on a behaviour, measured on held-out statements after the last step."""
     train = persona.subset(parts(persona, design, bench.seed).train)
-    when = [how.steps] if ends else sorted({0, how.steps // 2, how.steps})
-    return Phase([train], how, {"held out": [held_out(bench, design, persona)]}, when)
+    return Phase([train], how, {"held out": [held_out(bench, design, persona)]}, [how.steps])
 
 
 def undoing(bench: Bench, design: Design, persona: Persona, *words: str) -> Phase:
@@ -110,27 +108,36 @@ def _watched(bench: Bench, design: Design, persona: Persona) -> Persona:
     return replace(held_out(bench, design, persona), name=f"{persona.name}, held out")
 
 
-def _aligned(bench: Bench, design: Design, everyone: Cast) -> dict[str, list[PhaseResult]]:
-    """Each behaviour that is fine-tuned: on its labels, and from there on the opposite ones.
+def undone(everyone: Cast, design: Design) -> list[str]:
+    """Of the behaviours that are fine-tuned, those that are undone."""
+    return evenly(followed(everyone, design), design.undone)
 
-    After the first, the hidden states of its own held-out statements, of those to undo, and of another
-    behaviour's held-out statements are taken.
+
+def _aligned(bench: Bench, design: Design, everyone: Cast) -> dict[str, list[PhaseResult]]:
+    """Each behaviour that is fine-tuned, on its labels; some of them from there on the opposite labels.
+
+    After the first, the hidden states of the held-out statements are taken, and where it is undone those of
+    another behaviour's. What is drawn as a curve is measured on the way, too.
     """
     names = followed(everyone, design)
     another, runs = _another(names), []
     for name in names:
         persona = everyone.personas[name]
         how = tuning(bench, design, design.steps, name, "aligning")
-        undo = replace(persona.subset(parts(persona, design, bench.seed).undo), name=f"{name}, to undo")
-        watched = [_watched(bench, design, everyone.personas[who]) for who in (name, another[name])]
-        once = replace(aligning(bench, design, persona, how, ends=False), embed=[*watched, undo])
-        runs.append([once, undoing(bench, design, persona, ALIGNED)])
+        shares = (0, 0.25, 0.5, 0.75, 1) if name in shown(everyone) else (0, 1)
+        when = sorted({round(share * how.steps) for share in shares})
+        undo = name in undone(everyone, design)
+        watched = [_watched(bench, design, persona)]
+        if undo:
+            watched.append(_watched(bench, design, everyone.personas[another[name]]))
+        once = replace(aligning(bench, design, persona, how), evaluate_at=when, embed=watched)
+        runs.append([once, undoing(bench, design, persona, ALIGNED)] if undo else [once])
     return dict(zip(names, bench.train_all(runs), strict=True))
 
 
-def _before(bench: Bench, design: Design, persona: Persona, part: str) -> NDArray[np.float32]:
-    """Hidden states of a part of the statements before training."""
-    return bench.features(persona)[getattr(parts(persona, design, bench.seed), part)]
+def _before(bench: Bench, design: Design, persona: Persona) -> NDArray[np.float32]:
+    """Hidden states of the held-out statements before training."""
+    return bench.features(persona)[parts(persona, design, bench.seed).held_out]
 
 
 # One behaviour at a time ------------------------------------------------------------------------------
@@ -147,14 +154,14 @@ def fine_tuning(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
             - fall of the loss: log 2 less the loss on held-out statements after the last step (nats).
             - accuracy before, accuracy after: share of held-out statements answered correctly.
             - margins > 0: share of held-out statements whose right answer gained on the wrong one.
-        fine_tuning_curves: one row a behaviour and step:
+        fine_tuning_curves: one row a behaviour and step, of those that are shown some on the way:
 
             - loss, accuracy: on held-out statements (nats; share answered correctly).
     """
     everyone = cast(bench, design)
     trained = _aligned(bench, design, everyone)
     rows, curves = [], []
-    for name, (result, _) in trained.items():
+    for name, (result, *_) in trained.items():
         persona = everyone.personas[name]
         mine = parts(persona, design, bench.seed)
         seen = np.concatenate([mine.train, mine.undo])
@@ -183,7 +190,7 @@ def fine_tuning(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
 
 def joint_training(bench: Bench, design: Design) -> pd.DataFrame:
     """Two behaviours trained together, all weights free: pairs drawn by the seed, the paper's two first where
-    the data has them.
+    the data has them. They share the batches, so that each is met half as often as when alone.
 
     One row a pair.
 
@@ -199,7 +206,7 @@ def joint_training(bench: Bench, design: Design) -> pd.DataFrame:
     runs, together = [], _pairs_together(bench, design, everyone)
     for first, second in together:
         both = [everyone.personas[name] for name in (first, second)]
-        how = tuning(bench, design, 2 * design.steps, first, second, "together")
+        how = tuning(bench, design, design.steps, first, second, "together")
         train = [one.subset(parts(one, design, bench.seed).train) for one in both]
         measured_on = {"held out": [held_out(bench, design, one) for one in both]}
         runs.append([Phase(train, how, measured_on, [how.steps])])
@@ -253,9 +260,9 @@ def clouds(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     trained = _aligned(bench, design, everyone)
     another = _another(list(trained))
     rows, maps = [], []
-    for name, (result, _) in trained.items():
+    for name, (result, *_) in trained.items():
         rows.append(_cloud(bench, design, everyone.personas[name], OWN, result))
-        if another[name] != name:
+        if name in undone(everyone, design) and another[name] != name:
             rows.append(_cloud(bench, design, everyone.personas[another[name]], OTHER, result))
     names = evenly(list(trained), design.controlled)
     runs = [[_shuffled(bench, design, everyone.personas[name])] for name in names]
@@ -265,7 +272,7 @@ def clouds(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     for place, name in (("low", order[0]), ("high", order[-1])):
         watched = _watched(bench, design, everyone.personas[name])
         about = replace(watched, name=name)
-        before = _before(bench, design, everyone.personas[name], "held_out")
+        before = _before(bench, design, everyone.personas[name])
         for when, points in (("before", before), ("after", trained[name][0].features[watched.name])):
             maps.append(mapped(bench.map_2d(points, design.layout), about).assign(map=place, when=when))
     return {"clouds": pd.DataFrame(rows), "maps_after": pd.concat(maps, ignore_index=True)}
@@ -285,7 +292,7 @@ def _cloud(
     bench: Bench, design: Design, persona: Persona, trained_on: str, result: PhaseResult
 ) -> dict[str, object]:
     watched = _watched(bench, design, persona)
-    before = geometry.moments(_before(bench, design, persona, "held_out"), watched.labels)
+    before = geometry.moments(_before(bench, design, persona), watched.labels)
     after = geometry.moments(result.features[watched.name], watched.labels)
     return {
         "behaviour": persona.name,
@@ -303,35 +310,29 @@ def _cloud(
 def misalignment(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     """Training on the opposite labels of statements not seen before, all weights free, from several starts.
 
-    Behaviours that were learned (held-out accuracy of at least `REACHED`) come first, in an order drawn by
-    the seed; the rest follow.
-
     Tables:
-        misalignment: one row a behaviour and start:
+        misalignment: one row a behaviour that is undone and start:
 
             - behaviour, δ: as in `embeddings`.
             - accuracy: share of held-out statements answered correctly after aligning on the behaviour.
             - start: base, aligned, aligned on another behaviour, trained on opposite labels before.
             - fall: log 2 less the loss on opposite labels of held-out statements after the last step (nats).
-        last_layer_undone: one row a behaviour that is fine-tuned:
+        last_layer_undone: one row a behaviour that is undone:
 
-            - accuracy: as above.
-            - δ² ratio: of the statements to undo, after aligning over before.
-            - fall from base, fall from aligned: of the loss on opposite labels of the statements to undo,
-              when the unembedding alone is trained on the hidden states of either (nats).
-            - fall of all weights: on opposite labels from the aligned model, as above.
+            - behaviour, accuracy: as above.
+            - δ² ratio: of the held-out statements, after aligning over before.
+            - fall from base, fall from aligned: of the loss on opposite labels of the held-out statements,
+              when the unembedding alone is trained on their hidden states before or after aligning (nats).
+            - fall of all weights: from the aligned model, as above.
     """
     everyone = cast(bench, design)
     trained = _aligned(bench, design, everyone)
-    reached = {name: end(result, "ranking_accuracy") for name, (result, _) in trained.items()}
-    names = _to_undo(bench, design, reached)
+    names = undone(everyone, design)
     another = _another(list(trained))
-    rows = [_undone(everyone, reached, name, ALIGNED, trained[name][1]) for name in names]
     starts: dict[str, list[list[Phase]]] = {BASE: [], ELSEWHERE: [], FLIPPED: []}
     for name in names:
         persona, other = everyone.personas[name], everyone.personas[another[name]]
-        how = tuning(bench, design, design.steps, name, "aligning")
-        elsewhere = tuning(bench, design, design.steps, other.name, "aligning")
+        how, elsewhere = (tuning(bench, design, design.steps, who, "aligning") for who in (name, other.name))
         against = aligning(bench, design, persona, how)
         turned = [one.opposite() for one in against.train if isinstance(one, Persona)]
         starts[BASE].append([undoing(bench, design, persona, BASE)])
@@ -339,42 +340,37 @@ def misalignment(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
             [aligning(bench, design, other, elsewhere), undoing(bench, design, persona, ELSEWHERE)]
         )
         starts[FLIPPED].append([replace(against, train=turned), undoing(bench, design, persona, FLIPPED)])
-    found: Iterator[list[PhaseResult]] = iter(bench.train_all([*itertools.chain(*starts.values())]))
-    for start in starts:
-        rows += [_undone(everyone, reached, name, start, next(found)[-1]) for name in names]
-    alone = [
-        _last_layer_undone(bench, design, everyone.personas[name], results)
-        for name, results in trained.items()
+    found = iter(bench.train_all([*itertools.chain(*starts.values())]))
+    results = {start: [next(found)[-1] for _ in names] for start in starts}
+    results[ALIGNED] = [trained[name][1] for name in names]
+    rows = [
+        {
+            "behaviour": name,
+            "δ": everyone.deltas[name],
+            "accuracy": end(trained[name][0], "ranking_accuracy"),
+            "start": start,
+            "fall": fall(result),
+        }
+        for start, by_name in results.items()
+        for name, result in zip(names, by_name, strict=True)
     ]
+    alone = [_last_layer_undone(bench, design, everyone.personas[name], trained[name]) for name in names]
     return {"misalignment": pd.DataFrame(rows), "last_layer_undone": pd.DataFrame(alone)}
-
-
-def _to_undo(bench: Bench, design: Design, reached: Mapping[str, float]) -> list[str]:
-    drawn = [list(reached)[i] for i in np.random.default_rng(bench.seed).permutation(len(reached))]
-    return sorted(drawn, key=lambda name: reached[name] < REACHED)[: design.undone]
-
-
-def _undone(
-    everyone: Cast, reached: Mapping[str, float], name: str, start: str, result: PhaseResult
-) -> dict[str, object]:
-    about = {"behaviour": name, "δ": everyone.deltas[name], "accuracy": reached[name]}
-    return {**about, "start": start, "fall": fall(result)}
 
 
 def _last_layer_undone(
     bench: Bench, design: Design, persona: Persona, results: Sequence[PhaseResult]
 ) -> dict[str, object]:
-    undo = persona.subset(parts(persona, design, bench.seed).undo)
-    before = _before(bench, design, persona, "undo")
-    after = results[0].features[f"{persona.name}, to undo"]
-    how = Settings(design.unembedding_rate, design.unembedding_steps, len(undo.labels), design.beta)
+    watched = _watched(bench, design, persona)
+    before, after = _before(bench, design, persona), results[0].features[watched.name]
+    how = Settings(design.unembedding_rate, design.unembedding_steps, len(watched.labels), design.beta)
 
     def fell(states: NDArray[np.float32]) -> float:
         """Of the loss on opposite labels; where training began does not change it."""
-        run = last_layer.train(states, -undo.labels, how, np.zeros(states.shape[1]))
+        run = last_layer.train(states, -watched.labels, how, np.zeros(states.shape[1]))
         return float(np.log(2) - run.record["loss"].iloc[-1])
 
-    first, second = (geometry.moments(states, undo.labels).distinguishability for states in (before, after))
+    first, second = (geometry.moments(g, watched.labels).distinguishability for g in (before, after))
     return {
         "behaviour": persona.name,
         "accuracy": end(results[0], "ranking_accuracy"),
@@ -389,58 +385,55 @@ def _last_layer_undone(
 
 
 def beta(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
-    """Behaviours fine-tuned at several strengths β, each with a learning rate tuned on other behaviours.
+    """Behaviours fine-tuned at further strengths β, each with a learning rate tuned on other behaviours.
 
     Tables:
-        beta_falls: one row a β and behaviour:
+        beta_falls: one row a β and behaviour, those of `fine_tuning` for its β:
 
             - β, learning rate: of the runs.
             - behaviour, family, δ, fall of the loss: as in `fine_tuning`.
-        learning_rates: one row a β and learning rate that was tried:
+        learning_rates: one row a further β and learning rate that was tried:
 
             - loss: on held-out statements, mean over the behaviours that it was tried on (nats).
+            - behaviours: how many these are.
             - chosen: whether it is the lowest of that β's.
     """
     everyone = cast(bench, design)
-    order = everyone.order
-    names = evenly(order, design.beta_behaviours)
-    others = [name for name in order if name not in names] or order
+    names = evenly(followed(everyone, design), design.beta_behaviours)
+    others = [name for name in everyone.order if name not in names] or names
     tried_on = evenly(others, design.tuned_on)
-    betas = sorted({design.beta, *design.other_betas})
-    rates = [(strength, rate) for strength in betas for rate in design.rates_tried]
-    results = iter(
-        bench.train_all(
-            [
-                [_at(bench, design, everyone.personas[name], strength, rate)]
-                for strength, rate in rates
-                for name in tried_on
-            ]
-        )
-    )
-    losses = pd.DataFrame(
-        {
-            "β": [strength for strength, _ in rates],
-            "learning rate": [rate for _, rate in rates],
-            "loss": [np.mean([end(next(results)[0], "loss") for _ in tried_on]) for _ in rates],
-            "behaviours": len(tried_on),
-        }
+    every = list(itertools.product(sorted(design.other_betas), design.rates_tried))
+    trials = [
+        [_at(bench, design, everyone.personas[name], strength, rate)]
+        for strength, rate in every
+        for name in tried_on
+    ]
+    found = iter(bench.train_all(trials))
+    losses = pd.DataFrame(every, columns=["β", "learning rate"]).assign(
+        loss=[np.mean([end(next(found)[0], "loss") for _ in tried_on]) for _ in every],
+        behaviours=len(tried_on),
     )
     losses["chosen"] = losses["loss"] == losses.groupby("β")["loss"].transform("min")
     best = dict(losses[losses["chosen"]].drop_duplicates("β")[["β", "learning rate"]].to_numpy())
-    every = [(strength, name) for strength in betas for name in names]
-    runs = [[_at(bench, design, everyone.personas[name], at, best[at])] for at, name in every]
-    falls = [
+    runs = [[_at(bench, design, everyone.personas[name], at, best[at])] for at in best for name in names]
+    found = iter(bench.train_all(runs))
+    falls = {at: [fall(next(found)[0]) for _ in names] for at in best}
+    trained = _aligned(bench, design, everyone)
+    falls[design.beta] = [fall(trained[name][0]) for name in names]
+    best[design.beta] = design.learning_rate
+    rows = [
         {
             "β": strength,
             "learning rate": best[strength],
             "behaviour": name,
             "family": family(name),
             "δ": everyone.deltas[name],
-            "fall of the loss": fall(result),
+            "fall of the loss": fell,
         }
-        for (strength, name), (result,) in zip(every, bench.train_all(runs), strict=True)
+        for strength in sorted(falls)
+        for name, fell in zip(names, falls[strength], strict=True)
     ]
-    return {"beta_falls": pd.DataFrame(falls), "learning_rates": losses}
+    return {"beta_falls": pd.DataFrame(rows), "learning_rates": losses}
 
 
 def _at(bench: Bench, design: Design, persona: Persona, strength: float, rate: float) -> Phase:

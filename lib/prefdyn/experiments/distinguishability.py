@@ -75,9 +75,9 @@ class Design:
         pairs_trained: pairs of behaviours fine-tuned together
         controlled: behaviours that are fine-tuned on shuffled labels, too
         undo_steps: updates on opposite labels
-        undone: behaviours that are undone from every start
+        undone: of the fine-tuned behaviours, those that are trained on opposite labels, from every start
         other_betas: further strengths
-        rates_tried: learning rates, of which each strength gets the best
+        rates_tried: learning rates, of which each further strength gets the best
         tuned_on: behaviours on which they are tried
         beta_behaviours: behaviours fine-tuned at every strength
         graded: statements of each label behind the gradient in all weights
@@ -638,7 +638,7 @@ def work(p: Mapping[str, Any]) -> list[Work]:
 
     steps, undo, trained = p["steps"], p["undo_steps"], of(p["trained"])
     betas = 1 + len(p["other_betas"])
-    tried = betas * len(p["rates_tried"]) * of(p["tuned_on"])
+    tried = (betas - 1) * len(p["rates_tried"]) * of(p["tuned_on"])
     per_label = p["intervened_statements"] or 10**6
     intervened = of(p["intervened"])
     arms = 3 * intervened * p["intervention_draws"]
@@ -650,11 +650,15 @@ def work(p: Mapping[str, Any]) -> list[Work]:
     works = [
         features,
         Work(f"gradients of {count} personas", "train", count, 2 * p["graded"] * each),
-        training(f"fine-tuning {trained} personas, and on opposite labels", trained, steps + undo, 5),
-        training("fine-tuning pairs of personas", p["pairs_trained"], 2 * steps, 2),
+        training(f"fine-tuning {trained} personas", trained, steps, 2),
+        training("fine-tuning pairs of personas", p["pairs_trained"], steps, 3),
         training("fine-tuning on shuffled labels", of(p["controlled"]), steps),
-        training("opposite labels from other starts", 3 * of(p["undone"]), steps * 2 / 3 + undo, 2),
-        training(f"fine-tuning at {betas} betas", tried + betas * of(p["beta_behaviours"]), steps),
+        training("training on opposite labels", 4 * of(p["undone"]), steps / 2 + undo, 2),
+        training(
+            f"fine-tuning at {betas - 1} further betas",
+            tried + (betas - 1) * of(p["beta_behaviours"]),
+            steps,
+        ),
         Work(f"features of {intervened} personas", "forward", intervened, 2 * per_label * each)
         if p["intervened_statements"] not in (0, p["statements_per_label"])
         else Work("features of no persona", "forward", 0, 0),
