@@ -165,3 +165,15 @@ def test_split_of_a_sample_persona_is_90_to_10_and_depends_on_the_seed() -> None
 def test_split_without_enough_statements_stops() -> None:
     with pytest.raises(PrefdynError, match="too few statements"):
         data.split(make_persona(1, 5), 0)
+
+
+def test_statements_are_drawn_by_the_seed_as_many_of_each_label() -> None:
+    persona = data.load_persona(data.persona_names()[0])
+    drawn = [persona.drawn(9, seed) for seed in (0, 0, 1)]
+    assert drawn[0].statements == drawn[1].statements != drawn[2].statements
+    for one in drawn:
+        assert Counter(one.labels.tolist()) == {1: 9, -1: 9}
+        places = [persona.statements.index(text) for text in one.statements]
+        assert places == sorted(places) and len(set(places)) == 18
+        assert (persona.labels[places] == one.labels).all()
+    assert persona.drawn(10**6, 3).statements == persona.statements

@@ -442,6 +442,46 @@ def test_batches_are_full_and_every_epoch_holds_each_example_once(
     assert np.array_equal(stream, np.concatenate(batch_order(examples, settings)))
 
 
+@given(
+    st.lists(st.integers(1, 5).map(lambda half: 2 * half), min_size=1, max_size=4),
+    st.integers(1, 4),
+    st.integers(1, 20),
+    st.integers(0, 1000),
+)
+def test_balanced_batches_hold_of_each_kind_what_the_data_do(
+    sizes: list[int], times: int, steps: int, seed: int
+) -> None:
+    kinds = [kind for kind, size in enumerate(sizes) for _ in range(size)]
+    batch = times * len(sizes)
+    settings = Settings(1, steps, batch, beta=1, seed=seed, balanced=True)
+    order = batch_order(len(kinds), settings, kinds)
+    stream = np.concatenate(order)
+    for start in range(0, len(stream), len(kinds)):
+        epoch = stream[start : start + len(kinds)].tolist()
+        assert len(set(epoch)) == len(epoch)
+        # Evenly spaced: what is there so far of a kind is its share, to one place of each kind beside it.
+        seen = np.cumsum([[kinds[i] == kind for kind in range(len(sizes))] for i in epoch], axis=0)
+        shares = np.arange(1, len(epoch) + 1)[:, None] * np.array(sizes) / len(kinds)
+        assert np.abs(seen - shares).max() <= 1 + len(sizes) / 2
+    if len(set(sizes)) == 1 and sum(sizes) % batch == 0:
+        assert all(np.bincount([kinds[i] for i in part]).tolist() == [times] * len(sizes) for part in order)
+
+
+def test_seeds_balance_in_orders_of_their_own() -> None:
+    orders = {
+        tuple(np.concatenate(batch_order(8, Settings(1, 2, 4, 1, seed=seed, balanced=True), "aaaabbbb")))
+        for seed in range(6)
+    }
+    assert len(orders) == 6
+
+
+def test_a_record_tells_that_its_batches_were_balanced(fresh_smoke: LanguageModel) -> None:
+    persona = data.load_persona(data.persona_names()[0]).balanced(6)
+    pairs = [replace(p, group=str(p.chosen)) for p in tokenize_persona(fresh_smoke, persona)]
+    record = fine_tune(fresh_smoke, pairs, Settings(1e-4, 3, 4, 0.1, balanced=True))
+    assert record.query("split == 'train'")["n"].tolist() == [2] * 6
+
+
 @pytest.mark.parametrize("name", ["learning_rate", "steps", "batch_size", "beta", "tokens_per_forward"])
 @pytest.mark.parametrize("value", [0, -1, math.nan])
 def test_settings_out_of_range_are_named(name: str, value: float) -> None:

@@ -208,3 +208,44 @@ def test_simultaneous_means_hold_all_at_once() -> None:
     one = estimates.simultaneous_means(sample[:, :1])
     alone = estimates.mean(sample[:, 0])
     assert one[1][0] == pytest.approx(alone.high - alone.value)
+
+
+# Clusters and groups ------------------------------------------------------------------------------
+
+
+def test_clusters_of_one_are_the_plain_bootstrap_and_copies_add_nothing() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 24))
+    y += x
+    alone = estimates.spearman(x, y, 3, clusters=np.arange(24))
+    copied = estimates.spearman(np.tile(x, 4), np.tile(y, 4), 3, clusters=np.tile(np.arange(24), 4))
+    assert copied.n == 96 and alone.n == 24
+    assert (copied.low, copied.high) == pytest.approx((alone.low, alone.high), abs=0.01)
+    assert estimates.spearman(np.tile(x, 4), np.tile(y, 4), 3).low > copied.low  # copies taken for units
+    mean = estimates.mean(np.tile(x, 4), np.tile(np.arange(24), 4))
+    assert (mean.low, mean.high) == pytest.approx(
+        tuple(ttest_1samp(x, 0).confidence_interval(0.95)), abs=0.1 * x.std()
+    )
+
+
+def test_correlation_within_groups_knows_no_difference_between_them() -> None:
+    rng = np.random.default_rng(1)
+    groups = np.repeat(["a", "b", "c"], 100)
+    between = np.repeat([0.0, 50.0, 100.0], 100)
+    x, noise = rng.normal(size=(2, 300))
+    unrelated = estimates.spearman_within(between + x, between + noise, groups)
+    related = estimates.spearman_within(between + x, -between + x, groups)
+    assert estimates.spearman(between + x, between + noise).low > 0.5 > unrelated.value
+    assert related.value == pytest.approx(1) and unrelated.low < 0 < unrelated.high
+    few = estimates.spearman_within(x[:8], noise[:8], list("aaaabbbb"))
+    assert few.n == 0 and np.isnan(few.value)
+
+
+def test_gain_is_the_difference_of_two_correlations() -> None:
+    rng = np.random.default_rng(2)
+    y = rng.normal(size=40)
+    good, bad = y + 0.2 * rng.normal(size=40), rng.normal(size=40)
+    gain = estimates.gain_in_spearman(good, bad, y)
+    expected = spearmanr(good, y).statistic - spearmanr(bad, y).statistic
+    assert gain.value == pytest.approx(expected) and gain.low > 0 and gain.n == 40
+    assert estimates.gain_in_spearman(bad, bad, y) == Estimate(0, 0, 0, 40)

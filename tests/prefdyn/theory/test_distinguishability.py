@@ -206,3 +206,17 @@ def test_first_joint_step_gains_exactly_what_the_priorities_say(
     np.testing.assert_allclose(
         theory.first_step_gains(differences, beta, rate), measured, rtol=1e-9, atol=1e-12
     )
+
+
+def test_equalising_weights_give_every_behaviour_the_same_gain() -> None:
+    rng = np.random.default_rng(0)
+    b = rng.normal(size=(6, 40)) * rng.uniform(0.5, 3, size=(6, 1)) + 0.3
+    weights = theory.equalising_weights(b)
+    gains = b @ (weights @ b)
+    assert weights.sum() == pytest.approx(6) and (weights >= 0).all()
+    np.testing.assert_allclose(gains, gains.mean(), rtol=1e-9)
+
+
+def test_equalising_weights_by_hand() -> None:
+    """At a right angle a gain is w delta^2: lengths 1 and 2 are weighted 4 to 1."""
+    np.testing.assert_allclose(theory.equalising_weights([[1, 0], [0, 2]]), [1.6, 0.4])
