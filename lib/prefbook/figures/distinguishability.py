@@ -1,4 +1,8 @@
-"""The figures of chapter 1, from its tables: the reference edition, with this machine's points over it."""
+"""The figures of chapter 1, from its tables: the reference edition, with this machine's points over it.
+
+Where an edition has several seeds, a curve or a point of a behaviour is of the first; means and intervals in
+titles are of it, too.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,16 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+import matplotlib as mpl
+import matplotlib.ticker
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from prefbook.figures import style
+from prefbook.figures.explorer import rendered
 from prefbook.ledger.statistics import distinguishability as statistics
 from prefbook.ledger.tables import Tables
 from prefdyn.measures.estimates import Estimate
@@ -20,8 +28,6 @@ DELTA = "distinguishability δ"
 FALL = "fall of the loss"
 SHOWN = 5
 """Of how many behaviours curves are drawn, where there are more."""
-LOG_2 = float(np.log(2))
-"""The loss before training (nats)."""
 
 
 # What several figures need ----------------------------------------------------------------------------
@@ -115,6 +121,19 @@ def _maps(reference: Tables, here: Tables | None, name: str, words: str, columns
     return f"{of(reference)}<details><summary>On this machine</summary>{of(here)}</details>"
 
 
+def boundary_explorer(reference: Tables, here: Tables | None) -> str:
+    """Two clouds in the plane whose centres a reader can drag, and steps of DPO on them; nothing measured."""
+    offsets = np.random.default_rng(0).normal(scale=0.45, size=(2, 14, 2))
+    offsets -= offsets.mean(axis=1, keepdims=True)  # the rings are then the centres
+    content = {
+        "offsets": offsets.round(3).tolist(),
+        "means": [[3.0, 1.0], [3.0, -1.0]],
+        "start": [0.25, 0.0],
+        "colours": [style.POSITIVE, style.NEGATIVE, style.THEORY],
+    }
+    return rendered("boundary.html", "boundary", content)
+
+
 # The last layer alone ---------------------------------------------------------------------------------
 
 
@@ -143,29 +162,27 @@ def last_layer(reference: Tables, here: Tables | None) -> Figure:
 
 
 def everyone(reference: Tables, here: Tables | None) -> Figure:
-    """Every behaviour: fall, movement and accuracy against distinguishability."""
+    """Every behaviour: fall, movement and held-out accuracy against distinguishability."""
     known, own = _editions(reference, here)
     table = known["unembedding"]
     shades = list(style.ordered_colours(list(table["behaviour"])).values())
     figure, axes = style.panels(1, 3, sharex=True)
-    columns = {
-        FALL: statistics.fall_of_last_layer,
-        "rate": statistics.movement_of_last_layer,
-        "accuracy after": statistics.accuracy_of_last_layer,
-    }
-    for ax, (column, correlation) in zip(axes, columns.items(), strict=True):
-        ax.scatter(table["δ"], table[column], c=shades, s=30, edgecolor="white", linewidth=0.5, zorder=3)
-        _correlated(ax, correlation(known))
+    delta = "δ of training"
+    for ax, column in zip(axes, (FALL, "rate", "accuracy after"), strict=True):
+        ax.scatter(table[delta], table[column], c=shades, s=30, edgecolor="white", linewidth=0.5, zorder=3)
         ax.set_xlabel(DELTA)
         if own is not None:
-            style.this_machine(ax, own["unembedding"]["δ"], own["unembedding"][column], markersize=4)
+            style.this_machine(ax, own["unembedding"][delta], own["unembedding"][column], markersize=4)
     for ax, column in zip(axes, ("fall foretold", "rate foretold"), strict=False):
         label = "the first step, repeated"
-        ax.plot(table["δ"], table[column], "--", color=style.THEORY, linewidth=1.4, label=label, zorder=5)
+        order = table.sort_values(delta)
+        ax.plot(order[delta], order[column], "--", color=style.THEORY, linewidth=1.4, label=label, zorder=5)
+        ax.set_title("by algebra", fontsize=10)
+    _correlated(axes[2], statistics.accuracy_of_last_layer(known))
     axes[0].set(yscale="log", ylabel="fall of the loss (nats)")
     axes[1].set_ylabel("movement per step (10⁻³)")
     axes[1].yaxis.set_major_formatter(lambda value, _: f"{1e3 * value:g}")
-    axes[2].set_ylabel("accuracy after training")
+    axes[2].set_ylabel("held-out accuracy after training")
     axes[2].axhline(0.5, color=style.NEUTRAL, linewidth=1)
     style.legend_below(figure)
     return figure
@@ -215,20 +232,19 @@ def priority(reference: Tables, here: Tables | None) -> Figure:
     left.set(title="Priority gap", xlabel="behaviour j, by δ", ylabel="behaviour i, by δ")
     left.grid(False)
     left.locator_params(integer=True)
-    pairs, shade = known["pairs"], style.ordered_colours(names)
+    pairs, shade = known["joint_training"], style.ordered_colours(names)
     colours = [shade[name] for name in pairs["first"]]
     right.scatter(
-        pairs["priority gap"], 1e3 * pairs["loss gap"], s=26, c=colours, edgecolor="white", linewidth=0.4
+        pairs["priority gap"], pairs["loss gap"], s=30, c=colours, edgecolor="white", linewidth=0.4, zorder=3
     )
     if own is not None:
-        style.this_machine(
-            right, own["pairs"]["priority gap"], 1e3 * own["pairs"]["loss gap"], markersize=3.5
-        )
+        mine = own["joint_training"]
+        style.this_machine(right, mine["priority gap"], mine["loss gap"], markersize=4)
         style.legend_below(figure)
     right.axhline(0, color=style.NEUTRAL, linewidth=1)
     right.axvline(0, color=style.NEUTRAL, linewidth=1)
     right.set(title=f"ρ = {statistics.priority_and_loss_gap(known)}", xlabel="priority gap")
-    right.set_ylabel("gap in loss after training (10⁻³ nats)")
+    right.set_ylabel("gap in held-out loss, all weights (nats)")
     return figure
 
 
@@ -236,125 +252,272 @@ def priority(reference: Tables, here: Tables | None) -> Figure:
 
 
 def fine_tuning(reference: Tables, here: Tables | None) -> Figure:
-    """Full fine-tuning: loss of batches, loss before and after, and the fall against distinguishability."""
+    """Full fine-tuning: held-out loss and accuracy on the way, of five, and the fall of all behaviours."""
     known, own = _editions(reference, here)
-    curves = known["fine_tuning_curves"]
-    order = _ordered(curves)
-    colours = style.ordered_colours(order)
+    table, curves = known["fine_tuning"], known["fine_tuning_curves"]
+    colours = style.ordered_colours(list(table["behaviour"]))
+    counts = curves.groupby("behaviour")["step"].size()
+    drawn = [name for name in table["behaviour"] if counts[name] == counts.max()]
     figure, (left, middle, right) = style.panels(1, 3, height=3.6)
-    for name in _some(order):
+    for name in _some(drawn):
         part = _part(curves, behaviour=name)
-        batches = _part(part, split="batch")
-        left.plot(batches["step"], batches["loss"], color=colours[name], label=style.readable(name))
-        for split, marks in (("training", "o-"), ("held out", "s--")):
-            ends = _part(part, split=split)
-            middle.plot(ends["step"], ends["loss"], marks, color=colours[name])
+        for ax, column in ((left, "loss"), (middle, "accuracy")):
+            ax.plot(part["step"], part[column], "o-", color=colours[name], label=style.readable(name))
     falls = reference["fine_tuning"]
-    for name in order:
-        part = _part(falls, behaviour=name)
-        right.plot(part["δ"], part[FALL], "-", color=colours[name], linewidth=1)
-        right.scatter(part["δ"], part[FALL], color=colours[name], s=36, edgecolor="white", zorder=3)
+    shades = [colours[name] for name in falls["behaviour"]]
+    right.scatter(falls["δ of training"], falls[FALL], c=shades, s=26, edgecolor="white", linewidth=0.4)
     if own is not None:
-        style.this_machine(right, own["fine_tuning"]["δ"], own["fine_tuning"][FALL])
-    _whole_steps(left)
-    measured = sorted(_part(curves, split="training")["step"].unique())
-    middle.set(xlabel="step", xticks=measured, title="Before and after")
-    left.set(ylabel="loss (nats)", title="Batches")
+        style.this_machine(right, own["fine_tuning"]["δ of training"], own["fine_tuning"][FALL])
+    for ax in (left, middle):
+        _whole_steps(ax)
+    left.set(ylabel="held-out loss (nats)", title="Loss")
+    middle.axhline(0.5, color=style.NEUTRAL, linewidth=1)
+    middle.set(ylabel="held-out accuracy", title="Accuracy")
     right.axhline(0, color=style.NEUTRAL, linewidth=1)
-    right.set(xlabel=DELTA, ylabel="fall of the loss (nats)")
+    right.set(xlabel=DELTA, ylabel="fall of the held-out loss (nats)")
     _correlated(right, statistics.fall_of_all_weights(known))
     style.legend_below(figure)
     return figure
 
 
-def together(reference: Tables, here: Tables | None) -> Figure:
-    """Two behaviours trained together, a pair of large and a pair of small gap in priority."""
+OUTCOMES = {
+    "fall, all weights": ("fine_tuning", FALL),
+    "held-out accuracy, all weights": ("fine_tuning", "accuracy after"),
+    "fall, last layer": ("unembedding", FALL),
+    "held-out accuracy, last layer": ("unembedding", "accuracy after"),
+}
+"""What the vertical axis of `who_is_who` may be, with its table and column."""
+
+
+def who_is_who(reference: Tables, here: Tables | None) -> str:
+    """Every behaviour as a point that says who it is; the outcome on the vertical axis can be changed."""
+    known, _ = _editions(reference, here)
+    table = known["unembedding"].set_index("behaviour")
+    names = list(table.index)
+    tables = {name: known[name].set_index("behaviour") for name in ("fine_tuning", "unembedding")}
+    outcomes = {
+        words: [_number(tables[name][column].get(who)) for who in names]
+        for words, (name, column) in OUTCOMES.items()
+    }
+    colours = style.ordered_colours(names).values()
+    shades = [mpl.colors.to_hex((red, green, blue)) for red, green, blue, _ in colours]
+    content = {
+        "names": [name.replace("-", " ") for name in names],
+        "delta": [round(float(value), 3) for value in table["δ of training"]],
+        "colours": shades,
+        "outcomes": outcomes,
+    }
+    return rendered("behaviours.html", "behaviours", content)
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None or np.isnan(value) else round(float(value), 4)
+
+
+def betas(reference: Tables, here: Tables | None) -> Figure:
+    """The rank correlation of distinguishability with the fall at every strength, a row each, by seed."""
+    seeds = reference["beta_falls"]["seed"].unique()
+    figure, (ax,) = style.panels(1, 1, height=0.9 + 0.55 * 4, width=7)
+    by_seed = [statistics.falls_by_beta(reference.of(seed)) for seed in seeds]
+    for number, found in enumerate(by_seed):
+        for place, rho in enumerate(found.values()):
+            at = -place - 0.18 * (number - (len(by_seed) - 1) / 2)
+            ax.plot([rho.low, rho.high], [at, at], color=style.POSITIVE, linewidth=2)
+            ax.plot(rho.value, at, "o", color=style.POSITIVE, markersize=6)
+    if here is not None:
+        found_here = list(statistics.falls_by_beta(_first(here)).items())
+        strengths = list(by_seed[0])
+        shown = [(strengths.index(beta), rho) for beta, rho in found_here if beta in strengths]
+        style.this_machine(ax, [rho.value for _, rho in shown], [-place - 0.35 for place, _ in shown])
+        style.legend_below(figure)
+    ax.axvline(0, color=style.NEUTRAL, linewidth=1)
+    ax.set(yticks=-np.arange(len(by_seed[0])), yticklabels=[f"β = {beta:g}" for beta in by_seed[0]])
+    ax.set(xlim=(-1.02, 1.02), xlabel="rank correlation of δ with the fall of the held-out loss")
+    return figure
+
+
+# What it is of all weights ----------------------------------------------------------------------------
+
+
+def gradients(reference: Tables, here: Tables | None) -> Figure:
+    """How well two measures foretell the fall: distinguishability and the first gradient of all weights; and
+    the gradient of single layers.
+    """
     known, own = _editions(reference, here)
-    table = known["joint_training"]
-    titles = list(dict.fromkeys(table["pair"]))
-    figure, axes = style.panels(1, 2, height=4.0, sharey=True)
-    for ax, title in zip(axes, titles, strict=True):
-        for first, colour in ((True, style.FIRST), (False, style.SECOND)):
-            part = _part(table, pair=title, **{"has priority": first})
-            fixed, batches = (_part(part, split=split) for split in ("training", "batch"))
-            label = style.readable(fixed["behaviour"].iloc[0])
-            ax.plot(fixed["step"], fixed["loss"], "o-", color=colour, label=label)
-            ax.plot(batches["step"], batches["loss"], color=colour, linewidth=1, alpha=0.5)
-            if own is not None:
-                mine = _part(own["joint_training"], pair=title, split="training", **{"has priority": first})
-                name = style.readable(mine["behaviour"].iloc[0])
-                style.this_machine(
-                    ax, mine["step"], mine["loss"], colour, line=True, label=f"this machine: {name}"
-                )
-        ax.set_title(title.capitalize())
-        _whole_steps(ax)
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), fontsize=9)
-    axes[0].set_ylabel("loss (nats)")
+    figure, (left, right) = style.panels(1, 2, height=3.6)
+    table = known["fine_tuning"].merge(known["gradients"][["behaviour", "absolute"]], on="behaviour")
+    shades = list(style.ordered_colours(list(table["behaviour"])).values())
+    left.scatter(table["absolute"], table[FALL], c=shades, s=26, edgecolor="white", linewidth=0.4, zorder=3)
+    _correlated(left, statistics.fall_by_gradient(known))
+    if own is not None:
+        mine = own["fine_tuning"].merge(own["gradients"][["behaviour", "absolute"]], on="behaviour")
+        style.this_machine(left, mine["absolute"], mine[FALL], markersize=4)
+    left.set(xlabel="sum of the first gradient's absolute values", ylabel="fall of the held-out loss (nats)")
+    by_layer = statistics.falls_by_layer(known)
+    places = np.arange(len(by_layer))
+    values = [rho.value for rho in by_layer.values()]
+    right.bar(places, values, color=style.FIRST, width=0.7)
+    lengths = [[rho.value - rho.low, rho.high - rho.value] for rho in by_layer.values()]
+    right.errorbar(
+        places, values, np.abs(np.array(lengths)).T, fmt="none", ecolor=style.THEORY, elinewidth=0.8
+    )
+    delta = statistics.fall_of_all_weights(known).value
+    right.axhline(delta, color=style.THEORY, linestyle="--", linewidth=1.2, label="distinguishability δ")
+    right.axhline(0, color=style.NEUTRAL, linewidth=1)
+    right.set(xlabel="layer, from the first to the last", ylabel="ρ with the fall")
+    right.locator_params(axis="x", integer=True)
+    style.legend_below(figure)
+    return figure
+
+
+def intervention(reference: Tables, here: Tables | None) -> Figure:
+    """Halves of large and of small projections, and shuffled labels: the fall of the held-out loss."""
+    known, own = _editions(reference, here)
+    arms = ("small projections", "large projections", "shuffled labels")
+    colours = (style.NEGATIVE, style.POSITIVE, style.NEUTRAL)
+    figure, (left, right) = style.panels(1, 2, height=3.6, gridspec_kw={"width_ratios": [1, 1.15]})
+    falls = known["intervention"].pivot_table("fall", "behaviour", "arm")[list(arms)]
+    for values in falls.to_numpy():
+        left.plot([0, 1], values[:2], "-", color="#bbbbbb", linewidth=1, zorder=2)
+    for place, (arm, colour) in enumerate(zip(arms, colours, strict=True)):
+        left.plot(np.full(len(falls), place), falls[arm], "o", color=colour, markersize=5, zorder=3)
+    if own is not None:
+        mine = own["intervention"].pivot_table("fall", "behaviour", "arm")[list(arms)]
+        for values in mine.to_numpy():
+            style.this_machine(left, [0, 1, 2], values)
+    left.axhline(0, color=style.NEUTRAL, linewidth=1)
+    left.set(xticks=[0, 1, 2], xticklabels=[arm.replace(" ", "\n") for arm in arms], xlim=(-0.4, 2.4))
+    left.set_ylabel("fall of the held-out loss (nats)")
+    gaps = known["intervention"].pivot_table(["projected δ", "fall"], "behaviour", "arm")
+    apart = gaps["projected δ"]["large projections"] - gaps["projected δ"]["small projections"]
+    gained = gaps["fall"]["large projections"] - gaps["fall"]["small projections"]
+    right.scatter(apart, gained, color=style.POSITIVE, s=34, edgecolor="white", zorder=3)
+    right.axhline(0, color=style.NEUTRAL, linewidth=1)
+    right.set(xlabel="projected δ, large less small", ylabel="fall, large less small (nats)")
+    right.set_title(f"mean {statistics.larger_distance_learned_faster(known)}", fontsize=10)
+    if own is not None:
+        style.legend_below(figure)
+    return figure
+
+
+def equalised(reference: Tables, here: Tables | None) -> Figure:
+    """Behaviours trained together with equal weights and with those that undo the priority."""
+    known, own = _editions(reference, here)
+    arms = {"equal weights": style.NEUTRAL, "weights that undo the priority": style.FIRST}
+    figure, (left, right) = style.panels(1, 2, height=3.6)
+    last = known["equalised_last_layer"]
+    for arm, colour in arms.items():
+        part = _part(last, arm=arm)
+        left.plot(part["δ"], 1e3 * part["fall"], "o", color=colour, markersize=4, label=arm)
+    left.axhline(0, color=style.NEUTRAL, linewidth=1)
+    left.set(xlabel=DELTA, ylabel="fall of the loss (10⁻³ nats)", title="Last layer, all together")
+    spread = known["equalised"].groupby(["draw", "arm"])["fall"].std().unstack()[list(arms)]
+    for values in spread.to_numpy():
+        right.plot([0, 1], values, "-", color="#bbbbbb", linewidth=1)
+    for place, (arm, colour) in enumerate(arms.items()):
+        right.plot(np.full(len(spread), place), spread[arm], "o", color=colour, zorder=3)
+    if own is not None:
+        mine = own["equalised"].groupby(["draw", "arm"])["fall"].std().unstack()[list(arms)]
+        for values in mine.to_numpy():
+            style.this_machine(right, [0, 1], values)
+    right.set(xticks=[0, 1], xticklabels=["equal\nweights", "weights that\nundo it"], xlim=(-0.5, 1.5))
+    right.set(ylim=(0, None), ylabel="spread of the falls (nats)", title="All weights, some together")
+    style.legend_below(figure)
     return figure
 
 
 # What training does to the hidden states --------------------------------------------------------------
 
+TRAININGS = {
+    statistics.OWN: style.POSITIVE,
+    statistics.OTHER: style.SECOND,
+    statistics.SHUFFLED: style.NEUTRAL,
+}
 
-def change(reference: Tables, here: Tables | None) -> Figure:
-    """Distinguishability and the clouds' size for their distance, before and after full fine-tuning."""
+
+def clouds(reference: Tables, here: Tables | None) -> Figure:
+    """By which factor training multiplies δ and the size of the clouds, for a behaviour's own labels and two
+    controls.
+    """
     known, own = _editions(reference, here)
-    table = known["before_and_after"]
-    figure, axes = style.panels(1, 2, height=3.4)
-    for ax, quantity in zip(axes, ("δ", "Tr Σ / δ²"), strict=True):
-        columns = [f"{quantity} before", f"{quantity} after"]
-        _slopes(ax, table, columns, ("before", "after"))
-        if own is not None:
-            for ends in own["before_and_after"][columns].to_numpy():
-                style.this_machine(ax, [0, 1], ends, line=True)
-        style.logarithmic(ax)
-        ax.set_title(quantity)
-    style.legend_below(figure)
+    figure, axes = style.panels(1, 2, height=3.4, sharey=True)
+    for ax, quantity in zip(axes, ("δ", "Tr Σ"), strict=True):
+        for place, (training, colour) in enumerate(TRAININGS.items()):
+            factors = np.exp(statistics.log_change(known, quantity, training)).to_numpy()
+            jitter = np.linspace(-0.22, 0.22, len(factors))[_shuffled(len(factors))]
+            ax.plot(factors, -place + jitter, "o", color=colour, markersize=3.5, alpha=0.55)
+            middle = np.exp(np.log(factors).mean())
+            ax.plot([middle] * 2, [-place - 0.32, -place + 0.32], color=style.THEORY, linewidth=2.2)
+            if own is not None:
+                mine = np.exp(statistics.log_change(own, quantity, training)).to_numpy()
+                style.this_machine(ax, mine, np.full(len(mine), -place - 0.38), markersize=4)
+        ax.axvline(1, color=style.NEUTRAL, linewidth=1)
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_locator(mpl.ticker.NullLocator())
+        ax.set_xlabel(f"{quantity} after over before")
+    axes[0].set(yticks=[0, -1, -2], yticklabels=list(TRAININGS), title="Distance of the centres")
+    axes[1].set_title("Size of the clouds")
+    if own is not None:
+        style.legend_below(figure)
     return figure
 
 
-def _slopes(ax: Axes, table: pd.DataFrame, columns: list[str], names: tuple[str, str]) -> None:
-    """A line a behaviour from one column to another; the least and the most distinguishable are named."""
-    order = _ordered(table)
-    colours = style.ordered_colours(order)
-    for name, ends in zip(order, table[columns].to_numpy(), strict=True):
-        label = style.readable(name) if name in (order[0], order[-1]) else None
-        ax.plot([0, 1], ends, "o-", color=colours[name], markersize=5, linewidth=1.6, label=label)
-    ax.set(xticks=[0, 1], xticklabels=names, xlim=(-0.25, 1.25))
+def _shuffled(count: int) -> NDArray[np.int64]:
+    return np.random.default_rng(0).permutation(count)
 
 
 # Undoing it -------------------------------------------------------------------------------------------
 
+STARTS = {
+    "base": "the base model",
+    "aligned on another behaviour": "aligned on another",
+    "trained on opposite labels before": "opposite labels before",
+    "aligned": "aligned on it",
+}
+
 
 def misalignment(reference: Tables, here: Tables | None) -> Figure:
-    """Training on opposite labels from the base and from the aligned model."""
+    """How far the loss on opposite labels falls from four starts, and what foretells it."""
     known, own = _editions(reference, here)
-    curves, table = known["misalignment_curves"], known["misalignment"]
-    order = _ordered(table)
-    figure, axes = style.panels(1, 3, height=3.6, sharey=True)
-    starts = {"base": style.NEUTRAL, "aligned": style.NEGATIVE}
-    for ax, name, word in zip(axes, (order[0], order[-1]), ("least", "most"), strict=False):
-        for start, colour in starts.items():
-            part = _part(curves, behaviour=name, start=start)
-            ax.plot(part["step"], part["loss"], "o-", color=colour, label=f"from the {start} model")
-        ax.set_title(f"{word} distinguishable", fontsize=10)
-        _whole_steps(ax)
-    columns = ["loss from the base model", "loss from the aligned model"]
-    _slopes(axes[2], table, columns, ("base", "aligned"))
+    figure, (left, right) = style.panels(1, 2, height=3.8, gridspec_kw={"width_ratios": [1.25, 1]})
+    falls = _learned(known)
+    for place, start in enumerate(STARTS):
+        colour = style.NEGATIVE if start == "aligned" else style.NEUTRAL
+        jitter = 0.16 * np.linspace(-1, 1, len(falls))[_shuffled(len(falls))]
+        left.plot(falls[start], -place + jitter, "o", color=colour, markersize=4, alpha=0.6)
+        left.plot([falls[start].mean()] * 2, [-place - 0.3, -place + 0.3], color=style.THEORY, linewidth=2.2)
+    left.axvline(0, color=style.NEUTRAL, linewidth=1)
+    left.set(yticks=-np.arange(len(STARTS)), yticklabels=list(STARTS.values()))
+    left.set(xlabel="fall of the loss on opposite labels (nats)", title="From where")
+    table = known["last_layer_undone"]
+    right.scatter(
+        table["δ² ratio"], table["fall of all weights"], color=style.NEGATIVE, s=34, edgecolor="white"
+    )
+    right.set_xscale("log")
+    _correlated(right, statistics.distance_and_undoing(known))
+    right.set(xlabel="δ² after alignment over before", ylabel="fall from the aligned model (nats)")
     if own is not None:
-        for ends in own["misalignment"][columns].to_numpy():
-            style.this_machine(axes[2], [0, 1], ends, line=True)
-    for ax in axes:
-        ax.axhline(LOG_2, color=style.THEORY, linewidth=1, linestyle=":")
-    axes[2].set_title(f"after {int(curves['step'].max()) + 1} steps", fontsize=10)
-    axes[0].set_ylabel("loss on opposite labels (nats)")
-    style.legend_below(figure, ncols=2)
+        mine = own["misalignment"].pivot_table("fall", "behaviour", "start")
+        for place, start in enumerate(STARTS):
+            style.this_machine(left, mine[start], np.full(len(mine), -place - 0.36), markersize=4)
+        own_table = own["last_layer_undone"]
+        style.this_machine(right, own_table["δ² ratio"], own_table["fall of all weights"])
+        style.legend_below(figure)
     return figure
+
+
+def _learned(tables: Tables) -> pd.DataFrame:
+    """Falls from every start, of the behaviours that had been learned; of all where none had."""
+    table = tables["misalignment"]
+    learned = table[table["accuracy"] >= statistics.LEARNED]
+    return (learned if len(learned) else table).pivot_table("fall", "behaviour", "start")
 
 
 def text(reference: Tables, here: Tables | None) -> Figure:
     """Response pairs: how far the chosen response's lead over the rejected one has changed since the base
-    model, over steps.
+    model, over steps, and what became of each response.
     """
     known, own = _editions(reference, here)
     colours = {
@@ -362,15 +525,22 @@ def text(reference: Tables, here: Tables | None) -> Figure:
         "misaligning the aligned model": style.NEGATIVE,
         "misaligning the base model": style.NEUTRAL,
     }
-    figure, (ax,) = style.panels(1, 1, height=4.2, width=7)
+    figure, (left, right) = style.panels(1, 2, height=3.8)
     for run, step, lead in _leads(known["text"]):
-        ax.plot(step, lead, "o-", color=colours[run], label=run)
+        left.plot(step, lead, "o-", color=colours[run], label=run)
     if own is not None:
         for run, step, lead in _leads(own["text"]):
-            style.this_machine(ax, step, lead, colours[run], line=True)
-    ax.axhline(0, color=style.THEORY, linewidth=1, linestyle=":")
-    ax.set_ylabel("change of $\\log\\,\\pi(y_w) - \\log\\,\\pi(y_l)$\n(nats)")
-    _whole_steps(ax)
+            style.this_machine(left, step, lead, colours[run], line=True)
+    left.axhline(0, color=style.THEORY, linewidth=1, linestyle=":")
+    left.set_ylabel("change of $\\log\\,\\pi(y_w) - \\log\\,\\pi(y_l)$\n(nats)")
+    _whole_steps(left)
+    pairs = known["text_by_pair"]
+    right.scatter(pairs["CHES"], pairs["chosen"], color=style.FIRST, s=22, edgecolor="white", linewidth=0.4)
+    if own is not None:
+        style.this_machine(right, own["text_by_pair"]["CHES"], own["text_by_pair"]["chosen"], markersize=4)
+    right.axhline(0, color=style.NEUTRAL, linewidth=1)
+    _correlated(right, statistics.similarity_and_displacement(known))
+    right.set(xlabel="CHES of the pair", ylabel="change of the chosen response\n(nats a token)")
     style.legend_below(figure)
     return figure
 
@@ -385,31 +555,3 @@ def _leads(table: pd.DataFrame) -> list[tuple[str, pd.Series, pd.Series]]:
     later = table["step"] + np.where(aligning, 0, table["step"][aligning].max())
     runs = dict.fromkeys(table["run"])
     return [(run, later[table["run"] == run], (lead - base)[table["run"] == run]) for run in runs]
-
-
-# Does the strength matter? ----------------------------------------------------------------------------
-
-
-def betas(reference: Tables, here: Tables | None) -> Figure:
-    """Fall of the loss against distinguishability, a panel a β."""
-    known, own = _editions(reference, here)
-    falls = known["beta_falls"]
-    found = statistics.falls_by_beta(known)
-    figure, axes = style.panels(-(-len(found) // 2), 2, height=2.9, sharex=True)
-    for ax, (beta, rho) in zip(axes, found.items(), strict=False):
-        part = _part(falls, **{"β": beta})
-        colours = list(style.ordered_colours(list(part["behaviour"])).values())
-        ax.scatter(part["δ"], part[FALL], c=colours, s=46, edgecolor="white", zorder=3)
-        if own is not None:
-            mine = _part(own["beta_falls"], **{"β": beta})
-            style.this_machine(ax, mine["δ"], mine[FALL])
-        ax.axhline(0, color=style.NEUTRAL, linewidth=1)
-        ax.set(title=f"β = {beta:g}, ρ = {rho}", ylabel="fall (nats)")
-    for ax in axes[len(found) :]:
-        ax.set_axis_off()
-    for ax in axes[max(0, len(found) - 2) : len(found)]:
-        ax.set_xlabel(DELTA)
-        ax.tick_params(labelbottom=True)
-    if own is not None:
-        style.legend_below(figure)
-    return figure

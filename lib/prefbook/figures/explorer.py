@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 import jinja2
@@ -21,6 +22,12 @@ TEMPLATES = jinja2.Environment(
 KAPPAS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 ANGLES = (30, 60, 90, 120, 150, 180)
 RATES = np.arange(21) / 20
+
+
+def rendered(template: str, name: str, content: Mapping[str, Any]) -> str:
+    """A template's HTML with its content as JSON, and an id that no other figure on a page has."""
+    safe = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
+    return TEMPLATES.get_template(template).render(own=f"{name}-{uuid.uuid4().hex[:12]}", content=safe)
 
 
 def noise_explorer(per_label: int = 25, draws: int = 300, seed: int = 0) -> str:
@@ -55,10 +62,7 @@ def noise_explorer(per_label: int = 25, draws: int = 300, seed: int = 0) -> str:
         "curves": curves,
         "colours": [POSITIVE, NEGATIVE, THEORY],
     }
-    page = TEMPLATES.get_template("explorer.html")
-    return page.render(
-        own=f"explorer-{uuid.uuid4().hex[:12]}", content=json.dumps(content, separators=(",", ":"))
-    )
+    return rendered("explorer.html", "explorer", content)
 
 
 def _curve(

@@ -96,7 +96,7 @@ def fall_within_families(tables: Tables) -> Estimate:
 
 def clouds_part(tables: Tables) -> Estimate:
     """Change of log δ of held-out statements by training on them, mean over behaviours."""
-    return estimates.mean(_log_change(tables, "δ", OWN))
+    return estimates.mean(log_change(tables, "δ", OWN))
 
 
 def clouds_part_by_labels(tables: Tables) -> Estimate:
@@ -111,12 +111,12 @@ def clouds_part_by_the_behaviour(tables: Tables) -> Estimate:
 
 def clouds_shrink(tables: Tables) -> Estimate:
     """Change of log Tr Σ of held-out statements by training, mean over behaviours."""
-    return estimates.mean(_log_change(tables, "Tr Σ", OWN))
+    return estimates.mean(log_change(tables, "Tr Σ", OWN))
 
 
 def clouds_small_for_their_distance(tables: Tables) -> Estimate:
     """Change of log (Tr Σ / δ²) of held-out statements by training, mean over behaviours."""
-    return estimates.mean(_log_change(tables, "Tr Σ / δ²", OWN))
+    return estimates.mean(log_change(tables, "Tr Σ / δ²", OWN))
 
 
 def clouds_small_by_labels(tables: Tables) -> Estimate:
@@ -185,6 +185,24 @@ def gain_of_the_gradient(tables: Tables) -> Estimate:
     )
 
 
+def fall_by_gradient(tables: Tables) -> Estimate:
+    """Rank correlation of the first gradient's absolute values with the fall of the held-out loss."""
+    table = tables["fine_tuning"].merge(tables["gradients"][["behaviour", "absolute"]], on="behaviour")
+    return estimates.spearman(table["absolute"], table[FALL], tables.seed, table["family"])
+
+
+def falls_by_layer(tables: Tables) -> dict[str, Estimate]:
+    """The same of every layer alone, from the first to the last."""
+    layers = tables["gradients_by_layer"]
+    layers = layers[layers["part"].str.startswith("layer")]
+    falls = tables["fine_tuning"][["behaviour", "family", FALL]]
+    found = {}
+    for part in dict.fromkeys(layers["part"]):
+        table = falls.merge(layers[layers["part"] == part], on="behaviour")
+        found[str(part)] = estimates.spearman(table["absolute"], table[FALL], tables.seed, table["family"])
+    return found
+
+
 def larger_distance_learned_faster(tables: Tables) -> Estimate:
     """Fall of the held-out loss, from the half of large projections less from that of small ones (nats), mean
     over behaviours.
@@ -226,19 +244,19 @@ def _families(tables: Tables, table: pd.DataFrame) -> pd.Series:
     return table["behaviour"].map(tables["embeddings"].set_index("behaviour")["family"])
 
 
-def _log_change(tables: Tables, quantity: str, trained_on: str) -> pd.Series:
+def log_change(tables: Tables, quantity: str, trained_on: str) -> pd.Series:
     """Change of the logarithm of a quantity of the clouds by a training, by behaviour."""
     table = tables["clouds"]
     table = table[table["trained on"] == trained_on].set_index("behaviour")
     if quantity == "Tr Σ / δ²":
-        return _log_change(tables, "Tr Σ", trained_on) - 2 * _log_change(tables, "δ", trained_on)
+        return log_change(tables, "Tr Σ", trained_on) - 2 * log_change(tables, "δ", trained_on)
     ratio: pd.Series = table[f"{quantity} after"] / table[f"{quantity} before"]
     return ratio.map(np.log)
 
 
 def _less(tables: Tables, quantity: str, control: str) -> Estimate:
     """Of the training on a behaviour's own labels, less that of a control, mean over behaviours with both."""
-    change = (_log_change(tables, quantity, OWN) - _log_change(tables, quantity, control)).dropna()
+    change = (log_change(tables, quantity, OWN) - log_change(tables, quantity, control)).dropna()
     return estimates.mean(change)
 
 
@@ -306,34 +324,26 @@ def _crossings(tables: Tables) -> str:
     return f"{crossed} of {2 * turns['steps'].sum():,}"
 
 
-def _squared_gap(tables: Tables) -> str:
-    squares = tables["embeddings"].set_index("behaviour")["δ"] ** 2
-    pairs = tables["pairs"]
-    gap = squares[pairs["first"]].to_numpy() - squares[pairs["second"]].to_numpy()
-    return str(_over_pairs(tables, pd.Series(gap)))
+def _papers_pair(tables: Tables, place: int) -> str:
+    """Gap in held-out loss of one of the pairs that the paper trains together (nats)."""
+    return _signed(tables["joint_training"]["loss gap"].iloc[place], ".3f")
 
 
-def _end_gap(tables: Tables, pair: str) -> str:
-    """Loss at the end, of the lower priority less that of the higher (nats)."""
-    table = tables["joint_training"]
-    part = table[(table["pair"] == pair) & (table["split"] == "training")]
-    last = part[part["step"] == part["step"].max()].set_index("has priority")["loss"]
-    return _signed(last[False] - last[True], ".3f")
-
-
-def _factor(tables: Tables, quantity: str) -> str:
-    change = _log_change(tables, quantity)
+def _factor(tables: Tables, quantity: str, trained_on: str = OWN) -> str:
+    change = estimates.mean(log_change(tables, quantity, trained_on))
     value, low, high = np.exp([change.value, change.low, change.high])
     return f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def _one_answer(tables: Tables) -> str:
-    """Behaviours whose margins are positive for exactly half of the statements, trained on and held out: one
-    answer gained everywhere.
-    """
-    table = tables["fine_tuning"]
-    shares = [table[f"{split} margins > 0"] for split in ("training", "held-out")]
-    return _of(np.all(np.isclose(shares, 0.5), axis=0))
+def _learned(tables: Tables) -> str:
+    table = tables["misalignment"].drop_duplicates("behaviour")
+    return _of(table["accuracy"] >= LEARNED)
+
+
+def _last_layer_undone(tables: Tables) -> str:
+    """Fall by the last layer alone after alignment over before, geometric mean."""
+    table = tables["last_layer_undone"]
+    return f"{np.exp(np.log(table['fall from aligned'] / table['fall from base']).mean()):.1f}"
 
 
 def _text_change(tables: Tables, run: str, of: Callable[[pd.DataFrame], pd.Series]) -> str:
@@ -346,6 +356,16 @@ def _text_change(tables: Tables, run: str, of: Callable[[pd.DataFrame], pd.Serie
 
 def _lead(part: pd.DataFrame) -> pd.Series:
     return part["logp_chosen"] - part["logp_rejected"]
+
+
+def _displaced(tables: Tables) -> str:
+    return f"{(tables['text_by_pair']['chosen'] < 0).mean():.0%}"
+
+
+def _spread(tables: Tables, arm: str) -> str:
+    falls = tables["equalised_last_layer"]
+    own = falls[falls["arm"] == arm]["fall"]
+    return f"{own.std() / own.mean():.2f}"
 
 
 def _of(mask: pd.Series | np.ndarray) -> str:
@@ -361,30 +381,38 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "trained": lambda tables: f"{len(tables['fine_tuning'])}",
     "range of δ": _range_of_delta,
     "below chance": _below_chance,
+    "Yes or No": lambda tables: f"{tables['embeddings']['Yes or No'].median():.1%}",
     "condition holds": lambda tables: _of(tables["theorem_4_1"]["holds"]),
     "least R²": lambda tables: f"{tables['theorem_4_1']['R²'].min():.4f}",
     "slack": _slack,
-    "accuracy": lambda tables: str(accuracy_of_last_layer(tables)),
+    "accuracy before": lambda tables: f"{tables['unembedding']['accuracy before'].mean():.2f}",
+    "accuracy after": lambda tables: f"{tables['unembedding']['accuracy after'].mean():.2f}",
+    "accuracy by size": lambda tables: str(accuracy_by_size(tables)),
     "crossings": _crossings,
     "bounded": lambda tables: _of(~tables["boundary"]["begins below 0"]),
     "guaranteed": lambda tables: f"{tables['boundary']['guaranteed'].max():.1%}",
     "always Yes": lambda tables: f"{tables['boundary']['share of Yes'].max():.0%}",
     "pairs": lambda tables: f"{len(tables['pairs'])}",
+    "pairs trained": lambda tables: f"{len(tables['joint_training'])}",
     "first-step error": lambda tables: f"{tables['pairs']['error'].max():.0e}".replace("e-", "e−"),
-    "squared gap": _squared_gap,
-    "right way": lambda tables: _of(tables["pairs"]["loss gap"] > 0),
-    "large gap": lambda tables: _end_gap(tables, "large gap in priority"),
-    "small gap": lambda tables: _end_gap(tables, "small gap in priority"),
+    "right way": lambda tables: _of(tables["joint_training"]["loss gap"] > 0),
+    "large gap": lambda tables: _papers_pair(tables, 0),
+    "small gap": lambda tables: _papers_pair(tables, 1),
+    "mean accuracy": lambda tables: f"{tables['fine_tuning']['accuracy after'].mean():.2f}",
+    "mean accuracy before": lambda tables: f"{tables['fine_tuning']['accuracy before'].mean():.2f}",
     "δ factor": lambda tables: _factor(tables, "δ"),
-    "ratio factor": lambda tables: _factor(tables, "Tr Σ / δ²"),
+    "δ factor, shuffled": lambda tables: _factor(tables, "δ", SHUFFLED),
+    "δ factor, another": lambda tables: _factor(tables, "δ", OTHER),
     "trace factor": lambda tables: _factor(tables, "Tr Σ"),
-    "trace rises": lambda tables: _of(
-        tables["before_and_after"]["Tr Σ after"] > tables["before_and_after"]["Tr Σ before"]
-    ),
-    "one answer": _one_answer,
-    "undone faster": lambda tables: _of(tables["misalignment"]["aligned minus base"] < 0),
+    "ratio factor": lambda tables: _factor(tables, "Tr Σ / δ²"),
+    "by gradient": lambda tables: str(fall_by_gradient(tables)),
+    "learned": _learned,
+    "last layer undone": _last_layer_undone,
+    "spread, equal": lambda tables: _spread(tables, "equal weights"),
+    "spread, weighted": lambda tables: _spread(tables, "weights that undo the priority"),
     "chosen": lambda tables: _text_change(tables, "aligning", lambda part: part["logp_chosen"]),
     "rejected": lambda tables: _text_change(tables, "aligning", lambda part: part["logp_rejected"]),
+    "displaced": _displaced,
     "text aligning": lambda tables: _text_change(tables, "aligning", _lead),
     "text undoing": lambda tables: _text_change(tables, "misaligning the aligned model", _lead),
     "text from base": lambda tables: _text_change(tables, "misaligning the base model", _lead),
