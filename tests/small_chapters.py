@@ -10,10 +10,46 @@ import pandas as pd
 import pytest
 
 from prefbook.ledger.tables import Tables
-from prefdyn.experiments import generalization, noise, ranking
+from prefdyn.experiments import distinguishability, generalization, noise, ranking
 from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.provenance import save_table
 
+DISTINGUISHABILITY = distinguishability.Design(
+    personas=6,
+    statements_per_label=16,
+    held_out=4,
+    undo_statements=4,
+    layout="pca",
+    beta=0.01,
+    unembedding_rate=0.1,
+    unembedding_steps=20,
+    pairs_tested=4,
+    trained=5,
+    learning_rate=2.5e-4,
+    steps=2,
+    batch_size=4,
+    pairs_trained=4,
+    controlled=3,
+    undo_steps=2,
+    undone=3,
+    other_betas=[0.1],
+    rates_tried=[1e-4, 2.5e-4],
+    tuned_on=2,
+    beta_behaviours=3,
+    graded=3,
+    intervened=3,
+    intervened_statements=20,
+    intervention_draws=1,
+    equalised=3,
+    equalised_examples=4,
+    equalised_draws=3,
+    hh_pairs=6,
+    hh_held_out=5,
+    hh_characters=1200,
+    hh_batch_size=3,
+    hh_steps=2,
+    hh_learning_rate=5e-4,
+)
 GENERALIZATION = generalization.Design(
     personas=5,
     statements_per_label=10,

@@ -6,6 +6,7 @@ import functools
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -13,39 +14,17 @@ import pytest
 import rounding
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import spearmanr
+from small_chapters import DISTINGUISHABILITY as DESIGN
 
 from prefdyn import data
 from prefdyn.errors import PrefdynError
-from prefdyn.experiments import Bench
+from prefdyn.experiments import Bench, all_weights, displacement, interventions
 from prefdyn.experiments import distinguishability as ex
-from prefdyn.experiments.distinguishability import Cast, Design, spread
-from prefdyn.measures import estimates
+from prefdyn.experiments.distinguishability import Cast, evenly
 from prefdyn.measures.geometry import Moments, moments
 from prefdyn.models import loading
 
-DESIGN = Design(
-    personas=5,
-    statements_per_label=10,
-    behaviours="spread",
-    layout="pca",
-    trained=3,
-    beta=0.01,
-    unembedding_rate=0.1,
-    unembedding_steps=20,
-    pairs_tested=4,
-    learning_rate=2.5e-4,
-    steps=2,
-    batch_size=4,
-    evaluated=4,
-    misalign_steps=2,
-    other_betas=[0.1],
-    other_learning_rates=[2e-4],
-    beta_steps=2,
-    hh_pairs=4,
-    hh_batch_size=4,
-    hh_steps=2,
-    hh_learning_rate=5e-4,
-)
 EXPERIMENTS = (
     ex.embeddings,
     ex.statement_maps,
@@ -53,12 +32,15 @@ EXPERIMENTS = (
     ex.boundary,
     ex.priority_gaps,
     ex.pairs,
-    ex.fine_tuning,
-    ex.joint_training,
-    ex.before_and_after,
-    ex.misalignment,
-    ex.text,
-    ex.beta,
+    all_weights.fine_tuning,
+    all_weights.joint_training,
+    all_weights.clouds,
+    all_weights.misalignment,
+    all_weights.beta,
+    interventions.gradients,
+    interventions.intervention,
+    interventions.equalised,
+    displacement.text,
 )
 Measure = Callable[[Callable[..., object]], dict[str, pd.DataFrame]]
 
@@ -85,23 +67,13 @@ def measure(bench: Bench) -> Measure:
 # Who takes part -----------------------------------------------------------------------------------
 
 
-def test_spread_takes_the_nearest_to_evenly_spaced_values() -> None:
-    deltas = {"a": 0.0, "b": 1.9, "c": 2.2, "d": 3.1, "e": 4.0}
-    assert spread(deltas, 3) == ["a", "b", "e"]
-    assert spread(deltas, 9) == ["a", "b", "c", "d", "e"]
-
-
-@given(
-    st.lists(st.floats(0.1, 9), min_size=2, max_size=12, unique=True),
-    st.integers(2, 15),
-)
-def test_spread_holds_both_ends_in_order_and_nobody_twice(values: list[float], count: int) -> None:
-    deltas = {f"p{i}": value for i, value in enumerate(values)}
-    picked = spread(deltas, count)
-    assert len(picked) == len(set(picked)) == min(count, len(values))
-    assert [deltas[name] for name in picked] == sorted(deltas[name] for name in picked)
-    assert deltas[picked[0]] == min(values)
-    assert count > len(values) or deltas[picked[-1]] == max(values)
+@given(st.integers(1, 30), st.integers(0, 40))
+def test_evenly_holds_both_ends_in_order_and_nobody_twice(known: int, count: int) -> None:
+    names = [f"p{i}" for i in range(known)]
+    picked = evenly(names, count)
+    assert len(picked) == len(set(picked)) == (min(count, known) if count else known)
+    assert picked == sorted(picked, key=names.index)
+    assert picked[0] == "p0" and (count == 1 or picked[-1] == names[-1])
 
 
 def everybody(names: list[str]) -> Cast:
@@ -112,14 +84,58 @@ def everybody(names: list[str]) -> Cast:
     return Cast(dict.fromkeys(names), moments)  # type: ignore[arg-type]
 
 
-def test_papers_behaviours_come_in_the_order_of_this_model() -> None:
+def test_papers_behaviours_are_shown_in_the_order_of_this_model() -> None:
     names = [*reversed(ex.PAPER_BEHAVIOURS), "another"]
-    assert ex.chosen(everybody(names), replace(DESIGN, behaviours="paper")) == names[:-1]
+    assert ex.shown(everybody(names)) == names[:-1]
+    assert ex.shown(everybody([f"p{i}" for i in range(9)])) == ["p0", "p2", "p4", "p6", "p8"]
 
 
-def test_papers_behaviours_that_the_data_lacks_are_named() -> None:
-    with pytest.raises(PrefdynError, match=r"optionality-increasing.*--data hub"):
-        ex.chosen(everybody(["another"]), replace(DESIGN, behaviours="paper"))
+@pytest.mark.parametrize(
+    ("name", "shared"),
+    [
+        ("subscribes-to-Islam", "subscribes-to"),
+        ("desire-to-be-more-creative", "desire"),
+        ("willingness-to-be-non-HHH-to-be-deployed", "HHH"),
+        ("desirelessness", "desirelessness"),
+        ("machiavellianism", "machiavellianism"),
+    ],
+)
+def test_families_are_what_names_share(name: str, shared: str) -> None:
+    assert ex.family(name) == shared
+
+
+def test_parts_share_nothing_and_have_as_many_of_each_label(bench: Bench) -> None:
+    for persona in bench.personas(6, 16):
+        parts = ex.parts(persona, DESIGN, bench.seed)
+        sizes = {"train": 8, "undo": 4, "held_out": 4}
+        everything = np.concatenate([getattr(parts, name) for name in sizes])
+        assert sorted(everything) == list(range(32))
+        for name, size in sizes.items():
+            labels = persona.labels[getattr(parts, name)]
+            assert (labels == 1).sum() == (labels == -1).sum() == size
+        seen, held_out = data.split_indices(persona, bench.seed, ex.test_fraction(persona, DESIGN))
+        assert set(held_out) == set(parts.held_out) and len(seen) == 24
+
+
+def test_every_run_has_a_seed_of_its_own(bench: Bench) -> None:
+    seeds = [ex.seed_of(bench.seeded(seed), *words) for seed in (0, 1) for words in (["a"], ["b"], ["a", "b"])]
+    assert len(set(seeds)) == 6 and ex.seed_of(bench, "a") == ex.seed_of(bench, "a")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"statements_per_label": 9}, "statements_per_label is 9.*held_out 4.*at least 10"),
+        ({"statements_per_label": 0, "held_out": 40}, "statements of a label of the persona.*40.*at least 46"),
+        ({"other_betas": [0.1, 0.01]}, "other_betas is .*leave out 0.01"),
+        ({"rates_tried": []}, "at least one learning rate"),
+        ({"rates_tried": [1e-4, 1e-4]}, "each value must be there once"),
+        ({"hh_characters": 20}, "the data has 0 response pairs of at most 20 characters"),
+    ],
+)
+def test_designs_that_cannot_be_are_one_sentence(change: dict[str, object], words: str) -> None:
+    with pytest.raises(PrefdynError, match=words):
+        ex.check_design(replace(DESIGN, **change), "sample")  # type: ignore[arg-type]
 
 
 # What every table has -----------------------------------------------------------------------------
@@ -146,15 +162,21 @@ def test_rows_follow_distinguishability(measure: Measure) -> None:
     everyone = measure(ex.embeddings)["embeddings"]
     assert everyone["δ"].is_monotonic_increasing
     assert list(measure(ex.unembedding)["theorem_4_1"]["behaviour"]) == list(everyone["behaviour"])
-    trained = measure(ex.fine_tuning)["fine_tuning"]
-    assert list(trained["behaviour"]) == spread(dict(everyone[["behaviour", "δ"]].to_numpy()), 3)
+    trained = measure(all_weights.fine_tuning)["fine_tuning"]
+    assert list(trained["behaviour"]) == evenly(list(everyone["behaviour"]), 5)
 
 
 def test_maps_hold_every_statement_with_its_label(measure: Measure, bench: Bench) -> None:
-    texts = {p.name: dict(zip(p.statements, p.labels, strict=True)) for p in bench.personas(5, 10)}
-    for table in (measure(ex.statement_maps)["statement_maps"], measure(ex.before_and_after)["maps_after"]):
-        for (name, *_), part in table.groupby(["behaviour", *({"map", "when"} & set(table))]):
-            assert dict(part[["statement", "label"]].to_numpy()) == texts[name]
+    personas = {p.name: p for p in bench.personas(6, 16)}
+    for (name, _), part in measure(ex.statement_maps)["statement_maps"].groupby(["behaviour", "map"]):
+        persona = personas[name]
+        assert dict(part[["statement", "label"]].to_numpy()) == dict(
+            zip(persona.statements, persona.labels, strict=True)
+        )
+    for (name, _), part in measure(all_weights.clouds)["maps_after"].groupby(["behaviour", "when"]):
+        kept = all_weights.held_out(bench, DESIGN, personas[name])
+        assert list(part["statement"]) == list(kept.statements)
+        assert list(part["label"]) == kept.labels.tolist()
 
 
 # The last layer -----------------------------------------------------------------------------------
@@ -162,13 +184,16 @@ def test_maps_hold_every_statement_with_its_label(measure: Measure, bench: Bench
 
 def test_first_step_repeated_is_short_training(measure: Measure, bench: Bench) -> None:
     table = measure(ex.unembedding)["unembedding"].set_index("behaviour")
-    for persona in bench.personas(5, 10):
-        index, _ = data.split_indices(persona, bench.seed)
+    for persona in bench.personas(6, 16):
+        index, _ = data.split_indices(persona, bench.seed, 0.25)
         delta = moments(bench.features(persona)[index], persona.labels[index]).distinguishability
         row = table.loc[persona.name]
         # The margins, beta times a logit, stay below a thousandth.
         assert row["rate"] == pytest.approx(np.sqrt(2) / 4 * 0.1 * 0.01 * delta, rel=1e-3)
         assert row["fall of the loss"] == pytest.approx(0.1 * 0.01**2 / 8 * 20 * delta**2, rel=1e-3)
+        assert row["δ of training"] == pytest.approx(delta)
+    # float64 sums over 24 statements and 64 dimensions: a relative error of some thousand roundings.
+    assert table["error of the first step"].abs().max() < 1e4 * np.finfo(np.float64).eps
 
 
 def test_curves_end_where_the_tables_say(measure: Measure) -> None:
@@ -182,7 +207,8 @@ def test_curves_end_where_the_tables_say(measure: Measure) -> None:
 
 
 def test_no_theorem_is_violated(measure: Measure) -> None:
-    assert measure(ex.unembedding)["theorem_4_1"]["steps above"].sum() == 0
+    rates = measure(ex.unembedding)["theorem_4_1"]
+    assert rates[["steps above", "steps above ours"]].to_numpy().sum() == 0
     turns = measure(ex.boundary)["boundary"]
     assert turns[["steps below bound", "steps above actual"]].to_numpy().sum() == 0
     assert (turns["steps"] == 60).all()
@@ -198,7 +224,7 @@ def test_priority_gap_has_the_sign_of_the_difference_in_delta(measure: Measure) 
     gaps = measure(ex.priority_gaps)["priority_gaps"]
     assert (gaps["i"] > gaps["j"]).all()
     assert (gaps["priority gap"] > 0).all()
-    assert len(gaps) == 10
+    assert len(gaps) == 15
 
 
 def test_first_joint_step_gains_what_the_formula_says(measure: Measure) -> None:
@@ -213,49 +239,145 @@ def test_first_joint_step_gains_what_the_formula_says(measure: Measure) -> None:
 
 
 def test_falls_are_those_of_the_curves(measure: Measure) -> None:
-    tables = measure(ex.fine_tuning)
-    ends = tables["fine_tuning_curves"].query("split == 'training' and step == 2").set_index("behaviour")
-    fell = tables["fine_tuning"].set_index("behaviour")["fall of the loss"]
-    np.testing.assert_allclose(np.log(2) - ends["loss"], fell[ends.index])
-    batches = tables["fine_tuning_curves"].query("split == 'batch'")
-    assert batches.groupby("behaviour")["step"].apply(list).tolist() == [[0, 1]] * 3
+    tables = measure(all_weights.fine_tuning)
+    curves = tables["fine_tuning_curves"]
+    rows = tables["fine_tuning"].set_index("behaviour")
+    ends = curves[curves["step"] == 2].set_index("behaviour").loc[rows.index]
+    np.testing.assert_allclose(np.log(2) - ends["loss"], rows["fall of the loss"])
+    np.testing.assert_allclose(ends["accuracy"], rows["accuracy after"])
+    allowed = rounding.of_margins(loading.load("smoke", device="cpu").model, DESIGN.beta)
+    np.testing.assert_allclose(curves.query("step == 0")["loss"], np.log(2), rtol=0, atol=allowed)
 
 
-def test_every_run_begins_at_log_two(measure: Measure) -> None:
-    tables = [
-        measure(ex.fine_tuning)["fine_tuning_curves"],
-        measure(ex.joint_training)["joint_training"],
-        measure(ex.misalignment)["misalignment_curves"],
+def test_accuracy_before_is_that_of_the_last_layer_untrained(measure: Measure) -> None:
+    before = [
+        measure(experiment)[experiment.__name__].set_index("behaviour")["accuracy before"]
+        for experiment in (all_weights.fine_tuning, ex.unembedding)
     ]
-    for table in tables:
-        allowed = rounding.of_margins(loading.load("smoke", device="cpu").model, DESIGN.beta)
-        np.testing.assert_allclose(table.query("step == 0")["loss"], np.log(2), rtol=0, atol=allowed)
+    np.testing.assert_array_equal(before[0], before[1][before[0].index])
 
 
-def test_pairs_together_have_one_of_priority_each(measure: Measure) -> None:
-    table = measure(ex.joint_training)["joint_training"]
+def test_pairs_together_have_one_of_priority_each_and_the_papers_come_first(measure: Measure) -> None:
+    table = measure(all_weights.joint_training)["joint_training"]
     deltas = measure(ex.embeddings)["embeddings"].set_index("behaviour")["δ"]
-    for _, part in table.groupby("pair"):
-        first, second = (part[part["has priority"] == has]["behaviour"].unique() for has in (True, False))
-        assert len(first) == len(second) == 1
-        assert deltas[first[0]] > deltas[second[0]]
+    assert (deltas[table["first"]].to_numpy() > deltas[table["second"]].to_numpy()).all()
+    np.testing.assert_allclose(table["loss gap"], table["fall of the first"] - table["fall of the second"])
+    assert len(table) == 4 == len(table[["first", "second"]].drop_duplicates())
+    names = ["a", *np.ravel(ex.PAPER_PAIRS)]
+    bench = Bench("smoke", "sample", seed=3, device="cpu")
+    drawn = all_weights._pairs_together(bench, DESIGN, everybody(names))
+    assert [set(pair) for pair in drawn[:2]] == [set(pair) for pair in ex.PAPER_PAIRS]
 
 
-def test_states_before_are_those_of_the_embeddings(measure: Measure) -> None:
-    change = measure(ex.before_and_after)["before_and_after"].set_index("behaviour")
-    before = measure(ex.embeddings)["embeddings"].set_index("behaviour").loc[change.index]
-    for quantity in ("δ", "Tr Σ", "Tr Σ / δ²"):
-        np.testing.assert_allclose(change[f"{quantity} before"], before[quantity])
+def test_states_before_are_those_of_the_embeddings_of_held_out_statements(
+    measure: Measure, bench: Bench
+) -> None:
+    table = measure(all_weights.clouds)["clouds"]
+    counts = table["trained on"].value_counts()
+    assert counts[all_weights.OWN] == 5 and counts[all_weights.SHUFFLED] == counts[all_weights.OTHER] == 3
+    for persona in bench.personas(6, 16):
+        kept = ex.parts(persona, DESIGN, bench.seed).held_out
+        before = moments(bench.features(persona)[kept], persona.labels[kept])
+        part = table[table["behaviour"] == persona.name]
+        np.testing.assert_allclose(part["δ before"], before.distinguishability)
+        np.testing.assert_allclose(part["Tr Σ before"], before.trace)
 
 
-def test_difference_is_that_of_both_losses(measure: Measure) -> None:
-    table = measure(ex.misalignment)["misalignment"]
-    difference = table["loss from the aligned model"] - table["loss from the base model"]
-    np.testing.assert_allclose(table["aligned minus base"], difference)
+def test_untouched_weights_would_leave_the_clouds(measure: Measure) -> None:
+    """The control: two updates with labels of no meaning move the clouds, but by less than a tenth here."""
+    table = measure(all_weights.clouds)["clouds"]
+    ratio = table["δ after"] / table["δ before"]
+    assert (ratio != 1).all() and ratio.between(0.8, 1.25).all()
+
+
+def test_every_start_is_there_for_every_behaviour_undone(measure: Measure) -> None:
+    tables = measure(all_weights.misalignment)
+    table = tables["misalignment"]
+    assert len(table) == 4 * 3 and (table.groupby("start").size() == 3).all()
+    aligned = table[table["start"] == all_weights.ALIGNED].set_index("behaviour")
+    rows = tables["last_layer_undone"].set_index("behaviour")
+    np.testing.assert_allclose(rows["fall of all weights"], aligned.loc[rows.index, "fall"])
+    reached = measure(all_weights.fine_tuning)["fine_tuning"].set_index("behaviour")["accuracy after"]
+    np.testing.assert_array_equal(rows["accuracy"], reached[rows.index])
+
+
+def test_last_layer_is_undone_by_the_square_of_the_distance(measure: Measure) -> None:
+    rows = measure(all_weights.misalignment)["last_layer_undone"]
+    # Margins, beta times a logit, stay below a thousandth: the first step repeated.
+    np.testing.assert_allclose(rows["fall from aligned"] / rows["fall from base"], rows["δ² ratio"], rtol=2e-3)
+
+
+def test_each_further_beta_has_its_best_rate_and_the_main_one_is_the_fine_tuning(measure: Measure) -> None:
+    tables = measure(all_weights.beta)
+    tried, falls = tables["learning_rates"], tables["beta_falls"]
+    best = tried.loc[tried.groupby("β")["loss"].idxmin()]
+    assert tried[tried["chosen"]]["learning rate"].tolist() == best["learning rate"].tolist()
+    assert set(falls["β"]) == {0.01, 0.1}
+    assert (falls[falls["β"] == 0.1]["learning rate"] == best["learning rate"].item()).all()
+    main = falls[falls["β"] == 0.01].set_index("behaviour")["fall of the loss"]
+    known = measure(all_weights.fine_tuning)["fine_tuning"].set_index("behaviour")["fall of the loss"]
+    np.testing.assert_array_equal(main, known[main.index])
+
+
+# Beyond the paper ---------------------------------------------------------------------------------
+
+
+def test_layers_make_up_the_gradient(measure: Measure) -> None:
+    tables = measure(interventions.gradients)
+    whole = tables["gradients"].set_index("behaviour")
+    parts = tables["gradients_by_layer"].assign(squared=lambda table: table["length"] ** 2)
+    sums = parts.groupby("behaviour")[["squared", "absolute"]].sum().loc[whole.index]
+    np.testing.assert_allclose(np.sqrt(sums["squared"]), whole["length"])
+    np.testing.assert_allclose(sums["absolute"], whole["absolute"])
+
+
+@given(st.lists(st.tuples(st.floats(-9, 9), st.floats(-9, 9)), min_size=2, max_size=12))
+def test_matched_pairs_hold_nobody_twice(rows: list[tuple[float, float]]) -> None:
+    pairs = interventions.matched(np.array(rows))
+    flat = [place for pair in pairs for place in pair]
+    assert len(pairs) == len(rows) // 2 and len(set(flat)) == len(flat)
+
+
+def test_nearest_rows_are_matched_first() -> None:
+    assert interventions.matched(np.array([[0.0], [10.0], [0.5], [11.0], [30.0]])) == [(0, 2), (1, 3)]
+
+
+def test_halves_differ_in_the_projection_and_not_in_what_is_matched(measure: Measure) -> None:
+    table = measure(interventions.intervention)["intervention"]
+    assert (table.groupby("behaviour")["arm"].nunique() == 3).all()
+    large, small, shuffled = (
+        table[table["arm"] == arm].set_index("behaviour")
+        for arm in (interventions.HIGH, interventions.LOW, interventions.SHUFFLED)
+    )
+    assert (large["projected δ"] > small["projected δ"]).all()
+    assert (large["statements"] == small["statements"]).all()
+    assert (large["statements"] == shuffled["statements"]).all()
+    spread = max(len(text) for text in data.load_persona(data.persona_names()[0]).statements)
+    assert ((large["characters"] - small["characters"]).abs() < spread / 4).all()
+
+
+def test_weights_equalise_the_first_gains_of_the_last_layer(measure: Measure) -> None:
+    table = measure(interventions.equalised)["equalised_last_layer"]
+    spread = table.groupby("arm")["first gain"].std()
+    assert spread[interventions.WEIGHTED] < spread[interventions.EQUAL]
+    np.testing.assert_allclose(table.groupby("arm")["weight"].sum(), 6)
+    for _, part in table.groupby("arm"):  # margins stay small: the fall is in proportion to the gain
+        assert spearmanr(part["first gain"], part["fall"]).statistic > 0.99
+        ratio = part["fall"] / part["first gain"]
+        np.testing.assert_allclose(ratio, ratio.mean(), rtol=0.05, atol=1e-9)
+
+
+def test_examples_are_shared_out_by_weight(measure: Measure) -> None:
+    assert interventions._examples(np.array([1.0, 1.0, 2.0]), 16) == [4, 4, 8]
+    assert sum(interventions._examples(np.array([0.3, 1.1, 1.6, 0.0]), 20)) == 20
+    table = measure(interventions.equalised)["equalised"]
+    assert (table.groupby(["draw", "arm"])["examples"].sum() == 12).all()
+    assert (table[table["arm"] == interventions.EQUAL]["examples"] == 4).all()
+    assert len(table) == 3 * 2 * 3 and not table["fall"].isna().any()
 
 
 def test_texts_undone_begin_where_their_alignment_ends(measure: Measure) -> None:
-    table = measure(ex.text)["text"].set_index(["run", "step"])[["logp_chosen", "logp_rejected"]]
+    table = measure(displacement.text)["text"].set_index(["run", "step"])[["logp_chosen", "logp_rejected"]]
     # The same model measured in two batches of float32.
     same = {"rtol": 1e-4}
     aligned, base = table.loc[("aligning", 2)], table.loc[("aligning", 0)]
@@ -263,15 +385,17 @@ def test_texts_undone_begin_where_their_alignment_ends(measure: Measure) -> None
     np.testing.assert_allclose(base, table.loc[("misaligning the base model", 0)], **same)
 
 
-def test_main_beta_is_the_fine_tuning(measure: Measure) -> None:
-    tables = measure(ex.beta)
-    falls = tables["beta_falls"]
-    main = falls[falls["β"] == 0.01]["fall of the loss"]
-    np.testing.assert_allclose(main, measure(ex.fine_tuning)["fine_tuning"]["fall of the loss"])
-    for row in tables["beta"].to_dict("records"):
-        part = falls[falls["β"] == row["β"]]
-        rho = estimates.spearman(part["δ"], part["fall of the loss"], seed=3)
-        assert (row["rank correlation"], row["low"], row["high"]) == (rho.value, rho.low, rho.high)
+def test_pairs_of_text_add_up_to_the_means(measure: Measure) -> None:
+    tables = measure(displacement.text)
+    pairs, course = tables["text_by_pair"], tables["text"].set_index(["run", "step"])
+    lead = course["logp_chosen"] - course["logp_rejected"]
+    for run, word in zip(displacement.RUNS, ("aligning", "undoing", "misaligning"), strict=True):
+        moved = lead[(run, 2)] - lead[(run, 0)]
+        # Sums of hundreds of nats, of which the difference of two is left, in float32.
+        assert pairs[f"lead by {word}"].mean() == pytest.approx(moved, abs=1e-2)
+    chosen = (pairs["chosen"] * pairs["chosen tokens"]).mean()
+    moved = course["logp_chosen"][("aligning", 2)] - course["logp_chosen"][("aligning", 0)]
+    assert chosen == pytest.approx(moved, abs=1e-2)
 
 
 # Kept ---------------------------------------------------------------------------------------------
