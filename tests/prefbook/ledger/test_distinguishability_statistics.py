@@ -20,24 +20,37 @@ from prefdyn.measures import estimates
 ROOT = Path(__file__).parents[3]
 REFERENCE = Tables(ROOT / "results" / "reference" / "distinguishability")
 NAMES = [f"b{i}" for i in range(10)]
+FAMILIES = ["one"] * 5 + ["two"] * 5
 DELTAS = np.arange(1.0, 11)
 
 
 @pytest.fixture
 def tables(tmp_path: Path) -> Tables:
     made = {
-        "embeddings": {"behaviour": NAMES, "δ": DELTAS, "δ of chance": 2.5},
+        "embeddings": {
+            "behaviour": NAMES,
+            "family": FAMILIES,
+            "δ": DELTAS,
+            "δ of chance": 2.5,
+            "Yes or No": [0.001, *[0.02] * 9],
+        },
         "unembedding": {
             "behaviour": NAMES,
+            "family": FAMILIES,
             "δ": DELTAS,
+            "δ of training": DELTAS,
+            "δ / √Tr Σ": -DELTAS,
             "fall of the loss": DELTAS**2,
-            "rate": -DELTAS,
-            "accuracy after": np.minimum(1, DELTAS / 8),
+            "fall foretold": DELTAS**2 / np.linspace(0.9, 0.99, 10),
+            "accuracy before": 0.5,
+            "accuracy after": DELTAS / 10,
+            "error of the first step": [1e-3, -1e-3, *[1e-12] * 8],
         },
         "theorem_4_1": {
             "R²": [0.9, *[0.99] * 9],
             "holds": [True] * 9 + [False],
             "steps above": [2, 1, *[0] * 8],
+            "steps above ours": [*[0] * 9, 7],
             "steps": 100,
             "slack": np.linspace(10, 20, 10),
         },
@@ -49,36 +62,69 @@ def tables(tmp_path: Path) -> Tables:
             "guaranteed": [0.1, 0.25],
             "share of Yes": [0.5, 0.6],
         },
-        "pairs": {
+        "pairs": {"error": [2e-15, 1e-3]},
+        "joint_training": {
             "first": NAMES[1:],
             "second": NAMES[:-1],
             "priority gap": np.linspace(0.9, 0.1, 9),
             "loss gap": np.append(-1, np.linspace(0.2, 0.9, 8)),
-            "error": 2e-15,
         },
         "fine_tuning": {
             "behaviour": NAMES,
+            "family": FAMILIES,
             "δ": DELTAS,
-            "fall of the loss": np.roll(DELTAS, 1),
-            "training margins > 0": [0.5, 0.5, *[1.0] * 8],
-            "held-out margins > 0": [0.5, 0.75, 0.5, *[1.0] * 7],
+            "δ of training": DELTAS,
+            "fall of the loss": [*DELTAS[4::-1], *DELTAS[:4:-1]],  # rises between families, falls in each
+            "accuracy before": 0.5,
+            "accuracy after": 0.75,
         },
-        "joint_training": {
-            "pair": ["large gap in priority"] * 4 + ["small gap in priority"] * 2,
-            "has priority": [True, False, True, False, True, False],
-            "split": "training",
-            "step": [0, 0, 5, 5, 5, 5],
-            "loss": [0.7, 0.7, 0.5, 0.6, 0.6, 0.55],
+        "clouds": {
+            "behaviour": [*NAMES[:3], *NAMES[:3], *NAMES[:3]],
+            "trained on": np.repeat([statistics.OWN, statistics.SHUFFLED, statistics.OTHER], 3),
+            "δ before": [1.0, 2.0, 4.0, 1.0, 2.0, 4.0, 1.0, 2.0, 4.0],
+            "δ after": [2.0, 4.0, 8.0, 1.0, 2.0, 4.0, 0.5, 1.0, 2.0],
+            "Tr Σ before": 1.0,
+            "Tr Σ after": [4.0, 4.0, 4.0, 2.0, 2.0, 2.0, 1.0, 1.0, 1.0],
         },
-        "before_and_after": {
-            "δ before": [1.0, 2.0, 4.0],
-            "δ after": [2.0, 4.0, 8.0],
-            "Tr Σ before": [1.0, 1.0, 1.0],
-            "Tr Σ after": [0.5, 2.0, 4.0],
-            "Tr Σ / δ² before": [1.0, 2.0, 3.0],
-            "Tr Σ / δ² after": [0.5, 1.0, 1.5],
+        "misalignment": {
+            "behaviour": np.tile(NAMES[:5], 3),
+            "accuracy": np.tile([0.9, 0.8, 0.75, 0.9, 0.6], 3),
+            "start": np.repeat(["base", "aligned", "aligned on another behaviour"], 5),
+            "fall": [0, 0, 0, 0, 9, 0.1, 0.2, 0.3, -0.1, 0, 0.2, 0.2, 0.2, 0.2, 5],
         },
-        "misalignment": {"aligned minus base": [-0.1, -0.2, -0.3, 0.1]},
+        "last_layer_undone": {
+            "behaviour": NAMES,
+            "δ² ratio": DELTAS,
+            "fall from base": 0.1,
+            "fall from aligned": 0.4,
+            "fall of all weights": DELTAS,
+        },
+        "beta_falls": {
+            "β": np.repeat([1.0, 0.1], 10),
+            "family": np.tile(NAMES, 2),
+            "δ": np.tile(DELTAS, 2),
+            "fall of the loss": [*DELTAS, *np.roll(DELTAS, 3)],
+        },
+        "gradients": {"behaviour": NAMES, "absolute": [*DELTAS[4::-1], *DELTAS[:4:-1]]},
+        "gradients_by_layer": {
+            "part": np.repeat(["embed", "layer 0", "layer 1"], 10),
+            "behaviour": np.tile(NAMES, 3),
+            "absolute": np.tile(DELTAS, 3),
+        },
+        "intervention": {
+            "behaviour": np.repeat(NAMES[:3], 6),
+            "arm": np.tile(["large projections", "small projections", "shuffled labels"], 6),
+            "fall": [3, 1, 9, 5, 1, 9, 3, 2, 9, 3, 2, 9, 4, 4, 9, 4, 4, 9],
+        },
+        "equalised": {
+            "draw": np.repeat([0, 1, 2], 4),
+            "arm": np.tile(np.repeat(["equal weights", "weights that undo the priority"], 2), 3),
+            "fall": [0, 2, 1, 1, 0, 4, 0, 2, 1, 1, 1, 1],
+        },
+        "equalised_last_layer": {
+            "arm": np.repeat(["equal weights", "weights that undo the priority"], 2),
+            "fall": [1.0, 3.0, 2.0, 2.0],
+        },
         "text": {
             "run": ["aligning"] * 2
             + ["misaligning the aligned model"] * 2
@@ -88,10 +134,11 @@ def tables(tmp_path: Path) -> Tables:
             "logp_chosen": [-100, -98, -98, -101, -100, -101],
             "logp_rejected": [-120, -125, -125, -121, -120, -119.5],
         },
-        "beta_falls": {
-            "β": np.repeat([1.0, 0.1], 10),
-            "δ": np.tile(DELTAS, 2),
-            "fall of the loss": [*DELTAS, *np.roll(DELTAS, 3)],
+        "text_by_pair": {
+            "CHES": DELTAS,
+            "chosen": [1, *-DELTAS[1:]],
+            "lead by undoing": -2.0,
+            "lead by misaligning": [-1.0, -1.5] * 5,
         },
     }
     for name, columns in made.items():
@@ -99,37 +146,69 @@ def tables(tmp_path: Path) -> Tables:
     return Tables(tmp_path)
 
 
-def test_perfect_order_is_one_and_its_reverse_minus_one(tables: Tables) -> None:
-    assert statistics.fall_of_last_layer(tables) == estimates.Estimate(1, 1, 1, 10)
-    assert statistics.movement_of_last_layer(tables) == estimates.Estimate(-1, -1, -1, 10)
+def test_identities_count_what_departs_from_them(tables: Tables) -> None:
+    assert statistics.departures_from_the_first_step(tables) == estimates.Estimate(2, 2, 2, 10)
+    assert statistics.departures_from_the_joint_step(tables) == estimates.Estimate(1, 1, 1, 2)
+    assert statistics.fall_over_the_one_foretold(tables).value == pytest.approx(0.945)
 
 
 def test_theorem_counts_steps_of_all_behaviours(tables: Tables) -> None:
     assert statistics.steps_above_the_bound(tables) == estimates.Estimate(3, 3, 3, 1000)
+    assert statistics.steps_above_our_bound(tables) == estimates.Estimate(7, 7, 7, 1000)
     assert statistics.straightness(tables).value == 0.99
 
 
 def test_pairs_are_resampled_by_behaviour(tables: Tables) -> None:
-    found, pairs = statistics.priority_and_loss_gap(tables), tables["pairs"]
+    found, pairs = statistics.priority_and_loss_gap(tables), tables["joint_training"]
     ends = pairs[["first", "second"]]
     assert found == estimates.spearman_over_pairs(pairs["priority gap"], pairs["loss gap"], ends, seed=4)
     assert found.n == 10
 
 
-def test_bootstraps_are_drawn_by_the_tables_seed(tables: Tables) -> None:
+def test_bootstraps_are_drawn_by_the_tables_seed_and_by_family(tables: Tables) -> None:
     table = tables["fine_tuning"]
     found = statistics.fall_of_all_weights(tables)
-    assert found == estimates.spearman(table["δ"], table["fall of the loss"], seed=4)
+    assert found == estimates.spearman(table["δ"], table["fall of the loss"], 4, FAMILIES)
+    assert statistics.accuracy_of_last_layer(tables).value == pytest.approx(1)
+    assert statistics.accuracy_by_size(tables).value == pytest.approx(-1)
 
 
-def test_clouds_change_on_a_logarithmic_scale(tables: Tables) -> None:
-    parted, small = statistics.clouds_part(tables), statistics.clouds_small_for_their_distance(tables)
-    assert (parted.value, small.value) == pytest.approx((np.log(2), -np.log(2)))
-    assert (parted.low, parted.high, parted.n) == pytest.approx((np.log(2), np.log(2), 3))
+def test_what_holds_between_families_need_not_hold_within(tables: Tables) -> None:
+    assert statistics.fall_of_all_weights(tables).value > 0
+    assert statistics.fall_within_families(tables).value == pytest.approx(-1)
 
 
-def test_misalignment_is_the_mean_difference(tables: Tables) -> None:
-    assert statistics.misaligned_faster(tables) == estimates.mean([-0.1, -0.2, -0.3, 0.1])
+def test_middle_leaves_out_both_tenths(tables: Tables) -> None:
+    assert statistics.fall_in_the_middle(tables).n == 8
+
+
+def test_clouds_change_on_a_logarithmic_scale_and_against_controls(tables: Tables) -> None:
+    two = np.log(2)
+    values = {
+        statistics.clouds_part: two,
+        statistics.clouds_part_by_labels: two,
+        statistics.clouds_part_by_the_behaviour: 2 * two,
+        statistics.clouds_shrink: 2 * two,
+        statistics.clouds_small_for_their_distance: 0,
+        statistics.clouds_small_by_labels: -two,
+    }
+    for statistic, value in values.items():
+        found = statistic(tables)
+        assert (found.value, found.low, found.high, found.n) == pytest.approx((value, value, value, 3))
+
+
+def test_only_what_was_learned_counts_as_undone(tables: Tables) -> None:
+    assert statistics.misaligned_faster(tables) == estimates.mean([0.1, 0.2, 0.3, -0.1])
+    found = statistics.misaligned_faster_than_elsewhere(tables)
+    assert (found.value, found.n) == pytest.approx((-0.075, 4))
+    assert statistics.distance_and_undoing(tables).value == pytest.approx(1)
+
+
+def test_fewer_than_three_learned_leave_the_claim_open(tables: Tables) -> None:
+    table = tables["misalignment"].assign(accuracy=0.7)
+    table.to_csv(tables.folder / "misalignment.csv", index=False)
+    found = statistics.misaligned_faster(Tables(tables.folder))
+    assert np.isnan(found.value) and found.n == 0
 
 
 def test_every_beta_is_judged_by_the_lowest(tables: Tables) -> None:
@@ -139,6 +218,29 @@ def test_every_beta_is_judged_by_the_lowest(tables: Tables) -> None:
     assert by_beta[0.1].low < by_beta[1.0].low
 
 
+def test_text_is_compared_pair_by_pair(tables: Tables) -> None:
+    assert statistics.text_misaligned_faster(tables) == estimates.mean([-1.0, -0.5] * 5)
+    assert statistics.similarity_and_displacement(tables).value == pytest.approx(-1)
+
+
+def test_gradient_is_compared_with_distinguishability(tables: Tables) -> None:
+    plain = statistics.fall_of_all_weights(tables).value
+    assert statistics.fall_by_gradient(tables).value == pytest.approx(1)
+    assert statistics.gain_of_the_gradient(tables).value == pytest.approx(1 - plain)
+    by_layer = statistics.falls_by_layer(tables)
+    assert list(by_layer) == ["layer 0", "layer 1"] and by_layer["layer 0"].value == pytest.approx(plain)
+
+
+def test_draws_of_a_behaviour_are_one_unit(tables: Tables) -> None:
+    assert statistics.larger_distance_learned_faster(tables) == estimates.mean([3, 1, 0])
+
+
+def test_spread_is_compared_draw_by_draw(tables: Tables) -> None:
+    found = statistics.evened_out(tables)
+    half = np.sqrt(2)
+    assert found == estimates.mean([0 - half, half - 2 * half, 0])
+
+
 @pytest.mark.parametrize(
     ("key", "told"),
     [
@@ -146,25 +248,36 @@ def test_every_beta_is_judged_by_the_lowest(tables: Tables) -> None:
         ("trained", "10"),
         ("range of δ", "1 to 10"),
         ("below chance", "2 of 10"),
+        ("Yes or No", "2.0%"),
         ("condition holds", "9 of 10"),
         ("least R²", "0.9000"),
         ("slack", "15.0 (10.0 to 20.0)"),
+        ("accuracy before", "0.50"),
+        ("accuracy after", "0.55"),
         ("crossings", "4 of 1,200"),
         ("bounded", "1 of 2"),
         ("guaranteed", "25.0%"),
         ("always Yes", "60%"),
-        ("pairs", "9"),
-        ("first-step error", "2e−15"),
+        ("pairs", "2"),
+        ("pairs trained", "9"),
+        ("first-step error", "1e−03"),
         ("right way", "8 of 9"),
-        ("large gap", "+0.100"),
-        ("small gap", "−0.050"),
+        ("large gap", "−1.000"),
+        ("small gap", "+0.200"),
+        ("mean accuracy", "0.75"),
+        ("mean accuracy before", "0.50"),
         ("δ factor", "2.00 [2.00, 2.00]"),
-        ("ratio factor", "0.50 [0.50, 0.50]"),
-        ("trace rises", "2 of 3"),
-        ("one answer", "1 of 10"),
-        ("undone faster", "3 of 4"),
+        ("δ factor, shuffled", "1.00 [1.00, 1.00]"),
+        ("δ factor, another", "0.50 [0.50, 0.50]"),
+        ("trace factor", "4.00 [4.00, 4.00]"),
+        ("ratio factor", "1.00 [1.00, 1.00]"),
+        ("learned", "4 of 5"),
+        ("last layer undone", "4.0"),
+        ("spread, equal", "0.71"),
+        ("spread, weighted", "0.00"),
         ("chosen", "+2.0"),
         ("rejected", "−5.0"),
+        ("displaced", "90%"),
         ("text aligning", "+7.0"),
         ("text undoing", "−7.0"),
         ("text from base", "−1.5"),
@@ -173,15 +286,6 @@ def test_every_beta_is_judged_by_the_lowest(tables: Tables) -> None:
 )
 def test_quoted_numbers(tables: Tables, key: str, told: str) -> None:
     assert QUOTED[key](tables) == told
-
-
-def test_numerator_of_the_priority_is_a_correlation_with_squares(tables: Tables) -> None:
-    pairs = tables["pairs"]
-    squares = DELTAS[1:] ** 2 - DELTAS[:-1] ** 2
-    ends = pairs[["first", "second"]]
-    assert QUOTED["squared gap"](tables) == str(
-        estimates.spearman_over_pairs(squares, pairs["loss gap"], ends, seed=4)
-    )
 
 
 # The reference edition ----------------------------------------------------------------------------
@@ -201,17 +305,6 @@ def test_reference_edition_gives_every_number() -> None:
                     found = measure(claim, part, tables)
                     assert found.low <= found.value <= found.high
         assert all(tell(tables) for tell in QUOTED.values())
-
-
-def test_falls_by_beta_are_those_of_the_table() -> None:
-    for seed in REFERENCE.seeds:
-        tables = REFERENCE.of(seed)
-        by_beta = statistics.falls_by_beta(tables)
-        for row in tables["beta"].to_dict("records"):
-            rho = by_beta[row["β"]]
-            assert (rho.value, rho.low, rho.high) == pytest.approx(
-                (row["rank correlation"], row["low"], row["high"]), rel=1e-5
-            )
 
 
 def test_judging_imports_no_torch() -> None:
