@@ -65,9 +65,21 @@ def _last(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _correlated(ax: Axes, rho: Estimate) -> None:
+    _titled(ax, "ρ", rho)
+
+
+def _titled(ax: Axes, words: str, estimate: Estimate) -> None:
     """A title for a narrow panel."""
-    value, _, interval = str(rho).partition(" ")
-    ax.set_title(f"ρ = {value}\n{interval}", fontsize=10)
+    value, _, interval = str(estimate).partition(" ")
+    ax.set_title(f"{words} = {value}\n{interval}", fontsize=10)
+
+
+def _plain_logarithmic(ax: Axes) -> None:
+    """A logarithmic horizontal axis with plain numbers."""
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_locator(mpl.ticker.NullLocator())
 
 
 def _whole_steps(ax: Axes) -> None:
@@ -244,7 +256,7 @@ def priority(reference: Tables, here: Tables | None) -> Figure:
     right.axhline(0, color=style.NEUTRAL, linewidth=1)
     right.axvline(0, color=style.NEUTRAL, linewidth=1)
     right.set(title=f"ρ = {statistics.priority_and_loss_gap(known)}", xlabel="priority gap")
-    right.set_ylabel("gap in held-out loss, all weights (nats)")
+    right.set_ylabel("gap in held-out loss (nats)")
     return figure
 
 
@@ -394,7 +406,7 @@ def intervention(reference: Tables, here: Tables | None) -> Figure:
     right.scatter(apart, gained, color=style.POSITIVE, s=34, edgecolor="white", zorder=3)
     right.axhline(0, color=style.NEUTRAL, linewidth=1)
     right.set(xlabel="projected δ, large less small", ylabel="fall, large less small (nats)")
-    right.set_title(f"mean {statistics.larger_distance_learned_faster(known)}", fontsize=10)
+    _titled(right, "mean", statistics.larger_distance_learned_faster(known))
     if own is not None:
         style.legend_below(figure)
     return figure
@@ -452,10 +464,7 @@ def clouds(reference: Tables, here: Tables | None) -> Figure:
                 mine = np.exp(statistics.log_change(own, quantity, training)).to_numpy()
                 style.this_machine(ax, mine, np.full(len(mine), -place - 0.38), markersize=4)
         ax.axvline(1, color=style.NEUTRAL, linewidth=1)
-        ax.set_xscale("log")
-        ax.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
-        ax.xaxis.set_major_formatter("{x:g}")
-        ax.xaxis.set_minor_locator(mpl.ticker.NullLocator())
+        _plain_logarithmic(ax)
         ax.set_xlabel(f"{quantity} after over before")
     axes[0].set(yticks=[0, -1, -2], yticklabels=list(TRAININGS), title="Distance of the centres")
     axes[1].set_title("Size of the clouds")
@@ -495,7 +504,7 @@ def misalignment(reference: Tables, here: Tables | None) -> Figure:
     right.scatter(
         table["δ² ratio"], table["fall of all weights"], color=style.NEGATIVE, s=34, edgecolor="white"
     )
-    right.set_xscale("log")
+    _plain_logarithmic(right)
     _correlated(right, statistics.distance_and_undoing(known))
     right.set(xlabel="δ² after alignment over before", ylabel="fall from the aligned model (nats)")
     if own is not None:
