@@ -10,7 +10,7 @@ points = 3
 
 
 def differences(halves, column):
-    """Of a column, the half of large projections less that of small ones, a behaviour each, in their order."""
+    """Of a column, the half of large projections less that of small ones, a behaviour each."""
     means = halves.groupby(["behaviour", "arm"])[column].mean().unstack()
     return (means["large projections"] - means["small projections"]).to_numpy()
 

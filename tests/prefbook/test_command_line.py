@@ -114,7 +114,7 @@ def test_dry_run_prints_the_plan_and_runs_nothing(
         "other_betas",
         "[1e-2]",
         "-p",
-        "other_learning_rates",
+        "rates_tried",
         "1e-4",
         "-p",
         "beta",

@@ -108,9 +108,9 @@ def _watched(bench: Bench, design: Design, persona: Persona) -> Persona:
     return replace(held_out(bench, design, persona), name=f"{persona.name}, held out")
 
 
-def undone(everyone: Cast, design: Design) -> list[str]:
-    """Of the behaviours that are fine-tuned, those that are undone."""
-    return evenly(followed(everyone, design), design.undone)
+def controlled(everyone: Cast, design: Design) -> list[str]:
+    """Of the behaviours that are fine-tuned, those with controls: they are also undone."""
+    return evenly(followed(everyone, design), design.controlled)
 
 
 def _aligned(bench: Bench, design: Design, everyone: Cast) -> dict[str, list[PhaseResult]]:
@@ -126,7 +126,7 @@ def _aligned(bench: Bench, design: Design, everyone: Cast) -> dict[str, list[Pha
         how = tuning(bench, design, design.steps, name, "aligning")
         shares = (0, 0.25, 0.5, 0.75, 1) if name in shown(everyone) else (0, 1)
         when = sorted({round(share * how.steps) for share in shares})
-        undo = name in undone(everyone, design)
+        undo = name in controlled(everyone, design)
         watched = [_watched(bench, design, persona)]
         if undo:
             watched.append(_watched(bench, design, everyone.personas[another[name]]))
@@ -262,9 +262,9 @@ def clouds(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     rows, maps = [], []
     for name, (result, *_) in trained.items():
         rows.append(_cloud(bench, design, everyone.personas[name], OWN, result))
-        if name in undone(everyone, design) and another[name] != name:
+        if name in controlled(everyone, design) and another[name] != name:
             rows.append(_cloud(bench, design, everyone.personas[another[name]], OTHER, result))
-    names = evenly(list(trained), design.controlled)
+    names = controlled(everyone, design)
     runs = [[_shuffled(bench, design, everyone.personas[name])] for name in names]
     for name, (result,) in zip(names, bench.train_all(runs), strict=True):
         rows.append(_cloud(bench, design, everyone.personas[name], SHUFFLED, result))
@@ -327,7 +327,7 @@ def misalignment(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     """
     everyone = cast(bench, design)
     trained = _aligned(bench, design, everyone)
-    names = undone(everyone, design)
+    names = controlled(everyone, design)
     another = _another(list(trained))
     starts: dict[str, list[list[Phase]]] = {BASE: [], ELSEWHERE: [], FLIPPED: []}
     for name in names:

@@ -73,9 +73,9 @@ class Design:
         steps: updates of full fine-tuning
         batch_size: preferences an update
         pairs_trained: pairs of behaviours fine-tuned together
-        controlled: behaviours that are fine-tuned on shuffled labels, too
+        controlled: of the fine-tuned behaviours, those that are trained on shuffled labels, too, and on
+            opposite labels from every start
         undo_steps: updates on opposite labels
-        undone: of the fine-tuned behaviours, those that are trained on opposite labels, from every start
         other_betas: further strengths
         rates_tried: learning rates, of which each further strength gets the best
         tuned_on: behaviours on which they are tried
@@ -83,7 +83,6 @@ class Design:
         graded: statements of each label behind the gradient in all weights
         intervened: behaviours of which halves of small and large projection are learned
         intervened_statements: of each label of those; 0 is all
-        intervention_draws: of the halves
         equalised: behaviours trained together with weights that undo their priorities
         equalised_examples: of each behaviour, on average
         equalised_draws: of those behaviours
@@ -111,7 +110,6 @@ class Design:
     pairs_trained: int
     controlled: int
     undo_steps: int
-    undone: int
     other_betas: list[float]
     rates_tried: list[float]
     tuned_on: int
@@ -119,7 +117,6 @@ class Design:
     graded: int
     intervened: int
     intervened_statements: int
-    intervention_draws: int
     equalised: int
     equalised_examples: int
     equalised_draws: int
@@ -139,8 +136,6 @@ class Design:
         checks.distinct("rates_tried", self.rates_tried)
         if self.beta in self.other_betas:
             raise PrefdynError(f"other_betas is {self.other_betas}: leave out {self.beta}, which beta is")
-        if not self.rates_tried:
-            raise PrefdynError("rates_tried is []: give at least one learning rate")
         if self.statements_per_label:
             self.check_parts(self.statements_per_label, "statements_per_label is")
 
@@ -641,7 +636,7 @@ def work(p: Mapping[str, Any]) -> list[Work]:
     tried = (betas - 1) * len(p["rates_tried"]) * of(p["tuned_on"])
     per_label = p["intervened_statements"] or 10**6
     intervened = of(p["intervened"])
-    arms = 3 * intervened * p["intervention_draws"]
+    arms = 3 * intervened
     half = min(per_label, features.tokens / each / 2) / 4
     mixed = p["equalised"] * p["equalised_examples"] / p["batch_size"]
     pairs = [pair for pair in data.load_pairs(p["data"]) if size_of(pair) <= p["hh_characters"]]
@@ -653,13 +648,15 @@ def work(p: Mapping[str, Any]) -> list[Work]:
         training(f"fine-tuning {trained} personas", trained, steps, 2),
         training("fine-tuning pairs of personas", p["pairs_trained"], steps, 3),
         training("fine-tuning on shuffled labels", of(p["controlled"]), steps),
-        training("training on opposite labels", 4 * of(p["undone"]), steps / 2 + undo, 2),
+        training("training on opposite labels", 4 * of(p["controlled"]), steps / 2 + undo, 2),
         training(
             f"fine-tuning at {betas - 1} further betas",
             tried + (betas - 1) * of(p["beta_behaviours"]),
             steps,
         ),
-        Work(f"features of {intervened} personas", "forward", intervened, 2 * per_label * each)
+        Work(
+            f"features of {intervened} personas, more statements", "forward", intervened, 2 * per_label * each
+        )
         if p["intervened_statements"] not in (0, p["statements_per_label"])
         else Work("features of no persona", "forward", 0, 0),
         training("fine-tuning on halves", arms, max(1.0, half / p["batch_size"])),

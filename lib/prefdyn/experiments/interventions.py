@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 
 import numpy as np
@@ -84,10 +83,10 @@ def intervention(bench: Bench, design: Design) -> pd.DataFrame:
     Of two statements of one label that are nearest in the length of their hidden states and of their text,
     one goes to either half, by their projections on the difference of the means of other statements.
 
-    One row a behaviour, draw and arm.
+    One row a behaviour and arm.
 
     Columns:
-        behaviour, draw: which, and which draw of its statements.
+        behaviour: its name.
         arm: large projections, small projections, shuffled labels (of large and small ones together).
         projected δ: distance of the centres along the difference of the means of the other statements.
         δ: their distance.
@@ -99,10 +98,10 @@ def intervention(bench: Bench, design: Design) -> pd.DataFrame:
     chosen = evenly(cast(bench, design).order, design.intervened)
     drawn = {p.name: p for p in bench.personas(design.personas, design.intervened_statements)}
     about, runs = [], []
-    for name, draw in itertools.product(chosen, range(design.intervention_draws)):
+    for name in chosen:
         persona = drawn[name]
         g = bench.features(persona)
-        words = (name, "intervention", str(draw))
+        words = (name, "intervention")
         arms, direction, kept = _arms(persona, g, design, seed_of(bench, *words))
         for arm, (index, labels) in arms.items():
             train = Persona(name, tuple(persona.statements[i] for i in index), labels)
@@ -113,7 +112,6 @@ def intervention(bench: Bench, design: Design) -> pd.DataFrame:
             about.append(
                 {
                     "behaviour": name,
-                    "draw": draw,
                     "arm": arm,
                     "projected δ": float(apart @ direction),
                     "δ": float(np.linalg.norm(apart)),

@@ -54,6 +54,18 @@ WRONG = {
         ),
         "nothing": "descend = None",
     },
+    "ex-weights": {
+        "equal": "fair = np.ones(3)",
+        "by the squares alone": "fair = 1 / (three**2).sum(axis=1); fair = 3 * fair / fair.sum()",
+        "not scaled": "fair = np.linalg.solve(three @ three.T, np.ones(3))",
+        "nothing": "fair = None",
+    },
+    "ex-halves": {
+        "not ranked": "agreement = (large - small)['projected δ'].corr((large - small)['fall']) + 1e-6",
+        "the other way": "agreement = -agreement",
+        "of one half": "agreement = large['projected δ'].rank().corr(large['fall'].rank()) + 1e-6",
+        "nothing": "agreement = None",
+    },
     "ex-gn-dense": {
         "no factor 1/N": (
             "dense = solve_ivp(lambda t, r: strength**2 * C @ expit(-r), (0, end), 0 * C[0],"

@@ -241,11 +241,12 @@ def test_default_is_kept_in_the_declared_type(known: dict[str, Parameter]) -> No
 # Together, and with the data ----------------------------------------------------------------------
 
 BEFORE_ANYTHING_RUNS = [
-    ("distinguishability", {"other_betas": [0.1, 1.0]}, ["other_betas has 2", "other_learning_rates 3"]),
+    ("distinguishability", {"other_betas": [0.1, 0.01]}, ["other_betas is [0.1, 0.01]", "leave out 0.01"]),
+    ("distinguishability", {"hh_characters": 10}, ["the data has 0 response pairs", "10 characters"]),
     ("distinguishability", {"other_betas": [0.1, 1.0, 0.1]}, ["other_betas is [0.1, 1.0, 0.1]", "once"]),
     ("distinguishability", {"personas": 2}, ["personas is 2", "has 20", "at least 3"]),
-    ("distinguishability", {"statements_per_label": 1}, ["statements_per_label is 1", "at least 2"]),
-    ("distinguishability", {"behaviours": "paper"}, ["no persona", "--data hub"]),
+    ("distinguishability", {"statements_per_label": 21}, ["statements_per_label is 21", "at least 22"]),
+    ("distinguishability", {"statements_per_label": 0, "held_out": 60}, ["40", "at least 70"]),
     ("distinguishability", {"device": "cdua"}, ["'cdua'", "cpu"]),
     ("generalization", {"cluster_counts": [1, 21]}, ["cluster_counts asks for 21", "20"]),
     ("generalization", {"cluster_counts": [4]}, ["cluster_counts is [4]", "at least two"]),

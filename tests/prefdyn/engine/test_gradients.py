@@ -1,4 +1,4 @@
-"""The first gradient of all weights, against autograd on the whole vocabulary and against finite differences."""
+"""The first gradient of all weights, against autograd on the whole vocabulary."""
 
 from __future__ import annotations
 

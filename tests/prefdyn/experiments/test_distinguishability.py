@@ -6,7 +6,6 @@ import functools
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -118,7 +117,9 @@ def test_parts_share_nothing_and_have_as_many_of_each_label(bench: Bench) -> Non
 
 
 def test_every_run_has_a_seed_of_its_own(bench: Bench) -> None:
-    seeds = [ex.seed_of(bench.seeded(seed), *words) for seed in (0, 1) for words in (["a"], ["b"], ["a", "b"])]
+    seeds = [
+        ex.seed_of(bench.seeded(seed), *words) for seed in (0, 1) for words in (["a"], ["b"], ["a", "b"])
+    ]
     assert len(set(seeds)) == 6 and ex.seed_of(bench, "a") == ex.seed_of(bench, "a")
 
 
@@ -126,9 +127,11 @@ def test_every_run_has_a_seed_of_its_own(bench: Bench) -> None:
     ("change", "words"),
     [
         ({"statements_per_label": 9}, "statements_per_label is 9.*held_out 4.*at least 10"),
-        ({"statements_per_label": 0, "held_out": 40}, "statements of a label of the persona.*40.*at least 46"),
+        (
+            {"statements_per_label": 0, "held_out": 40},
+            "statements of a label of the persona.*40.*at least 46",
+        ),
         ({"other_betas": [0.1, 0.01]}, "other_betas is .*leave out 0.01"),
-        ({"rates_tried": []}, "at least one learning rate"),
         ({"rates_tried": [1e-4, 1e-4]}, "each value must be there once"),
         ({"hh_characters": 20}, "the data has 0 response pairs of at most 20 characters"),
     ],
@@ -304,7 +307,9 @@ def test_every_start_is_there_for_every_behaviour_undone(measure: Measure) -> No
 def test_last_layer_is_undone_by_the_square_of_the_distance(measure: Measure) -> None:
     rows = measure(all_weights.misalignment)["last_layer_undone"]
     # Margins, beta times a logit, stay below a thousandth: the first step repeated.
-    np.testing.assert_allclose(rows["fall from aligned"] / rows["fall from base"], rows["δ² ratio"], rtol=2e-3)
+    np.testing.assert_allclose(
+        rows["fall from aligned"] / rows["fall from base"], rows["δ² ratio"], rtol=2e-3
+    )
 
 
 def test_each_further_beta_has_its_best_rate_and_the_main_one_is_the_fine_tuning(measure: Measure) -> None:

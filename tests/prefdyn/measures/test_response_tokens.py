@@ -26,7 +26,7 @@ def test_response_tokens_are_those_of_the_likelihood(smoke: LanguageModel) -> No
 
 
 def test_ches_by_hand() -> None:
-    """Means (1, 1) and (2, 0), then (0, 3) and (0, 3): 2 - 2 = 0 and 9 - 9 = 0; then (1, 0) and (0, 4): -1."""
+    """Means (1, 1) and (2, 0), 2 - 2 = 0; (0, 3) and (0, 3), 9 - 9 = 0; (1, 0) and (0, 4), 0 - 1 = -1."""
     states = torch.tensor(
         [[0.0, 2], [2, 0], [2, 0], [0, 3], [0, 1], [0, 5], [1, 0], [0, 4]], dtype=torch.float64
     )
