@@ -8,6 +8,7 @@ import base64
 import functools
 import http.server
 import io
+import json
 import re
 import shutil
 import subprocess
@@ -27,7 +28,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from prefbook.figures import explorer
+from prefbook.figures import distinguishability, explorer
+from prefbook.ledger.tables import Tables
 from prefbook.publishing import notebooks as publish
 from prefbook.publishing import pdf, site
 from prefbook.publishing.scoreboard import Scoreboard
@@ -324,6 +326,68 @@ def test_points_of_a_map_show_their_statements(browser: Any) -> None:
         assert shown.inner_text() == statement
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "next"
+    page.close()
+
+
+# Two clouds to drag, and behaviours that say who they are ------------------------------------------
+
+
+def test_steps_on_two_clouds_are_those_of_the_equation(browser: Any) -> None:
+    drawn = distinguishability.boundary_explorer(Tables(ROOT), None)
+    page = browser.new_page()
+    page.set_content(drawn)
+    said, handles = page.locator(".said"), page.locator(".handle")
+    assert said.inner_text().startswith("After 0 steps: δ = 2.00, loss 0.693, 50% answered correctly")
+    page.get_by_text("ten steps").click()
+    page.get_by_text("one step").click()
+    given = json.loads(re.search(r"const given = (.*);", drawn)[1])  # type: ignore[index]
+    g = (np.array(given["offsets"]) + np.array(given["means"])[:, None]).reshape(-1, 2)
+    s = np.repeat([1, -1], len(g) // 2)
+    rate = float(page.locator("label output").inner_text())
+    u = np.zeros(2)
+    for _ in range(11):
+        u += rate * (s / (1 + np.exp(2 * s * (g @ u)))) @ g / len(s)
+    loss = np.log1p(np.exp(-2 * s * (g @ u))).mean()
+    right = (s * (g @ (np.array(given["start"]) + 2 * u)) >= 0).mean()
+    told = re.match(r"After 11 steps: δ = 2.00, loss ([\d.]+), (\d+)%", said.inner_text())
+    # The slider tells its rate, 0.05 times a power of 1.25, to two digits.
+    assert told and float(told[1]) == pytest.approx(loss, abs=5e-3) and int(told[2]) == round(100 * right)
+
+    handles.nth(0).focus()
+    page.keyboard.press("ArrowUp")
+    assert said.inner_text().startswith("After 0 steps: δ = 2.10, loss 0.693")
+    box = handles.nth(1).bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x, y + 40)
+    page.mouse.up()
+    apart = float(re.search(r"δ = ([\d.]+)", said.inner_text())[1])  # type: ignore[index]
+    assert apart > 2.4
+    page.get_by_text("begin again").click()
+    assert "δ = 2.00" in said.inner_text()
+    page.close()
+
+
+def test_behaviours_say_who_they_are_by_pointer_and_by_key(browser: Any) -> None:
+    content = {
+        "names": ["first", "second", "third"],
+        "delta": [1.0, 3.0, 2.0],
+        "colours": ["#000000"] * 3,
+        "outcomes": {"fall": [0.1, 0.2, None], "accuracy": [0.5, 0.6, 0.7]},
+    }
+    page = browser.new_page()
+    page.set_content(explorer.rendered("behaviours.html", "behaviours", content))
+    who, points = page.locator(".who"), page.locator("circle")
+    points.nth(1).hover()
+    assert who.inner_text() == "second: δ 3, fall 0.2"
+    points.nth(0).focus()
+    page.keyboard.press("ArrowRight")  # the third has no fall, and is passed over
+    assert who.inner_text() == "second: δ 3, fall 0.2" and not points.nth(2).is_visible()
+    page.locator("select").select_option("accuracy")
+    points.nth(0).focus()
+    page.keyboard.press("ArrowRight")
+    assert who.inner_text() == "third: δ 2, accuracy 0.7"
     page.close()
 
 
