@@ -482,7 +482,6 @@ def _shuffled(count: int) -> NDArray[np.int64]:
 STARTS = {
     "base": "the base model",
     "aligned on another behaviour": "aligned on another",
-    "trained on opposite labels before": "opposite labels before",
     "aligned": "aligned on it",
 }
 

@@ -37,12 +37,7 @@ from prefdyn.measures import geometry
 
 OWN, SHUFFLED, OTHER = "its own labels", "shuffled labels", "another behaviour"
 """What a behaviour's clouds are looked at after training on."""
-BASE, ALIGNED, ELSEWHERE, FLIPPED = (
-    "base",
-    "aligned",
-    "aligned on another behaviour",
-    "trained on opposite labels before",
-)
+BASE, ALIGNED, ELSEWHERE = "base", "aligned", "aligned on another behaviour"
 """Where the training on opposite labels begins."""
 
 
@@ -116,8 +111,8 @@ def controlled(everyone: Cast, design: Design) -> list[str]:
 def _aligned(bench: Bench, design: Design, everyone: Cast) -> dict[str, list[PhaseResult]]:
     """Each behaviour that is fine-tuned, on its labels; some of them from there on the opposite labels.
 
-    After the first, the hidden states of the held-out statements are taken, and where it is undone those of
-    another behaviour's. What is drawn as a curve is measured on the way, too.
+    After the first, the hidden states of those behaviours' held-out statements and of another's are taken.
+    What is drawn as a curve is measured on the way, too.
     """
     names = followed(everyone, design)
     another, runs = _another(names), []
@@ -126,12 +121,12 @@ def _aligned(bench: Bench, design: Design, everyone: Cast) -> dict[str, list[Pha
         how = tuning(bench, design, design.steps, name, "aligning")
         shares = (0, 0.25, 0.5, 0.75, 1) if name in shown(everyone) else (0, 1)
         when = sorted({round(share * how.steps) for share in shares})
-        undo = name in controlled(everyone, design)
-        watched = [_watched(bench, design, persona)]
-        if undo:
-            watched.append(_watched(bench, design, everyone.personas[another[name]]))
-        once = replace(aligning(bench, design, persona, how), evaluate_at=when, embed=watched)
-        runs.append([once, undoing(bench, design, persona, ALIGNED)] if undo else [once])
+        once = replace(aligning(bench, design, persona, how), evaluate_at=when)
+        if name not in controlled(everyone, design):
+            runs.append([once])
+            continue
+        watched = [_watched(bench, design, everyone.personas[who]) for who in (name, another[name])]
+        runs.append([replace(once, embed=watched), undoing(bench, design, persona, ALIGNED)])
     return dict(zip(names, bench.train_all(runs), strict=True))
 
 
@@ -246,7 +241,7 @@ def clouds(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     teach nothing of the behaviour.
 
     Tables:
-        clouds: one row a behaviour and training:
+        clouds: one row a behaviour with controls and training:
 
             - trained on: its own labels, shuffled labels (of its own statements), or another behaviour.
             - δ before, δ after; Tr Σ before, Tr Σ after: as in `embeddings`, of held-out statements.
@@ -260,16 +255,16 @@ def clouds(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     trained = _aligned(bench, design, everyone)
     another = _another(list(trained))
     rows, maps = [], []
-    for name, (result, *_) in trained.items():
-        rows.append(_cloud(bench, design, everyone.personas[name], OWN, result))
-        if name in controlled(everyone, design) and another[name] != name:
-            rows.append(_cloud(bench, design, everyone.personas[another[name]], OTHER, result))
     names = controlled(everyone, design)
+    for name in names:
+        result = trained[name][0]
+        rows.append(_cloud(bench, design, everyone.personas[name], OWN, result))
+        if another[name] != name:
+            rows.append(_cloud(bench, design, everyone.personas[another[name]], OTHER, result))
     runs = [[_shuffled(bench, design, everyone.personas[name])] for name in names]
     for name, (result,) in zip(names, bench.train_all(runs), strict=True):
         rows.append(_cloud(bench, design, everyone.personas[name], SHUFFLED, result))
-    order = list(trained)
-    for place, name in (("low", order[0]), ("high", order[-1])):
+    for place, name in (("low", names[0]), ("high", names[-1])):
         watched = _watched(bench, design, everyone.personas[name])
         about = replace(watched, name=name)
         before = _before(bench, design, everyone.personas[name])
@@ -315,7 +310,7 @@ def misalignment(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
 
             - behaviour, δ: as in `embeddings`.
             - accuracy: share of held-out statements answered correctly after aligning on the behaviour.
-            - start: base, aligned, aligned on another behaviour, trained on opposite labels before.
+            - start: base, aligned, aligned on another behaviour.
             - fall: log 2 less the loss on opposite labels of held-out statements after the last step (nats).
         last_layer_undone: one row a behaviour that is undone:
 
@@ -329,17 +324,14 @@ def misalignment(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     trained = _aligned(bench, design, everyone)
     names = controlled(everyone, design)
     another = _another(list(trained))
-    starts: dict[str, list[list[Phase]]] = {BASE: [], ELSEWHERE: [], FLIPPED: []}
+    starts: dict[str, list[list[Phase]]] = {BASE: [], ELSEWHERE: []}
     for name in names:
         persona, other = everyone.personas[name], everyone.personas[another[name]]
-        how, elsewhere = (tuning(bench, design, design.steps, who, "aligning") for who in (name, other.name))
-        against = aligning(bench, design, persona, how)
-        turned = [one.opposite() for one in against.train if isinstance(one, Persona)]
+        elsewhere = tuning(bench, design, design.steps, other.name, "aligning")
         starts[BASE].append([undoing(bench, design, persona, BASE)])
         starts[ELSEWHERE].append(
             [aligning(bench, design, other, elsewhere), undoing(bench, design, persona, ELSEWHERE)]
         )
-        starts[FLIPPED].append([replace(against, train=turned), undoing(bench, design, persona, FLIPPED)])
     found = iter(bench.train_all([*itertools.chain(*starts.values())]))
     results = {start: [next(found)[-1] for _ in names] for start in starts}
     results[ALIGNED] = [trained[name][1] for name in names]

@@ -648,7 +648,7 @@ def work(p: Mapping[str, Any]) -> list[Work]:
         training(f"fine-tuning {trained} personas", trained, steps, 2),
         training("fine-tuning pairs of personas", p["pairs_trained"], steps, 3),
         training("fine-tuning on shuffled labels", of(p["controlled"]), steps),
-        training("training on opposite labels", 4 * of(p["controlled"]), steps / 2 + undo, 2),
+        training("training on opposite labels", 3 * of(p["controlled"]), steps / 2 + undo, 2),
         training(
             f"fine-tuning at {betas - 1} further betas",
             tried + (betas - 1) * of(p["beta_behaviours"]),
