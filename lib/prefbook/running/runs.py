@@ -30,7 +30,7 @@ from prefdyn import data
 from prefdyn.cache import science_version
 from prefdyn.errors import PrefdynError
 from prefdyn.experiments import CHAPTERS, plan
-from prefdyn.files import atomic_folder, public_name, sha256
+from prefdyn.files import at_home, atomic_folder, public_name, sha256
 from prefdyn.models import devices, loading
 
 SAYS = "prefdyn: "
@@ -184,13 +184,13 @@ def prepare(
         layer = parameters.load_profile(root / "book" / "profiles", profile, name)
         values = parameters.values_of(declared, layer, chosen, given, {"profile": profile})
         if values["data"] not in ("sample", "hub"):
-            values["data"] = str(Path(values["data"]).expanduser().resolve())
-        local = Path(values["model"]).expanduser()
+            values["data"] = str(at_home(values["data"]).resolve())
+        local = at_home(values["model"])
         if loading.full_name(values["model"]) not in loading.KNOWN and local.exists():
             values["model"] = str(local.resolve())
         kind, _, judge = str(values.get("judge", "")).partition(":")
-        if kind == "reward" and Path(judge).expanduser().exists():
-            values["judge"] = f"reward:{Path(judge).expanduser().resolve()}"
+        if kind == "reward" and at_home(judge).exists():
+            values["judge"] = f"reward:{at_home(judge).resolve()}"
         parameters.design(CHAPTERS[name], values)
         folder = (output or root / "_build" / ("runs" if values["measure"] else "shown")).absolute() / name
         values["output"] = str(folder.resolve())

@@ -489,7 +489,7 @@ while steps > 2 and not Path("go on").exists():
 
 
 def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not path.exists():
         assert time.monotonic() < deadline
         time.sleep(0.05)
