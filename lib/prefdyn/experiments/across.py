@@ -329,4 +329,4 @@ def _kept(bench: Bench, by: Callable[..., Result], given: Iterable[tuple[Any, ..
 
 def work(p: Mapping[str, Any]) -> list[Work]:
     """The work of chapter 5: the features of chapter 1, beside trainings of two rows that take seconds."""
-    return [persona_features(p)[0]]
+    return [persona_features(p)]

@@ -23,7 +23,7 @@ from prefdyn.errors import PrefdynError
 from prefdyn.experiments import checks
 from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.phases import Adapter, Phase, PhaseResult
-from prefdyn.experiments.plan import Work, largest_batch, persona_features, tokens_of
+from prefdyn.experiments.plan import Lengths, Work, largest_batch, persona_features
 from prefdyn.measures import estimates, geometry
 from prefdyn.measures.geometry import Moments
 from prefdyn.theory import distinguishability as theory
@@ -806,45 +806,41 @@ def beta(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
 
 
 def work(p: Mapping[str, Any]) -> list[Work]:
-    """The work of chapter 1 under its parameters."""
-    features, each = persona_features(p)
-    tokens, count = features.tokens, features.runs
-    batch = p["batch_size"] * each
-    evaluation = tokens * 2.5
+    """The work of chapter 1 under its parameters, for all seeds; its features are the same for each."""
+    features = persona_features(p)
+    each, seeds = features.each, len(set(p["seeds"]))
+    statements = features.tokens / each
+    train, held_out = 0.9 * statements, 0.1 * statements
+    measured = min(2 * p["evaluated"], train)
+    trained = min(p["trained"], features.runs) * seeds
+    anew = set(p["other_betas"]) | ({p["beta"]} if p["beta"] in p["other_betas"] else set())
     pairs = data.load_pairs(p["data"])
-    pair_tokens = tokens_of(pairs) / max(1, len(pairs))
-    trained = min(p["trained"], count)
-    hh = p["hh_batch_size"] * pair_tokens
-    betas = 1 + len(p["other_betas"])
-    steps, flips, updates = p["steps"], 2 * p["misalign_steps"], p["hh_steps"]
+    responses = Lengths.of(pairs)
+    hh = min(p["hh_pairs"] or len(pairs), len(pairs)) * responses.each
+    updates, batch = p["hh_steps"], p["hh_batch_size"]
+
+    def tuning(name: str, runs: int, steps: int, others: float) -> Work:
+        """With the reference of what is drawn, and as many statements of other passes."""
+        drawn = min(steps * p["batch_size"], train)
+        tokens = p["batch_size"] * each
+        return Work(name, "train", runs, steps * tokens, steps, (drawn + others) * each, tokens, each=each)
+
     return [
         features,
-        Work(
-            f"fine-tuning {trained} personas at {betas} betas",
-            "train",
-            trained * betas,
-            steps * batch,
-            steps,
-            evaluation,
-            batch,
-        ),
-        Work(
-            "fine-tuning two pairs of personas",
-            "train",
-            2,
-            steps * batch * 2,
-            steps,
-            2 * evaluation,
-            2 * batch,
-        ),
-        Work("misaligning", "train", trained, flips * batch, flips, evaluation, batch),
+        # Held-out statements are measured before and after, and at the end all statements are embedded.
+        tuning(f"fine-tuning {trained} personas", trained, p["steps"], measured + 2 * held_out + statements),
+        tuning("misaligning them, from here and there", 2 * trained, p["misalign_steps"], measured),
+        tuning(f"fine-tuning them at {len(anew)} more betas", trained * len(anew), p["beta_steps"], measured),
+        tuning("fine-tuning two pairs of personas", 2 * seeds, p["steps"], 6 * measured),
         Work(
             "training on response pairs (LoRA)",
             "adapt",
-            3,
-            updates * hh,
+            3 * seeds,
+            updates * batch * responses.each,
             updates,
-            p["hh_pairs"] * pair_tokens,
-            largest_batch(pairs, p["hh_batch_size"]),
+            3 * hh,
+            largest_batch(pairs, batch),
+            each=responses.each,
+            responses=responses.share,
         ),
     ]
