@@ -77,5 +77,5 @@ clean:
 
 lock:
 	@python3 -m venv _build/lock
-	@_build/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@_build/lock/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	@PATH="$(CURDIR)/_build/lock/bin:$$PATH" _build/lock/bin/python locks/write.py

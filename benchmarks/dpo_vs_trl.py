@@ -32,9 +32,10 @@ from typing import Any
 import datasets
 import pandas as pd
 import report
+import trl_engine
 
 from prefdyn import data
-from prefdyn.engine import training, trl_engine
+from prefdyn.engine import training
 from prefdyn.engine.captured import Answers, Responses
 from prefdyn.engine.likelihood import TokenPair, as_trees, tokenize_persona
 from prefdyn.models import loading

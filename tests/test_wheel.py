@@ -129,11 +129,11 @@ except prefdyn.PrefdynError as error:
 else:
     raise AssertionError("peft is there")
 try:
-    prefdyn.engine.trl_engine
+    from prefdyn.experiments import ray_tasks
 except prefdyn.PrefdynError as error:
     assert "prefdyn[scale]" in str(error), error
 else:
-    raise AssertionError("trl is there")
+    raise AssertionError("ray is there")
 """
 
 

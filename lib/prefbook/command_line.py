@@ -127,6 +127,8 @@ def _parser() -> argparse.ArgumentParser:
     add = command("run", _run, "run chapters")
     add_running(add)
     add("--dry-run", action="store_true", help="print the plan (steps, memory, time) and run nothing")
+    a_card = "with --dry-run: plan for GPUs that are not here, by their published speed"
+    add("--card", default="", metavar="h100|h200", help=a_card)
     command("build", _build, "build the site from the shipped tables and what was run")
     command("pdf", _pdf, "print the site as one PDF file (needs Chromium)")
     add_running(command("book", _book, "run chapters, then build the site"))
@@ -158,10 +160,12 @@ def _run(options: argparse.Namespace) -> None:
     chosen = {name: value for name in ("data", "model") if (value := getattr(options, name)) is not None}
     given = {name: _value(name, text) for name, text in options.parameters}
     chapters = runs.prepare(find_root(), options.chapters, options.profile, chosen, given, options.output)
-    with schedule.spread(chapters, options.on, options.shard):
+    if options.card and not options.dry_run:
+        raise PrefdynError("--card is for a plan: give --dry-run as well")
+    with schedule.spread(chapters, options.on, options.shard, here=not options.card):
         if options.dry_run:
             for run in chapters:
-                print(runs.describe(run))
+                print(runs.describe(run, options.card))
             return
         for run, ran in schedule.run_all(chapters, progress=not options.quiet):
             print(f"prefdyn: {run.chapter} is {'' if ran else 'up to date '}in {run.folder}")
@@ -219,7 +223,7 @@ def _pages() -> tuple[Path, dict[str, Path]]:
 
 
 def _book(options: argparse.Namespace) -> None:
-    options.dry_run = False
+    options.dry_run, options.card = False, ""
     _run(options)
     _build(options)
 

@@ -18,11 +18,24 @@ from filelock import FileLock, Timeout
 from prefdyn.errors import PrefdynError
 
 
+def at_home(name: str | Path) -> Path:
+    """A path, with `~` and `~USER` at its beginning as the folder of that user.
+
+    Raises:
+        PrefdynError: nobody knows that folder.
+    """
+    try:
+        return Path(name).expanduser()
+    except RuntimeError as error:
+        user = Path(name).parts[0]
+        raise PrefdynError(f"{name}: {user} is no user's folder here, write the path in full") from error
+
+
 def cache_folder() -> Path:
     """The folder for what can be made again: $PREFDYN_CACHE, else prefdyn/ in the user's cache."""
     named = os.environ.get("PREFDYN_CACHE")
     if named:
-        return Path(named).expanduser()
+        return at_home(named)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "prefdyn"
 
 

@@ -11,8 +11,10 @@ from typing import Any
 import mounts
 import pytest
 
+from prefdyn.data import datasets, load_pairs, persona_names
 from prefdyn.errors import PrefdynError
-from prefdyn.files import atomic_folder
+from prefdyn.files import at_home, atomic_folder
+from prefdyn.models import load
 
 
 def start(code: str, *arguments: object) -> subprocess.Popen[str]:
@@ -147,3 +149,18 @@ except PrefdynError as error:
     done: Any = mounts.run_with(mounts.TINY, disk, [sys.executable, "-c", code, disk, source])
     assert done.stderr == "" and done.stdout.startswith(f"the disk of {disk} is full: make room")
     assert done.stdout.endswith("[]\n"), "and nothing is left"
+
+
+@pytest.mark.parametrize(
+    "read", [at_home, persona_names, load_pairs, load, datasets.available], ids=lambda read: read.__name__
+)
+def test_folder_of_nobody_is_one_sentence(read: Any) -> None:
+    with pytest.raises(PrefdynError) as error:
+        read("~nobody-of-that-name/x")
+    said = "~nobody-of-that-name/x: ~nobody-of-that-name is no user's folder here, write the path in full"
+    assert str(error.value) == said
+
+
+def test_tilde_is_the_home_of_whoever_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert at_home("~/x") == tmp_path / "x" and at_home("y/~") == Path("y/~")

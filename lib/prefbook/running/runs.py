@@ -14,12 +14,13 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jupytext
 import nbformat
+import torch
 from tqdm import tqdm
 
 from prefbook.ledger.editions import reference
@@ -29,8 +30,8 @@ from prefbook.running import parameters
 from prefdyn import data
 from prefdyn.cache import science_version
 from prefdyn.errors import PrefdynError
-from prefdyn.experiments import CHAPTERS, plan
-from prefdyn.files import atomic_folder, public_name, sha256
+from prefdyn.experiments import CHAPTERS, pace, plan
+from prefdyn.files import at_home, atomic_folder, public_name, sha256
 from prefdyn.models import devices, loading
 
 SAYS = "prefdyn: "
@@ -110,13 +111,7 @@ class Run:
 
     def work(self) -> list[plan.Work]:
         """What the experiments do, for all seeds together; nothing where only shipped tables are shown."""
-        if not self.values["measure"]:
-            return []
-        count = len(self.values["seeds"])
-        return [
-            item if item.kind == "forward" else replace(item, runs=item.runs * count)
-            for item in CHAPTERS[self.chapter].work(self.values)
-        ]
+        return CHAPTERS[self.chapter].work(self.values) if self.values["measure"] else []
 
 
 def _drawing(chapter: str) -> list[Path]:
@@ -184,13 +179,13 @@ def prepare(
         layer = parameters.load_profile(root / "book" / "profiles", profile, name)
         values = parameters.values_of(declared, layer, chosen, given, {"profile": profile})
         if values["data"] not in ("sample", "hub"):
-            values["data"] = str(Path(values["data"]).expanduser().resolve())
-        local = Path(values["model"]).expanduser()
+            values["data"] = str(at_home(values["data"]).resolve())
+        local = at_home(values["model"])
         if loading.full_name(values["model"]) not in loading.KNOWN and local.exists():
             values["model"] = str(local.resolve())
         kind, _, judge = str(values.get("judge", "")).partition(":")
-        if kind == "reward" and Path(judge).expanduser().exists():
-            values["judge"] = f"reward:{Path(judge).expanduser().resolve()}"
+        if kind == "reward" and at_home(judge).exists():
+            values["judge"] = f"reward:{at_home(judge).resolve()}"
         parameters.design(CHAPTERS[name], values)
         folder = (output or root / "_build" / ("runs" if values["measure"] else "shown")).absolute() / name
         values["output"] = str(folder.resolve())
@@ -223,31 +218,63 @@ def to_show(root: Path, chapters: Sequence[str]) -> list[Run]:
     return prepare(root, chapters, "laptop", {}, {"measure": False}) if chapters else []
 
 
-def describe(run: Run) -> str:
-    """The plan of a run in words and a table; nothing is run, and no model is fetched."""
+def describe(run: Run, card: str = "") -> str:
+    """The plan of a run in words and a table; nothing is run, and no model is fetched.
+
+    Args:
+        card: the name of a GPU that is planned for instead of what is here; see `pace.CARDS`.
+
+    Raises:
+        PrefdynError: the work cannot fit in memory; no such card.
+    """
     if not run.values["measure"]:
         return f"{run.chapter}: nothing is measured, the page shows the reference edition alone"
-    device = devices.choose_device(run.values["device"])
-    precision = devices.choose_precision(device, run.values["precision"])
     name = loading.full_name(run.values["model"])
-    size = plan.model_size(name)
-    work = run.work()
+    size, work = plan.model_size(name), run.work()
+    where, device, free, seconds, workers = _place(run, name, size, card)
+    plan.check_memory(work, name, size, device, _shard(), free)
     known = loading.KNOWN.get(name)
     fetch = f", {known.download:.0f} MiB to fetch" if known and not loading.is_cached(name) else ""
     head = [
         f"{run.chapter}: the plan (nothing is run)",
         f"model   {name}: {size.parameters / 1e6:.1f}M parameters{fetch}",
         f"data    {run.values['data']}: {plan.book_data(run.values['data'])}",
-        f"device  {device}, {precision} products, {plan.free_memory(device) / 2**30:.1f} GiB free",
+        f"device  {where}, {free / 2**30:.1f} GiB free",
         "",
-        plan.table(work, size, device, precision).to_string(
+        plan.table(work, size, device, seconds, free, workers, _shard()).to_string(
             index=False, float_format=lambda value: f"{value:.1f}"
         ),
         "",
         "parameters: " + ", ".join(f"{key}={value}" for key, value in run.values.items() if key != "output"),
     ]
-    plan.check_memory(work, name, size, device, _shard())
     return "\n".join(head)
+
+
+def _place(
+    run: Run, name: str, size: plan.Size, card: str
+) -> tuple[str, torch.device, float, plan.Seconds, int]:
+    """Where a run is planned for, in words; its device, the bytes that one has free, its pace, and how many
+    workers share the trainings.
+    """
+    shard, on = _shard(), os.environ.get("PREFDYN_ON", "")
+    spread = f"{shard} x " if shard > 1 else ""
+    if card:
+        about = pace.card(card)
+        seconds = pace.CardPace(about, size)
+        where = f"{spread}{card}, not here: minutes are estimates, of {pace.SHARE:.0%} of its published speed"
+        return where, torch.device("cuda"), about.memory, seconds, 1
+    device = devices.choose_device(run.values["device"])
+    precision = devices.choose_precision(device, run.values["precision"])
+    where = f"{spread}{device}, {precision} products"
+    workers, threads = 1, 0
+    if on == "ray":
+        from prefdyn.experiments import ray_tasks
+
+        workers, threads = ray_tasks.workers_here(size, device)
+        where += f", {workers} workers of a Ray"
+    elif on:
+        where += f", one worker of the Ray at {on}: more share the trainings"
+    return where, device, plan.free_memory(device), pace.Pace(size, device, precision, threads), workers
 
 
 def run_chapter(run: Run, progress: bool = True) -> bool:

@@ -109,9 +109,12 @@ def _run(chapters: Sequence[Run], count: int, progress: bool) -> Generator[tuple
 
 
 @contextlib.contextmanager
-def spread(chapters: Sequence[Run], on: str, shard: int) -> Iterator[None]:
+def spread(chapters: Sequence[Run], on: str, shard: int, here: bool = True) -> Iterator[None]:
     """While it lasts, chapters send their independent trainings to a Ray, or spread the model over so many
     devices; neither where they are "" and 0.
+
+    Args:
+        here: whether the devices must be.
 
     Raises:
         PrefdynError: it is no Ray, the packages for it are not there, or devices are missing.
@@ -120,7 +123,7 @@ def spread(chapters: Sequence[Run], on: str, shard: int) -> Iterator[None]:
         from prefdyn.experiments import ray_tasks
 
         ray_tasks.check(on)
-    for run in chapters if shard else ():
+    for run in chapters if shard and here else ():
         sharding.check(shard, devices.choose_device(run.values["device"]))
     given = {"PREFDYN_ON": on, "PREFDYN_SHARD": str(shard or "")}
     before = {name: os.environ.get(name, "") for name in given}

@@ -20,6 +20,7 @@ from prefdyn.data.pairs import PAIRS_FOLDER, load_pairs
 from prefdyn.data.rankings import Ranking
 from prefdyn.data.sources import Source, from_hub
 from prefdyn.errors import PrefdynError, extra, first_line
+from prefdyn.files import at_home
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def available(source: Source) -> list[str]:
         return ["sample"]
     if source == "hub":
         return ["hh-rlhf", *DATASETS]
-    root = Path(source).expanduser()
+    root = at_home(source)
     here = {name: (root / about.folder / about.files).exists() for name, about in DATASETS.items()}
     here["hh-rlhf"] = (root / PAIRS_FOLDER).is_dir()
     here["alpaca-eval"] = here["alpaca-eval-rankings"] = any((root / "alpaca_eval").glob("*.json.gz"))
@@ -170,7 +171,7 @@ def _by_datasets(about: DataSet, source: Source, split: str, limit: int, seed: i
                 rows = datasets.load_dataset(about.hub, split=split)
         yield from about.read(enumerate(rows, start=1), where)
         return
-    folder = Path(source).expanduser() / about.folder
+    folder = at_home(source) / about.folder
     if not (folder / about.files).exists():
         raise PrefdynError(
             f"{folder / about.files}: not there; it must hold the files of the hub's {about.hub}"
@@ -198,7 +199,7 @@ def _alpaca_eval(source: Source, joined: bool) -> Iterator[Ranking]:
             "AlpacaEval's annotations are files of its GitHub repository: "
             "give a folder that holds alpaca_eval/*.json.gz"
         )
-    folder = Path(source).expanduser() / "alpaca_eval"
+    folder = at_home(source) / "alpaca_eval"
     paths = sorted(folder.glob("*.json.gz"))
     if not paths:
         raise PrefdynError(f"{folder}: no file *.json.gz there")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from prefdyn.errors import PrefdynError, first_line
+from prefdyn.files import at_home
 
 SAMPLE = Path(__file__).parent / "samples"
 """The folder of the embedded sample."""
@@ -115,7 +116,7 @@ def folder_of(source: Source, inside: Path) -> Path:
     Raises:
         PrefdynError: it is not there.
     """
-    root = SAMPLE if source == "sample" else Path(source).expanduser()
+    root = SAMPLE if source == "sample" else at_home(source)
     folder = root / inside
     if not folder.is_dir():
         raise PrefdynError(

@@ -1,6 +1,5 @@
 from . import last_layer as last_layer
 from . import losses as losses
-from . import trl_engine as trl_engine
 from .likelihood import LogProbs as LogProbs
 from .likelihood import TokenPair as TokenPair
 from .likelihood import log_probs as log_probs

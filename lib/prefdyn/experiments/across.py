@@ -19,6 +19,7 @@ from prefdyn import data
 from prefdyn.data import Source
 from prefdyn.engine import losses
 from prefdyn.engine.last_layer import Descent
+from prefdyn.errors import PrefdynError
 from prefdyn.experiments import checks, persona_halves
 from prefdyn.experiments.bench import Bench, Task
 from prefdyn.experiments.persona_halves import Statements
@@ -110,6 +111,15 @@ class Design:
     learning_rate: float
     epochs: int
     divisions: int
+
+    def __post_init__(self) -> None:
+        """
+        Raises:
+            PrefdynError: there is no noise rate, or one is there twice.
+        """
+        if not self.noise_rates:
+            raise PrefdynError("noise_rates is []: give at least one rate, as in [0.2]")
+        checks.distinct("noise_rates", self.noise_rates)
 
 
 def check_design(design: Design, source: Source) -> None:
@@ -319,4 +329,4 @@ def _kept(bench: Bench, by: Callable[..., Result], given: Iterable[tuple[Any, ..
 
 def work(p: Mapping[str, Any]) -> list[Work]:
     """The work of chapter 5: the features of chapter 1, beside trainings of two rows that take seconds."""
-    return [persona_features(p)[0]]
+    return [persona_features(p)]

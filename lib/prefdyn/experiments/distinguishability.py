@@ -27,7 +27,7 @@ from prefdyn.engine.training import Settings
 from prefdyn.errors import PrefdynError
 from prefdyn.experiments import checks
 from prefdyn.experiments.bench import Bench
-from prefdyn.experiments.plan import Work, largest_batch, persona_features, tokens_of
+from prefdyn.experiments.plan import Lengths, Work, largest_batch, persona_features
 from prefdyn.measures import geometry
 from prefdyn.measures.geometry import Moments
 from prefdyn.models import LanguageModel
@@ -619,56 +619,71 @@ def _groups(run: LastLayerRun, step: int, column: str) -> pd.Series:
 
 
 def work(p: Mapping[str, Any]) -> list[Work]:
-    """The work of chapter 1 under its parameters."""
-    features, each = persona_features(p)
-    count = features.runs
-    batch, kept = p["batch_size"] * each, 2 * p["held_out"] * each
-
-    def training(words: str, runs: int, steps: float, measured: float = 1.0) -> Work:
-        """Of behaviours; `measured` is how often held-out statements are run besides the reference's pass."""
-        return Work(words, "train", runs, steps * batch, round(steps), (1 + measured) * kept, batch)
+    """The work of chapter 1 under its parameters, for all seeds, each of which draws its statements."""
+    features, seeds = persona_features(p), len(set(p["seeds"]))
+    count, each = features.runs, features.each
+    features = replace(features, runs=count * seeds)
+    kept, seen = 2 * p["held_out"], features.tokens / each - 2 * p["held_out"]
 
     def of(wanted: int) -> int:
-        return min(wanted or count, count)
+        return min(wanted or count, count) * seeds
+
+    def training(name: str, runs: int, updates: float, trained_on: float, measured: float) -> Work:
+        """Of behaviours, with the reference of what is trained on, and so many statements of other passes."""
+        tokens, steps = p["batch_size"] * each, max(1, round(updates))
+        others = min(trained_on, updates * p["batch_size"]) + measured
+        return Work(name, "train", runs, steps * tokens, steps, others * each, tokens, each=each)
 
     steps, undo, trained = p["steps"], p["undo_steps"], of(p["trained"])
-    betas = 1 + len(p["other_betas"])
-    tried = (betas - 1) * len(p["rates_tried"]) * of(p["tuned_on"])
-    per_label = p["intervened_statements"] or 10**6
-    intervened = of(p["intervened"])
-    arms = 3 * intervened
-    half = min(per_label, features.tokens / each / 2) / 4
-    mixed = p["equalised"] * p["equalised_examples"] / p["batch_size"]
+    controlled, betas = of(p["controlled"]), len(p["other_betas"])
+    tried = betas * len(p["rates_tried"]) * of(p["tuned_on"])
+    more = p["intervened_statements"] or seen + kept
+    half = (more - p["held_out"]) / 2  # of the pool of two labels
+    together = p["equalised"] * p["equalised_examples"]
     pairs = [pair for pair in data.load_pairs(p["data"]) if size_of(pair) <= p["hh_characters"]]
-    pair_tokens = tokens_of(pairs) / max(1, len(pairs))
+    responses = Lengths.of(pairs)
     updates = p["hh_steps"]
-    works = [
+    return [
         features,
-        Work(f"gradients of {count} personas", "train", count, 2 * p["graded"] * each),
-        training(f"fine-tuning {trained} personas", trained, steps, 2),
-        training("fine-tuning pairs of personas", p["pairs_trained"], steps, 3),
-        training("fine-tuning on shuffled labels", of(p["controlled"]), steps),
-        training("training on opposite labels", 3 * of(p["controlled"]), steps / 2 + undo, 2),
-        training(
-            f"fine-tuning at {betas - 1} further betas",
-            tried + (betas - 1) * of(p["beta_behaviours"]),
-            steps,
+        Work(
+            f"features of {of(p['intervened'])} halved",
+            "forward",
+            of(p["intervened"]),
+            2 * more * each,
+            each=each,
         ),
         Work(
-            f"features of {intervened} personas, more statements", "forward", intervened, 2 * per_label * each
-        )
-        if p["intervened_statements"] not in (0, p["statements_per_label"])
-        else Work("features of no persona", "forward", 0, 0),
-        training("fine-tuning on halves", arms, max(1.0, half / p["batch_size"])),
-        training("fine-tuning many together", 2 * p["equalised_draws"], mixed, p["equalised"]),
+            "first gradients",
+            "train",
+            features.runs,
+            2 * p["graded"] * each,
+            1,
+            0,
+            2 * p["graded"] * each,
+            each=each,
+        ),
+        training(f"fine-tuning {trained} personas", trained, steps, seen, 2 * kept),
+        training("fine-tuning pairs of personas", p["pairs_trained"] * seeds, steps, 2 * seen, 3 * kept),
+        training("fine-tuning on shuffled labels", controlled, steps, seen, 2 * kept),
+        training("opposite labels, from three starts", 3 * controlled, undo + steps / 3, seen, 3 * kept),
+        training(f"{betas} further betas", tried + betas * of(p["beta_behaviours"]), steps, seen, kept),
+        training("fine-tuning on halves", 3 * of(p["intervened"]), half / p["batch_size"], half, 2 * kept),
+        training(
+            "fine-tuning many together",
+            2 * p["equalised_draws"] * seeds,
+            together / p["batch_size"],
+            together,
+            2 * p["equalised"] * kept,
+        ),
         Work(
             "training on response pairs (LoRA)",
             "adapt",
-            3,
-            updates * p["hh_batch_size"] * pair_tokens,
+            3 * seeds,
+            updates * p["hh_batch_size"] * responses.each,
             updates,
-            6 * p["hh_held_out"] * pair_tokens,
+            (p["hh_pairs"] + 6 * p["hh_held_out"]) * responses.each,
             largest_batch(pairs, p["hh_batch_size"]),
+            each=responses.each,
+            responses=responses.share,
         ),
     ]
-    return [item for item in works if item.runs]

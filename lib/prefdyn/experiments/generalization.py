@@ -22,7 +22,7 @@ from prefdyn.errors import PrefdynError
 from prefdyn.experiments import checks, flows, token_rates
 from prefdyn.experiments.bench import Bench, Task
 from prefdyn.experiments.phases import Phase
-from prefdyn.experiments.plan import Work, persona_features, tokens_of
+from prefdyn.experiments.plan import Lengths, Work, persona_features
 from prefdyn.measures import estimates, geometry
 from prefdyn.measures.geometry import Moments
 from prefdyn.theory import clusters
@@ -759,15 +759,17 @@ def losses(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
 
 
 def work(p: Mapping[str, Any]) -> list[Work]:
-    """The work of chapter 2 under its parameters; its synthetic clusters are no work for a model."""
-    features, each = persona_features(p)
-    runs = p["draws"] * len(p["cluster_counts"])
-    batch = p["batch_size"] * each
+    """The work of chapter 2 under its parameters, for all seeds; its synthetic clusters are no work for a
+    model, and its features are the same for each seed.
+    """
+    features, seeds = persona_features(p), len(set(p["seeds"]))
+    runs = p["draws"] * len(p["cluster_counts"]) * seeds
+    batch = p["batch_size"] * features.each
     # Training and held-out statements are measured every so often, and once for the reference.
     evaluations = 1 + -(-p["steps"] // p["evaluate_every"])
-    evaluation = evaluations * (p["steps"] * batch + p["evaluated"] * each)
+    evaluation = evaluations * (p["steps"] * batch + p["evaluated"] * features.each)
     pairs = data.load_pairs(p["data"])
-    pair_tokens = tokens_of(pairs) / max(1, len(pairs)) * min(p["pairs_decomposed"], len(pairs))
+    responses = Lengths.of(pairs)
     return [
         features,
         Work(
@@ -778,6 +780,13 @@ def work(p: Mapping[str, Any]) -> list[Work]:
             p["steps"],
             evaluation,
             batch,
+            each=features.each,
         ),
-        Work("hidden states of response pairs", "forward", 1, pair_tokens),
+        Work(
+            "hidden states of response pairs",
+            "forward",
+            seeds,
+            responses.each * min(p["pairs_decomposed"], len(pairs)),
+            each=responses.each,
+        ),
     ]

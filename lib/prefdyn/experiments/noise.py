@@ -25,7 +25,7 @@ from prefdyn.experiments import checks, noisy
 from prefdyn.experiments.bench import Bench, Task
 from prefdyn.experiments.noisy import Cloud
 from prefdyn.experiments.phases import Phase
-from prefdyn.experiments.plan import Work, largest_batch, persona_features, tokens_of
+from prefdyn.experiments.plan import Lengths, Work, largest_batch, persona_features
 from prefdyn.files import public_name
 from prefdyn.measures import estimates, geometry
 from prefdyn.theory import noise as theory
@@ -546,24 +546,39 @@ def _text_run(
 
 
 def work(p: Mapping[str, Any]) -> list[Work]:
-    """The work of chapter 3 under its parameters; its controlled experiment runs no model."""
+    """The work of chapter 3 under its parameters, for all seeds; its controlled experiment runs no model, and
+    its features are the same for each seed.
+    """
     pairs = data.load_pairs(p["data"])
-    each = tokens_of(pairs) / len(pairs)
+    lengths = Lengths.of(pairs)
+    trained = min(p["text_pairs"], len(pairs))
     steps = -(-p["text_pairs"] // p["text_batch_size"])
-    runs = len(p["text_rates"]) * p["text_runs"]
-    seen, batch = p["text_pairs"] * each, largest_batch(pairs, p["text_batch_size"])
-    # An epoch of fine-tuning sees the prompts and one response of the two, taken as seven tenths; preference
-    # training sees all.
+    runs = len(p["text_rates"]) * p["text_runs"] * len(set(p["seeds"]))
+    batch = largest_batch(pairs, p["text_batch_size"])
+    # Fine-tuning runs the prompts with one response of the two, preference training all.
+    alone, tested = lengths.of_one, 2 * p["text_tests"]
     return [
-        persona_features(p)[0],
-        Work("fine-tuning on responses", "train", runs, 0.7 * seen, steps, 0, 0.7 * batch),
+        persona_features(p),
+        Work(
+            "fine-tuning on responses",
+            "train",
+            runs,
+            trained * alone.each,
+            steps,
+            0,
+            alone.each / lengths.each * batch,
+            each=alone.each,
+            responses=alone.share,
+        ),
         Work(
             "preference training on responses",
             "train",
             runs,
-            seen,
+            trained * lengths.each,
             steps,
-            seen + 2 * p["text_tests"] * each,
+            (trained + tested) * lengths.each,
             batch,
+            each=lengths.each,
+            responses=lengths.share,
         ),
     ]

@@ -7,25 +7,24 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import pandas as pd
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from prefdyn import data
-from prefdyn.data import Pair, Persona
+from prefdyn.data import Pair, Persona, Ranking
 from prefdyn.engine.likelihood import LOGIT_ROWS
 from prefdyn.engine.memory import ACTIVATION_BYTES
 from prefdyn.engine.states import TOKENS_PER_FORWARD
 from prefdyn.errors import PrefdynError, first_line
+from prefdyn.files import at_home
 from prefdyn.models import devices, loading
 from prefdyn.models.devices import free_memory
 
 CHARACTERS_PER_TOKEN = 4.2
 """Of English text under the tokenizers of today; a plan does not load one."""
-EFFICIENCY = 0.6
-"""Share of the speed of a plain matrix product that a whole step reaches."""
 FIXED_BYTES = 1.9e9
 """What a chapter's kernel and the command that runs it hold whatever the model, most of it libraries."""
 
@@ -46,50 +45,76 @@ class Work:
     """One kind of work of a chapter.
 
     Attributes:
-        kind: "forward" (features), "train" (all weights), "adapt" (LoRA).
-        runs: how many times it is done.
-        steps: updates a run.
+        kind: "forward" (features, scores), "answer" (sampling), "train" (all weights), "adapt" (LoRA).
+        runs: how many times it is done, for all seeds and behaviours together.
         tokens: seen in one run, all steps together; evaluation and reference included under `forward_tokens`.
+        each: tokens of one of the texts or preferences that are seen; of a prompt that is answered.
+        responses: the share of the tokens that are of responses, whose logits are made; 0 where a response is
+            a single token, which needs none.
+        answer_tokens: of an answer.
+        steps: updates a run.
         batch_tokens: of the largest update there can be.
         distances: whether the distance from where a run began is recorded, which takes a copy of the weights.
     """
 
     name: str
-    kind: Literal["forward", "train", "adapt"]
+    kind: Literal["forward", "answer", "train", "adapt"]
     runs: int
     tokens: float
     steps: int = 0
     forward_tokens: float = 0.0
     batch_tokens: float = TOKENS_PER_FORWARD
     distances: bool = False
+    each: float = 20.0
+    responses: float = 0.0
+    answer_tokens: int = 0
 
     def flops(self, size: Size) -> float:
         """2 a token and weight forward, 4 more backward.
 
         Backward it is 2 where only activations need gradients.
         """
-        per_token = {"forward": 2, "train": 6, "adapt": 4}[self.kind] * size.body
-        return self.runs * (per_token * self.tokens + 2 * size.body * self.forward_tokens)
+        weights = size.body + self.responses * size.vocabulary * size.width
+        per_token = {"forward": 2, "answer": 2, "train": 6, "adapt": 4}[self.kind] * weights
+        return self.runs * (per_token * self.tokens + 2 * weights * self.forward_tokens)
 
-    def memory(self, size: Size) -> float:
-        """Bytes that are held at most, all in float32.
+    def memory(self, size: Size, shard: int = 1, short: bool = False) -> float:
+        """Bytes that a device holds at most, all in float32.
 
         They are of weights, activations and logits; where all weights train, also of gradients, of two
         moments, and of the copy to return to.
+
+        Args:
+            shard: devices that the model is spread over. Each brings together what lies outside the layers
+                and, while one runs, two of these, with their gradients, and holds the activations of its own
+                share of a batch.
+            short: as it is on a GPU that lacks room for more: the copy to return to is on the host, and of
+                each layer only what it reads is kept (see `memory.recomputing`).
         """
-        copies = {"forward": 1, "train": 5, "adapt": 1}[self.kind] + self.distances
+        trains = self.kind == "train"
+        copies = (5 - short if trains else 1) + self.distances
         # Logits are there for LOGIT_ROWS positions at once, and three times over: themselves, their softmax,
         # its gradient. Backward, a softmax is kept for every position.
         measured = ACTIVATION_BYTES * TOKENS_PER_FORWARD * size.width + 12 * LOGIT_ROWS * size.vocabulary
-        trained = min(self.batch_tokens, TOKENS_PER_FORWARD) * (
-            ACTIVATION_BYTES * size.width * size.layers + 4 * size.vocabulary
-        )
-        most = measured + (0 if self.kind == "forward" else trained)
-        return 4 * copies * size.parameters + most + FIXED_BYTES
+        kept = ACTIVATION_BYTES + 4 * size.layers if short else ACTIVATION_BYTES * size.layers
+        tokens = 0.0 if self.kind in ("forward", "answer") else min(self.batch_tokens, TOKENS_PER_FORWARD)
+        trained = tokens * (kept * size.width + 4 * size.vocabulary)
+        together = size.parameters - size.body + 2 * size.body / size.layers if shard > 1 else 0.0
+        weights = copies * size.parameters / shard + (2 if trains else 1) * together
+        return 4 * weights + measured + trained + FIXED_BYTES
+
+    def fitting(self, size: Size, device: torch.device, free: float, shard: int = 1) -> float:
+        """Bytes that a device with so many free holds at most: a GPU does with less where it must, and a CPU
+        holds what all of its processes do.
+        """
+        whole = self.memory(size, shard)
+        if device.type == "cpu":
+            return whole * shard
+        return whole if device.type != "cuda" or whole <= free else self.memory(size, shard, short=True)
 
 
 def model_size(name: str) -> Size:
-    """A model's size from its configuration alone.
+    """A model's size from its configuration alone; of a folder no weights are needed.
 
     Raises:
         PrefdynError: the configuration cannot be read, or is not that of a causal language model.
@@ -101,7 +126,8 @@ def model_size(name: str) -> Size:
         vocabulary = (known.parameters - known.body) // known.width  # of tied embeddings
         return Size(known.body, known.parameters, known.width, known.layers, vocabulary)
     else:
-        source = loading.locate(name)[0]
+        place = at_home(name)
+        source = str(place) if (place / "config.json").is_file() else loading.locate(name)[0]
         try:
             config = AutoConfig.from_pretrained(source)
         except (OSError, ValueError) as error:
@@ -142,11 +168,53 @@ def largest_batch(pairs: Sequence[Pair], size: int, most: float = 768) -> float:
     return sum(sorted((min(tokens_of([pair]), most) for pair in pairs), reverse=True)[:size])
 
 
-def persona_features(p: Mapping[str, Any]) -> tuple[Work, float]:
-    """The features of the personas that a chapter's parameters ask for, and the tokens of one statement.
+LISTS = {"stack-exchange": 4, "ultrafeedback": 4}
+"""Responses of a ranking in those of the hub's data sets that are no pairs: what UltraFeedback has."""
 
-    Three personas stand for all.
+
+@dataclass(frozen=True)
+class Lengths:
+    """Of prompts with their responses, cut as for training and scores, in tokens on the average.
+
+    Attributes:
+        each: of a prompt with all of its responses.
+        share: that of the responses in it.
+        responses: to a prompt.
     """
+
+    each: float
+    share: float
+    responses: float
+
+    @classmethod
+    def of(cls, items: Sequence[Pair] | Sequence[Ranking], max_length: int = 512, count: int = 0) -> Lengths:
+        """Of pairs or rankings.
+
+        Args:
+            max_length: tokens of a prompt with one of its responses.
+            count: responses to each prompt, if there shall be others than there are.
+        """
+        prompts, answers, number = 0.0, 0.0, 0
+        for item in items:
+            texts = (item.chosen, item.rejected) if isinstance(item, Pair) else item.responses
+            tokens = [min(len(text) / CHARACTERS_PER_TOKEN, max_length // 2) for text in texts]
+            prompts += min(len(item.prompt) / CHARACTERS_PER_TOKEN, max_length - max(tokens))
+            answers += sum(tokens)
+            number += len(tokens)
+        responses = number / len(items)
+        answers *= (count or responses) / responses
+        return cls((prompts + answers) / len(items), answers / (prompts + answers), count or responses)
+
+    @property
+    def of_one(self) -> Lengths:
+        """Of a prompt with one of its responses."""
+        one = self.each * self.share / self.responses
+        each = self.each * (1 - self.share) + one
+        return Lengths(each, one / each, 1.0)
+
+
+def persona_features(p: Mapping[str, Any]) -> Work:
+    """The features of the personas that a chapter's parameters ask for; three of them stand for all."""
     names = data.persona_names(p["data"])
     count = min(p["personas"] or len(names), len(names))
     sample = [
@@ -154,8 +222,8 @@ def persona_features(p: Mapping[str, Any]) -> tuple[Work, float]:
         for name in names[: min(3, count)]
     ]
     tokens = tokens_of(sample)
-    work = Work(f"features of {count} personas", "forward", count, tokens / len(sample))
-    return work, tokens / sum(len(persona.statements) for persona in sample)
+    each = tokens / sum(len(persona.statements) for persona in sample)
+    return Work(f"features of {count} personas", "forward", count, tokens / len(sample), each=each)
 
 
 def speed(device: torch.device, precision: devices.Precision) -> float:
@@ -165,32 +233,39 @@ def speed(device: torch.device, precision: devices.Precision) -> float:
     a = torch.randn(size, size, device=device, dtype=dtype)
     seconds = []
     for _ in range(23):
-        _wait(device)
+        wait_for(device)
         start = time.perf_counter()
         a @ a
-        _wait(device)
+        wait_for(device)
         seconds.append(time.perf_counter() - start)
     return 2 * size**3 / statistics.median(seconds[3:])  # the first ones load what the others use
 
 
-def _wait(device: torch.device) -> None:
+def wait_for(device: torch.device) -> None:
+    """Until a device has done what it was asked."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-def check_memory(work: Sequence[Work], name: str, size: Size, device: torch.device, shard: int = 1) -> None:
+def check_memory(
+    work: Sequence[Work], name: str, size: Size, device: torch.device, shard: int = 1, free: float = 0.0
+) -> None:
     """Stop before work that cannot fit.
 
     Args:
         shard: processes that the model is spread over: as many devices, or one CPU, whose memory they share.
+        free: bytes that each device has; 0 looks at the device.
 
     Raises:
         PrefdynError: one sentence that says what would.
     """
-    free = free_memory(device) * (1 if device.type == "cpu" else shard)
-    needed, heaviest = max(((item.memory(size), item) for item in work), key=lambda pair: pair[0])
+    free = free or free_memory(device)
+    needed, heaviest = max(
+        ((item.fitting(size, device, free, shard), item) for item in work), key=lambda pair: pair[0]
+    )
     if needed > free:
-        rest = heaviest.memory(replace(size, parameters=0, width=0))
+        without = replace(size, body=0, parameters=0, width=0)
+        rest = heaviest.fitting(without, device, free, shard)
         fits = size.parameters * max(0.0, free - rest) / (needed - rest)
         hint = (
             f"a model of up to about {fits / 1e6:.0f}M parameters would fit, or a larger device"
@@ -203,32 +278,39 @@ def check_memory(work: Sequence[Work], name: str, size: Size, device: torch.devi
         )
 
 
+class Seconds(Protocol):
+    """A pace: see `pace.Pace` and `pace.CardPace`."""
+
+    def seconds(self, work: Work, shard: int = 1) -> float: ...
+
+
 def table(
-    work: Sequence[Work], size: Size, device: torch.device, precision: devices.Precision
+    work: Sequence[Work],
+    size: Size,
+    device: torch.device,
+    pace: Seconds,
+    free: float,
+    workers: int = 1,
+    shard: int = 1,
 ) -> pd.DataFrame:
-    """A plan as a table; the last row is the whole."""
-    rates = {"forward": speed(device, "float32"), "train": speed(device, precision)}
-    rates["adapt"] = rates["train"]
+    """A plan as a table; the last row is the whole.
+
+    Args:
+        free: bytes that the device has.
+        workers: that share the trainings; each does one at a time.
+        shard: processes that the model is spread over.
+
+    Returns:
+        One row a kind of work, of which a device holds `GiB` at most.
+    """
     rows = []
     for item in work:
-        # An AdamW update reads and writes seven numbers a weight; memory gives about 10 GB/s a core pair, far
-        # more on a GPU.
-        update = (
-            item.runs * item.steps * size.parameters * 28 / (1e10 if device.type == "cpu" else 1e12)
-            if item.kind == "train"
-            else 0.0
-        )
-        seconds = item.flops(size) / (EFFICIENCY * rates[item.kind]) + update
-        rows.append(
-            (
-                item.name,
-                item.runs,
-                item.steps,
-                item.flops(size) / 1e12,
-                item.memory(size) / 2**30,
-                seconds / 60,
-            )
-        )
+        seconds = pace.seconds(item, shard)
+        if item.kind in ("train", "adapt"):
+            seconds *= -(-item.runs // workers) / item.runs
+        held = item.fitting(size, device, free, shard)
+        about = (item.name, item.runs, item.steps, item.flops(size) / 1e12)
+        rows.append((*about, held / 2**30, seconds / 60))
     frame = pd.DataFrame(rows, columns=["work", "runs", "steps", "TFLOP", "GiB", "minutes"])
     frame.loc[len(frame)] = [
         "all",

@@ -21,7 +21,7 @@ from prefdyn.errors import PrefdynError
 from prefdyn.experiments import checks, rank
 from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.phases import Phase, PhaseResult
-from prefdyn.experiments.plan import Work, largest_batch, tokens_of
+from prefdyn.experiments.plan import LISTS, Lengths, Work, largest_batch
 from prefdyn.files import public_name
 from prefdyn.measures import flips, judges
 from prefdyn.theory import ranking as theory
@@ -537,46 +537,86 @@ def _judged(
 
 
 def work(p: Mapping[str, Any]) -> list[Work]:
-    """The work of chapter 4 under its parameters; every data set is taken to be as long as the training
-    pairs.
+    """The work of chapter 4 under its parameters, for all seeds.
+
+    Of the hub's data sets only the training pairs are read. The others are taken to be as long, with lists of
+    as many responses as `plan.LISTS` says.
     """
-    source = p["data"]
+    source, seeds = p["data"], len(set(p["seeds"]))
     pairs = data.load_pairs(source)
-    each = min(tokens_of(pairs) / max(1, len(pairs)), 1.5 * p["max_length"])
-    sets = len(datasets.available(source))
-    ranked = min(p["ranked"] or len(pairs), len(pairs))
-    points = [round(p["steps"] * i / p["checkpoints"]) for i in range(1, p["checkpoints"] + 1)]
-    seeds, batch = len(p["seeds"]), p["batch_size"] * each
-    draws = seeds if ranked < len(pairs) else 1
-    held = p["followed"] + p["validation"]
-    evaluation = held * each * (1 + len(points)) + p["answered"] * (each / 2 + p["answer_tokens"]) * (
-        1 + len(points)
-    )
-    other_gammas = len([gamma for gamma in p["gammas"] if gamma != 1])
-    gamma_evaluation = 2 * (p["gamma_followed"] * each + p["answered"] * (each / 2 + p["answer_tokens"]))
-    sft = p["sft_steps"] * batch / 2
-    largest = largest_batch(pairs, p["batch_size"], 1.5 * p["max_length"])
-    return [
-        Work(f"log-likelihoods on {sets} data sets", "forward", sets * draws, ranked * each),
-        Work("the judge's features", "forward", seeds, 2 * p["judged"] * each),
-        Work(
-            "SFT, then DPO, two optimizers",
+    lengths = Lengths.of(pairs, p["max_length"])
+    steps, batch, answered = p["steps"], p["batch_size"], p["answered"]
+    looks = {round(steps * i / p["checkpoints"]) for i in range(1, p["checkpoints"] + 1)} | {p["gamma_steps"]}
+    other = len([gamma for gamma in p["gammas"] if gamma != 1])
+    runs = {"two optimizers": 2 * seeds, "other gammas": other * seeds}
+    updates = {"two optimizers": steps, "other gammas": p["gamma_steps"]}
+    # The reference's pass, and one at each look.
+    passes = {
+        "two optimizers": (1 + len(looks)) * (p["followed"] + p["validation"]),
+        "other gammas": p["followed"] + p["gamma_followed"],
+    }
+    answers = {"two optimizers": 1 + len(looks), "other gammas": 2}
+    largest = largest_batch(pairs, batch, 1.5 * p["max_length"])
+    prompt = lengths.each * (1 - lengths.share)
+    text = prompt + min(p["answer_tokens"], lengths.each * lengths.share / 2)
+    alone = lengths.of_one
+
+    def training(kind: str, phase: str, of: Lengths, count: int, forward: float) -> Work:
+        return Work(
+            f"{phase}, {kind}",
             "train",
-            2 * seeds,
-            sft + p["steps"] * batch,
-            p["sft_steps"] + p["steps"],
-            evaluation,
-            largest,
-            distances=True,
-        ),
-        Work(
-            "SFT, then DPO, other gammas",
-            "train",
-            other_gammas * seeds,
-            sft + p["gamma_steps"] * batch,
-            p["sft_steps"] + p["gamma_steps"],
-            gamma_evaluation,
-            largest,
-            distances=True,
-        ),
-    ]
+            runs[kind],
+            count * batch * of.each,
+            count,
+            forward,
+            of.each / lengths.each * largest,
+            distances=phase == "DPO",
+            each=of.each,
+            responses=of.share,
+        )
+
+    work = scored(p)
+    judged = 2 * p["judged"] * seeds + answered * sum(runs[kind] * answers[kind] for kind in runs)
+    if p["judge"] == "embedded":
+        work.append(Work("the judge's features", "forward", 1, judged * text, each=text))
+    for kind in [kind for kind in runs if runs[kind]]:
+        work += [
+            training(kind, "SFT", alone, p["sft_steps"], 0),
+            training(kind, "DPO", lengths, updates[kind], passes[kind] * lengths.each),
+            Work(
+                f"answers, {kind}",
+                "answer",
+                runs[kind] * answers[kind],
+                answered * (prompt + p["answer_tokens"]),
+                each=prompt,
+                responses=p["answer_tokens"] / (prompt + p["answer_tokens"]),
+                answer_tokens=p["answer_tokens"],
+            ),
+        ]
+    return work
+
+
+def scored(p: Mapping[str, Any]) -> list[Work]:
+    """The scores of each data set: of all seeds' draws, or of the whole set once."""
+    source, seeds = p["data"], len(set(p["seeds"]))
+    work = []
+    for name in datasets.available(source):
+        if source == "hub" and name != datasets.pairs_of(source):
+            known = len(data.load_pairs(source))
+            lengths = Lengths.of(data.load_pairs(source), p["max_length"], LISTS.get(name, 2))
+        else:
+            found = datasets.load(name, source)
+            known, lengths = len(found), Lengths.of(found, p["max_length"])
+        count = min(p["ranked"] or known, known)
+        draws = seeds if count < known else 1
+        work.append(
+            Work(
+                f"log-likelihoods on {name}",
+                "forward",
+                draws,
+                count * lengths.each,
+                each=lengths.each,
+                responses=lengths.share,
+            )
+        )
+    return work

@@ -54,6 +54,24 @@ def check(on: str) -> None:
         raise PrefdynError(f"tasks cannot run on {on!r}: write ray, or ray://HOST:PORT of a cluster")
 
 
+def cores() -> int:
+    """That a worker on a CPU has."""
+    return int(os.environ.get("OMP_NUM_THREADS", "1").partition(",")[0])
+
+
+def memory(size: plan.Size) -> float:
+    """Bytes that a worker on a CPU is promised, in which a training has room."""
+    return plan.Work("", "train", 1, 0.0).memory(size)
+
+
+def workers_here(size: plan.Size, device: torch.device) -> tuple[int, int]:
+    """How many workers a Ray of this machine has room for, one at least, and the threads of each."""
+    if device.type == "cuda":
+        return max(1, torch.cuda.device_count()), 0
+    room = min((os.cpu_count() or 1) // cores(), int(plan.free_memory(device) // memory(size)))
+    return max(1, room), cores()
+
+
 class _Worker:
     """Does tasks, one at a time."""
 
@@ -113,9 +131,9 @@ class Pool:
             first = str(error).strip().splitlines()[0]
             raise PrefdynError(f"no Ray answers at {bench.on} ({first})") from error
         self.fingerprint = bench.fingerprint
-        self.cores = int(os.environ.get("OMP_NUM_THREADS", "1").partition(",")[0])
+        self.cores = cores()
         self.about = (bench.model_name, bench.device.type, bench.precision)
-        needed = plan.Work("", "train", 1, 0.0).memory(plan.model_size(bench.model_name))
+        needed = memory(plan.model_size(bench.model_name))
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         self.options: dict[str, float] = {"num_gpus": 1}
         self.most, asked = sum(int(node.get("GPU", 0)) for node in nodes), "a GPU"

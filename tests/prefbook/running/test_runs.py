@@ -489,7 +489,7 @@ while steps > 2 and not Path("go on").exists():
 
 
 def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not path.exists():
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -832,7 +832,3 @@ def test_page_is_shown_from_the_reference_alone_once(
 def test_chapter_without_a_reference_is_one_sentence(book: Path) -> None:
     with pytest.raises(PrefdynError, match=r"reference/small holds no tables, .*`prefdyn run small`"):
         runs.to_show(book, ["small"])
-
-
-def test_every_seed_counts_in_the_plan(book: Path) -> None:
-    assert [item.runs for item in prepared(book, seeds=[0, 1, 2]).work()] == [1, 6]

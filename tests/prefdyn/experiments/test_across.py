@@ -41,6 +41,15 @@ DESIGN = Design(
 NOT_MEASURED = ("persona", "split", "half")
 
 
+@pytest.mark.parametrize(
+    ("rates", "says"),
+    [([], r"noise_rates is \[\]: give at least one rate"), ([0.2, 0.2], "each value must be there once")],
+)
+def test_noise_rates_that_say_nothing_are_refused(rates: list[float], says: str) -> None:
+    with pytest.raises(PrefdynError, match=says):
+        replace(DESIGN, noise_rates=rates)
+
+
 def bench(seed: int = 0) -> Bench:
     return Bench("smoke", seed=seed, device="cpu", precision="float32")
 

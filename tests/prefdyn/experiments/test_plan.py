@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,11 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, T5Confi
 from prefbook.project import chapters
 from prefbook.running import parameters
 from prefdyn import data
-from prefdyn.data import Pair
+from prefdyn.data import Pair, Ranking, datasets
+from prefdyn.engine.likelihood import tokenize_responses
 from prefdyn.errors import PrefdynError
-from prefdyn.experiments import CHAPTERS, distinguishability, generalization, noise, plan
-from prefdyn.experiments.plan import Size, Work
+from prefdyn.experiments import CHAPTERS, distinguishability, generalization, noise, plan, ranking
+from prefdyn.experiments.plan import Lengths, Size, Work
 from prefdyn.models import LanguageModel, loading
 
 ROOT = Path(__file__).parents[3]
@@ -290,16 +292,91 @@ def test_zero_stands_for_all() -> None:
     assert total("smoke", statements_per_label=0) == total("smoke", statements_per_label=100_000)
 
 
-def test_whole_of_the_table_is_the_sum_of_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "speed", lambda device, precision: 6e10 / plan.EFFICIENCY)
+@pytest.mark.parametrize("chapter", chapters(ROOT))
+def test_every_seed_counts_once(chapter: str) -> None:
+    declared = parameters.declared(ROOT / "book" / f"{chapter}.md")
+    layer = parameters.load_profile(ROOT / "book" / "profiles", "laptop", chapter)
+
+    def runs(seeds: list[int]) -> dict[str, int]:
+        given = {"data": "sample", "seeds": seeds}
+        work = CHAPTERS[chapter].work(parameters.values_of(declared, layer, given))
+        assert len({item.kind for item in work} & {"train"}) == (chapter != "across")
+        found: dict[str, int] = {}
+        for item in work:
+            found[item.kind] = found.get(item.kind, 0) + item.runs
+        return found
+
+    once, twice = runs([0]), runs([0, 7, 7])
+    for kind in {"train", "adapt", "answer"} & set(once):
+        assert twice[kind] == 2 * once[kind]
+
+
+def test_every_seed_draws_statements_of_its_own() -> None:
+    once, twice = (distinguishability.work(values("laptop", seeds=seeds)) for seeds in ([0], [0, 1]))
+    assert [2 * one.runs for one in once] == [two.runs for two in twice]
+
+
+class OneSecond:
+    """A pace under which every run takes a second."""
+
+    def seconds(self, work: Work, shard: int = 1) -> float:
+        return float(work.runs)
+
+
+def test_whole_of_the_table_is_the_sum_of_its_rows() -> None:
     size = Size(10**9, 2 * 10**9, 64, 2, 50_000)
-    table = plan.table(list(KINDS.values()), size, CPU, "float32").set_index("work")
+    table = plan.table(list(KINDS.values()), size, CPU, OneSecond(), 1e12).set_index("work")
     assert list(table.index) == ["reading", "training", "adapting", "all"]
     for column in ("runs", "TFLOP", "minutes"):
         assert table.loc["all", column] == pytest.approx(table[column].iloc[:-1].sum())
     assert table.loc["all", "GiB"] == table["GiB"].iloc[:-1].max()
     assert table.loc["all", "steps"] == 3 * 10 + 1 * 10
-    assert table.loc["reading", "minutes"] == pytest.approx(KINDS["forward"].flops(size) / 6e10 / 60)
+    assert table.loc["training", "minutes"] == pytest.approx(3 / 60)
+
+
+def test_workers_share_trainings_and_nothing_else() -> None:
+    size = Size(10**9, 2 * 10**9, 64, 2, 50_000)
+    table = plan.table(list(KINDS.values()), size, CPU, OneSecond(), 1e12, workers=2).set_index("work")
+    expected = {"reading": 2, "training": 2, "adapting": 1}  # three runs of two workers take two turns
+    assert {name: 60 * table.loc[name, "minutes"] for name in expected} == pytest.approx(expected)
+
+
+# Lengths ------------------------------------------------------------------------------------------
+
+
+def test_lengths_are_those_of_prompts_with_all_their_responses() -> None:
+    """In tokens of 4.2 characters: prompts of 10 and 20, responses of 5 and 15, then of 10, 20 and 30."""
+    rankings = [
+        Ranking("x" * 42, ("y" * 21, "y" * 63), (0, 1)),
+        Ranking("x" * 84, ("y" * 42, "y" * 84, "y" * 126), (0, 1, 2)),
+    ]
+    found = Lengths.of(rankings)
+    assert (found.each, found.share, found.responses) == pytest.approx((55, 80 / 110, 2.5))
+    assert found.of_one.each == pytest.approx(15 + 16) and found.of_one.share == pytest.approx(16 / 31)
+    # At most 20 with a response: 10 of it, and what is left of the prompt.
+    cut = Lengths.of(rankings, max_length=20)
+    assert (cut.each, cut.share) == pytest.approx(((10 + 10 + 5 + 10 + 30) / 2, 45 / 65))
+    assert Lengths.of(rankings, count=5).each == pytest.approx(15 + 80)
+    pair = Pair("x" * 42, "y" * 21, "y" * 63)
+    assert Lengths.of([pair]).each == pytest.approx(30)
+
+
+def test_lists_of_responses_count_whole(shared_data: Path) -> None:
+    """As the default tokenizer counts them, to a third."""
+    if not loading.is_cached(loading.DEFAULT):
+        pytest.skip("the default model's tokenizer is not in the cache: `prefdyn run` fetches it")
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(loading.locate(loading.DEFAULT)[0])
+    lm = SimpleNamespace(tokenizer=tokenizer)
+    name = "alpaca-eval-rankings"
+    given = {"data": str(shared_data), "ranked": 0}
+    declared = parameters.declared(ROOT / "book" / "ranking.md")
+    (work,) = [item for item in ranking.scored(parameters.values_of(declared, given)) if name in item.name]
+    rankings = datasets.load(name, shared_data)[::40]
+    trees = [tokenize_responses(lm, one.prompt, one.responses) for one in rankings]
+    real = np.mean([len(prompt) + sum(map(len, tails)) for prompt, tails in trees])
+    assert work.runs == 1 and work.tokens / 805 == pytest.approx(real, rel=0.33)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -370,6 +447,37 @@ def test_devices_that_share_a_model_have_room_together(monkeypatch: pytest.Monke
     plan.check_memory(work, "big", big, gpu, shard=8)
     with pytest.raises(PrefdynError, match=r"20\.0 GiB free"):
         plan.check_memory(work, "big", big, CPU, shard=8)
+
+
+def test_each_of_several_devices_holds_some_of_the_model_whole(big: Size) -> None:
+    """Five float32 copies of 2.8B weights over eight; 300M outside the layers and two layers of 78M, with
+    their gradients; activations are its own.
+    """
+    work = replace(KINDS["train"], batch_tokens=100.0)
+    rest = work.memory(replace(big, body=0, parameters=0))
+    whole = 4 * 2 * (0.3e9 + 2 * 2.5e9 / 32)
+    assert work.memory(big, shard=8) - rest == pytest.approx(4 * 5 * 2.8e9 / 8 + whole)
+    assert work.memory(big) - rest == pytest.approx(4 * 5 * 2.8e9)
+    forward = replace(KINDS["forward"], batch_tokens=100.0)
+    assert forward.memory(big, shard=8) < forward.memory(big)
+
+
+def test_gpu_does_with_less_where_it_must(monkeypatch: pytest.MonkeyPatch, big: Size) -> None:
+    """One copy of the weights less, and of 32 layers' activations little but what each reads."""
+    work, gpu = replace(KINDS["train"], batch_tokens=4096.0), torch.device("cuda")
+    least = work.memory(big, short=True)
+    saved = 4 * 2.8e9 + 4096 * 2560 * (100 * 32 - 100 - 4 * 32)
+    assert work.memory(big) - least == pytest.approx(saved)
+    assert work.fitting(big, gpu, 1e12) == work.memory(big) and work.fitting(big, gpu, 80e9) == least
+    with_memory(monkeypatch, least / 2**30 + 0.01)
+    plan.check_memory([work], "big", big, gpu)
+    with pytest.raises(PrefdynError, match="training with big"):
+        plan.check_memory([work], "big", big, CPU)
+
+
+def test_folder_with_a_configuration_alone_has_a_size(tmp_path: Path) -> None:
+    LlamaConfig(**SMOLLM2).save_pretrained(tmp_path)
+    assert plan.model_size(str(tmp_path)).parameters == 134_515_008
 
 
 @pytest.mark.parametrize("gibibytes", [2.5, 3, 10, 40])

@@ -195,14 +195,6 @@ def test_gamma_that_means_nothing_is_refused(options: dict[str, object], message
         Settings(1e-3, 1, 1, **options)  # type: ignore[arg-type]
 
 
-def test_trl_cannot_scale_the_reference(fresh_smoke: LanguageModel) -> None:
-    from prefdyn.engine import trl_engine
-
-    tokens = tokenize_pairs(fresh_smoke, data.load_pairs()[:2])
-    with pytest.raises(PrefdynError, match=r"gamma is 2\.0, it must be 1"):
-        trl_engine.trainer(fresh_smoke, tokens, Settings(1e-3, 1, 2, 0.1, gamma=2.0))
-
-
 # Intervals of this chapter ------------------------------------------------------------------------
 
 

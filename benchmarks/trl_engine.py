@@ -1,4 +1,4 @@
-"""Preference training by TRL's DPOTrainer on accelerate, for models too large for one device.
+"""Preference training by TRL's DPOTrainer, the peer that full fine-tuning is compared with.
 
 It trains on the same token ids in the same order as `training.fine_tune`, so that the two can be compared
 step by step. It leaves the same record, but for what the trainer does not report: the groups of a batch are
@@ -15,17 +15,15 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
+from datasets import Dataset
 from torch.utils.data import SequentialSampler
+from trl import DPOConfig, DPOTrainer
 
 from prefdyn.engine import losses
 from prefdyn.engine.likelihood import TokenPair, check_tokens
 from prefdyn.engine.training import RECORD, Settings, batch_order
-from prefdyn.errors import PrefdynError, extra
+from prefdyn.errors import PrefdynError
 from prefdyn.models import LanguageModel, Precision
-
-with extra("scale"):
-    from datasets import Dataset
-    from trl import DPOConfig, DPOTrainer
 
 LOSS_TYPES = {"dpo": "sigmoid", "rdpo": "robust", "slic": "hinge"}
 """Our losses by TRL's names, where it has them.

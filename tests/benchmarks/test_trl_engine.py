@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import rounding
 import torch
+import trl_engine
 from datasets import Dataset
 from transformers import PreTrainedModel
 from trl import DPOConfig, DPOTrainer
@@ -16,7 +17,7 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from prefdyn import data
 from prefdyn.data import Pair
-from prefdyn.engine import losses, training, trl_engine
+from prefdyn.engine import losses, training
 from prefdyn.engine.likelihood import TokenPair, log_probs, tokenize_pairs, tokenize_persona
 from prefdyn.engine.training import RECORD, Settings
 from prefdyn.errors import PrefdynError
@@ -217,3 +218,5 @@ def test_what_trl_has_not_is_refused(smoke: LanguageModel) -> None:
             trl_engine.trainer(smoke, [], Settings(**base, loss=name, smoothing=smoothing))
     with pytest.raises(PrefdynError, match="trains with adamw, not 'sgd'"):
         trl_engine.trainer(smoke, [], Settings(**base, optimizer="sgd"))
+    with pytest.raises(PrefdynError, match=r"gamma is 2\.0, it must be 1"):
+        trl_engine.trainer(smoke, [], Settings(**base, gamma=2.0))
