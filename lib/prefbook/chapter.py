@@ -18,12 +18,12 @@ from IPython.display import HTML, display
 from matplotlib.figure import Figure
 from myst_nb import glue
 
-from prefbook.figures.style import use_style
+from prefbook.figures.style import note, use_style
 from prefbook.ledger.claims import Claim, load_claims
 from prefbook.ledger.editions import HERE, REFERENCE, others, reference
-from prefbook.ledger.judging import Entry, judge
+from prefbook.ledger.judging import Entry, judge_all
 from prefbook.ledger.statistics import QUOTED
-from prefbook.ledger.tables import Tables
+from prefbook.ledger.tables import NotMeasured, Tables
 from prefbook.project import home
 from prefbook.publishing import scoreboard
 from prefbook.running import parameters
@@ -125,8 +125,13 @@ class Chapter:
                     save_table(whole, self._folder / f"{name}.csv", self.bench.provenance(self.seeds))
 
     def draw(self, drawing: Drawing, **options: Any) -> None:
-        """Show a figure of the reference edition's tables, with this machine's over it."""
-        drawn = drawing(self.reference, self.here, **options)
+        """Show a figure of the reference edition's tables, with this machine's over it; where that edition
+        does not hold them yet, this machine's alone, or a word that says so.
+        """
+        try:
+            drawn = drawing(self.reference, self.here, **options)
+        except NotMeasured:
+            drawn = note("not measured yet") if self.here is None else drawing(self.here, None, **options)
         if isinstance(drawn, str):
             display(HTML(drawn))
         else:
@@ -140,7 +145,10 @@ class Chapter:
         Args:
             view: what is shown of it; by default, all.
         """
-        shown = _table_html(self.reference, name, view)
+        try:
+            shown = _table_html(self.reference, name, view)
+        except NotMeasured:
+            shown = f"<p>The {REFERENCE} edition does not hold this table yet.</p>"
         if self.here is not None:
             shown += f"<details><summary>On {HERE}</summary>{_table_html(self.here, name, view)}</details>"
         display(HTML(shown))
@@ -166,8 +174,7 @@ class Chapter:
     def _judged(self) -> dict[str, dict[str, Entry]]:
         """By edition and claim."""
         return {
-            title: {id_: judge(claim, tables, title) for id_, claim in self._claims.items()}
-            for title, tables in self._shown.items()
+            title: judge_all(self._claims.values(), tables, title) for title, tables in self._shown.items()
         }
 
     def provenance(self) -> None:

@@ -271,6 +271,34 @@ def test_other_models_have_their_column(root: Path, shown: list[Any], glued: dic
     assert words(shown[1].data).startswith("reference reference-large commit")
 
 
+def test_what_the_reference_does_not_hold_yet_is_said(
+    root: Path, shown: list[Any], glued: dict[str, str]
+) -> None:
+    ship(root)
+    folder = root / "results" / "reference" / "small"
+    (folder / "curve.csv").unlink()
+    (folder / "other.csv").write_text("# model: some\nx,seed\n1,0\n")
+    (folder / "pending.txt").write_text("curve\n")
+
+    def drawing(reference: Tables, here: Tables | None) -> Any:
+        figure, ax = plt.subplots()
+        ax.set_title(f"{len(reference['curve'])} points, {here}")
+        return figure
+
+    chapter = page(measure=False)
+    chapter.draw(drawing)
+    chapter.table("curve")
+    chapter.ledger()
+    assert [text.get_text() for text in shown[0].axes[0].texts] == ["not measured yet"]
+    assert "does not hold this table yet" in shown[1].data
+    assert words(glued["A-1"]) == words(glued["A-1-verdict"]) == "not run"
+
+    chapter = page(points=4)
+    chapter.measure(curve)
+    chapter.draw(drawing)
+    assert shown[-1].axes[0].get_title(loc="left") + shown[-1].axes[0].get_title() == "4 points, None"
+
+
 def test_missing_table_of_the_reference_is_one_sentence(root: Path) -> None:
     ship(root)
     (root / "results" / "reference" / "small" / "curve.csv").unlink()

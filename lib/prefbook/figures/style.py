@@ -73,6 +73,14 @@ def panels(
     return figure, axes.ravel()
 
 
+def note(words: str) -> Figure:
+    """Words in place of a figure."""
+    figure, (ax,) = panels(height=0.7)
+    ax.text(0, 0.5, words, fontsize=12, color=NEUTRAL, va="center")
+    ax.set_axis_off()
+    return figure
+
+
 def ordered_colours(names: Sequence[str]) -> dict[str, tuple[float, ...]]:
     """Colours for behaviours given from least to most distinguishable."""
     shades = mpl.colormaps["viridis"](np.linspace(0.0, 0.92, len(names)))

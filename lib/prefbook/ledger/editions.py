@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from prefbook.ledger.claims import load_claims
-from prefbook.ledger.judging import Entry, judge
+from prefbook.ledger.claims import Claim, load_claims
+from prefbook.ledger.judging import Entry, judge_all
 from prefbook.ledger.tables import Tables
 from prefdyn.errors import PrefdynError
 
@@ -38,17 +38,20 @@ class Edition:
 
     @cached_property
     def entries(self) -> dict[str, Entry]:
-        """Every claim of the chapters that have tables, judged, by id in the order of declaration.
+        """Every claim of the chapters that have tables, judged, by id in the order of declaration; without
+        those whose tables are to come.
 
         Raises:
             PrefdynError: one of a chapter's tables is missing.
         """
-        claims = load_claims(self.root / "book" / "claims.yml").values()
-        return {
-            claim.id: judge(claim, self.tables(claim.chapter), self.title)
-            for claim in claims
-            if self.has(claim.chapter)
-        }
+        by_chapter: dict[str, list[Claim]] = {}
+        for claim in load_claims(self.root / "book" / "claims.yml").values():
+            by_chapter.setdefault(claim.chapter, []).append(claim)
+        judged: dict[str, Entry] = {}
+        for chapter, claims in by_chapter.items():
+            if self.has(chapter):
+                judged |= judge_all(claims, self.tables(chapter), self.title)
+        return judged
 
     def verdict(self, id_: str) -> str:
         entry = self.entries.get(id_)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ import pandas as pd
 
 from prefbook.ledger.claims import VACUOUS, VERDICTS, Claim, Kind, Outcome, Statistic
 from prefbook.ledger.statistics import STATISTICS
-from prefbook.ledger.tables import Tables
+from prefbook.ledger.tables import NotMeasured, Tables
 from prefdyn.errors import PrefdynError
 from prefdyn.measures.estimates import Estimate
 
@@ -54,6 +55,19 @@ def judge(claim: Claim, tables: Tables, edition: str) -> Entry:
         **{name: parts[0][name] for name in ("statistic", "estimate", "interval", "n", "criterion")},
         "statistics": parts,
     }
+
+
+def judge_all(claims: Iterable[Claim], tables: Tables, edition: str) -> dict[str, Entry]:
+    """Claims of a chapter by id, judged; without those whose tables the edition does not hold yet.
+
+    Raises:
+        PrefdynError: a table is missing.
+    """
+    judged = {}
+    for claim in claims:
+        with contextlib.suppress(NotMeasured):
+            judged[claim.id] = judge(claim, tables, edition)
+    return judged
 
 
 def _part(claim: Claim, statistic: Statistic, tables: Tables) -> Entry:

@@ -13,12 +13,20 @@ import pandas as pd
 
 from prefdyn.errors import PrefdynError
 
+PENDING = "pending.txt"
+"""The file beside an edition's tables that names those it does not hold yet, one a line."""
+
+
+class NotMeasured(PrefdynError):
+    """An edition says of a table that it does not hold it yet."""
+
 
 class Tables(Mapping[str, pd.DataFrame]):
     """Tables by name, each read from FOLDER/NAME.csv when it is asked for; comment lines above one tell its
     provenance.
 
-    Every table has a column `seed`.
+    Every table has a column `seed`. A run that is too long for one evening leaves some of its tables first:
+    those to come are named in FOLDER/pending.txt.
     """
 
     def __init__(self, folder: Path, seed: int | None = None) -> None:
@@ -30,9 +38,13 @@ class Tables(Mapping[str, pd.DataFrame]):
         """A table.
 
         Raises:
+            NotMeasured: it is one of those to come.
             PrefdynError: it is not there, or it is no table.
         """
-        whole = _whole(self.folder / f"{name}.csv")
+        path = self.folder / f"{name}.csv"
+        if name in self.pending and not path.is_file():
+            raise NotMeasured(f"{path}: this table is not made yet ({self.folder / PENDING} names it)")
+        whole = _whole(path)
         if self._seed is None:
             return whole.copy()
         return whole[whole["seed"] == self._seed].reset_index(drop=True)
@@ -42,6 +54,15 @@ class Tables(Mapping[str, pd.DataFrame]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+    @property
+    def pending(self) -> frozenset[str]:
+        """Names of the tables to come."""
+        try:
+            lines = (self.folder / PENDING).read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return frozenset()
+        return frozenset(line.strip() for line in lines if line.strip())
 
     @property
     def chapter(self) -> str:
@@ -71,9 +92,10 @@ class Tables(Mapping[str, pd.DataFrame]):
         return Tables(self.folder, seed)
 
     def clear(self) -> None:
-        """Remove the tables, so that none of another run stays among those to come; a file without
-        provenance is not ours, and stays.
+        """Remove the tables, so that none of another run stays among those to come, and the list of those
+        that are not made yet; a file without provenance is not ours, and stays.
         """
+        (self.folder / PENDING).unlink(missing_ok=True)
         for path in filter(is_measured, self.folder.glob("*.csv")):
             path.unlink()
 

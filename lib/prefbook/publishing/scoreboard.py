@@ -21,7 +21,7 @@ from prefbook.ledger.claims import VACUOUS, VERDICTS, Claim, Criterion, load_cla
 from prefbook.ledger.editions import HERE, NOT_RUN, REFERENCE, editions
 from prefbook.ledger.judging import Entry
 from prefbook.ledger.statistics import QUOTED
-from prefbook.ledger.tables import Tables
+from prefbook.ledger.tables import NotMeasured, Tables
 from prefbook.project import find_root
 
 TEMPLATES = jinja2.Environment(
@@ -61,10 +61,13 @@ def of_claims(
     """
     out: dict[str, str] = {}
     for id_, claim in claims.items():
-        entry, own = finding[id_], (local or {}).get(id_)
-        out[f"{id_}-verdict"] = chip(entry["verdict"], own["verdict"] if own else None)
+        entry, own = finding.get(id_), (local or {}).get(id_)
+        out[f"{id_}-verdict"] = chip(_verdict(entry), own["verdict"] if own else None)
         for number, statistic in enumerate(claim.statistics):
             key = f"{id_}-{number + 1}" if number else id_
+            if entry is None:
+                out[key] = out[f"{key}-n"] = quote(NOT_RUN)
+                continue
             part, other = entry["statistics"][number], own["statistics"][number] if own else None
             out[key] = _compared(part, other, statistic.criterion)
             out[f"{key}-n"] = quote(f"{part['n']:,}", f"{other['n']:,}" if other else None)
@@ -83,7 +86,14 @@ def quotes(
 ) -> dict[str, str]:
     """What functions of tables tell, with the first seed, in HTML like `of_claims`."""
     first, own = finding.of(finding.seed), None if local is None else local.of(local.seed)
-    return {key: quote(tell(first), None if own is None else tell(own)) for key, tell in tellers.items()}
+
+    def told(tell: Callable[[Tables], str]) -> str:
+        try:
+            return quote(tell(first), None if own is None else tell(own))
+        except NotMeasured:
+            return quote(NOT_RUN)
+
+    return {key: told(tell) for key, tell in tellers.items()}
 
 
 def _part(macro: str, *arguments: object) -> str:

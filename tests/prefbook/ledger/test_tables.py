@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from prefbook.ledger.tables import Tables
+from prefbook.ledger.tables import NotMeasured, Tables
 from prefdyn.errors import PrefdynError
 
 HEAD = "# commit: abc with changes\n# model: some: model\n"
@@ -85,3 +85,21 @@ def test_clearing_spares_what_is_not_ours(folder: Path) -> None:
     Tables(folder).clear()
     assert [path.name for path in folder.iterdir()] == ["mine.csv"]
     Tables(folder / "none").clear()
+
+
+def test_table_to_come_is_told_from_one_that_is_missing(folder: Path) -> None:
+    (folder / "pending.txt").write_text("later\npoints\n\n")
+    tables = Tables(folder).of(0)
+    assert tables.pending == {"later", "points"} and list(tables) == ["curves", "points"]
+    assert len(tables["points"]) == 2  # it has come
+    with pytest.raises(NotMeasured, match=r"later\.csv: this table is not made yet"):
+        tables["later"]
+    with pytest.raises(PrefdynError, match="no such table") as error:
+        tables["never"]
+    assert not isinstance(error.value, NotMeasured)
+
+
+def test_a_run_that_begins_anew_has_nothing_to_come(folder: Path) -> None:
+    (folder / "pending.txt").write_text("later\n")
+    Tables(folder).clear()
+    assert list(folder.iterdir()) == []
