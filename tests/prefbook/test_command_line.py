@@ -127,6 +127,19 @@ def test_dry_run_prints_the_plan_and_runs_nothing(
     assert said.err == "" and not (tmp_path / "out").exists()
 
 
+def test_plan_for_cards_that_are_not_here(real_book: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = ["run", "across", "--profile", "smoke", "--card", "h100", "--shard", "8"]
+    assert cli.main([*plan, "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "8 x h100, not here: minutes are estimates, of 40% of its published speed, 74.5 GiB free" in said
+    for arguments, why in (
+        (plan, "--card is for a plan"),
+        ([*plan, "--dry-run", "--card", "a1"], "'a1' is unk"),
+    ):
+        assert cli.main(arguments) == 1
+        assert why in capsys.readouterr().err
+
+
 def test_run_gives_what_was_chosen_and_tells_what_ran(
     real_book: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

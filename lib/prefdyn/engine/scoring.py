@@ -49,6 +49,12 @@ def score(
 
     A prompt is run once for all of its responses.
 
+    How far company moves a number was measured on the default model, in float32 on an x86-64 CPU, with 200
+    responses of the sample's pairs (14 to 289 nats below 0) in batches of 1 to 64 prompts in random order.
+    Other prompts in the batch moved none. The other response to the same prompt moved some, by at most 8e-5
+    nats, a millionth of the number, from what `exact` gives; no pair changed its order. Another device or
+    library of matrix products rounds otherwise.
+
     Args:
         prompts: n of them; a space at the end of one goes to its responses.
         responses: to each prompt, any number.
