@@ -101,6 +101,7 @@ def test_judged_claim_is_a_plain_object_with_every_field(root: Path, leave: Leav
         "paper": "someone2024",
         "place": "Section 3",
         "declared": "0abc123",
+        "seen": "",
         "edition": "some edition",
         "model": "some model",
         "data": "sample",
