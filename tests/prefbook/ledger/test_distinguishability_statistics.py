@@ -116,6 +116,7 @@ def tables(tmp_path: Path) -> Tables:
             "behaviour": np.repeat(NAMES[:3], 6),
             "arm": np.tile(["large projections", "small projections", "shuffled labels"], 6),
             "fall": [3, 1, 9, 5, 1, 9, 3, 2, 9, 3, 2, 9, 4, 4, 9, 4, 4, 9],
+            "δ": [4, 2, 1] * 6,
         },
         "equalised": {
             "draw": np.repeat([0, 1, 2], 4),
@@ -272,6 +273,8 @@ def test_spread_is_compared_draw_by_draw(tables: Tables) -> None:
         ("δ factor, another", "0.50 [0.50, 0.50]"),
         ("trace factor", "4.00 [4.00, 4.00]"),
         ("ratio factor", "1.00 [1.00, 1.00]"),
+        ("distances of halves", "4.0 and 2.0"),
+        ("falls of halves", "3.667 and 2.333"),
         ("learned", "4 of 5"),
         ("last layer undone", "4.0"),
         ("spread, equal", "0.71"),

@@ -11,7 +11,7 @@ from prefbook.ledger.tables import Tables
 from prefdyn.measures import estimates
 from prefdyn.measures.estimates import Estimate
 
-FALL = "fall of the loss"
+FALL, FALL_OF_HALF = "fall of the loss", "fall"
 EXACT = 1e-6
 """How far what an identity says may be off, relatively: float64 leaves a thousandth of it."""
 LEARNED = 0.75
@@ -335,6 +335,12 @@ def _factor(tables: Tables, quantity: str, trained_on: str = OWN) -> str:
     return f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
+def _of_halves(tables: Tables, column: str, form: str) -> str:
+    """Means of a column over behaviours, of the half of large projections and of that of small ones."""
+    means = tables["intervention"].groupby("arm")[column].mean()
+    return f"{means['large projections']:{form}} and {means['small projections']:{form}}"
+
+
 def _learned(tables: Tables) -> str:
     table = tables["misalignment"].drop_duplicates("behaviour")
     return _of(table["accuracy"] >= LEARNED)
@@ -381,7 +387,7 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "trained": lambda tables: f"{len(tables['fine_tuning'])}",
     "range of δ": _range_of_delta,
     "below chance": _below_chance,
-    "Yes or No": lambda tables: f"{tables['embeddings']['Yes or No'].median():.1%}",
+    "Yes or No": lambda tables: f"{100 * tables['embeddings']['Yes or No'].median():.2g}%",
     "condition holds": lambda tables: _of(tables["theorem_4_1"]["holds"]),
     "least R²": lambda tables: f"{tables['theorem_4_1']['R²'].min():.4f}",
     "slack": _slack,
@@ -406,6 +412,8 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "trace factor": lambda tables: _factor(tables, "Tr Σ"),
     "ratio factor": lambda tables: _factor(tables, "Tr Σ / δ²"),
     "by gradient": lambda tables: str(fall_by_gradient(tables)),
+    "distances of halves": lambda tables: _of_halves(tables, "δ", ".1f"),
+    "falls of halves": lambda tables: _of_halves(tables, FALL_OF_HALF, ".3f"),
     "learned": _learned,
     "last layer undone": _last_layer_undone,
     "spread, equal": lambda tables: _spread(tables, "equal weights"),
