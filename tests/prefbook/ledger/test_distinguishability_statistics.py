@@ -250,7 +250,7 @@ def test_spread_is_compared_draw_by_draw(tables: Tables) -> None:
         ("trained", "10"),
         ("range of δ", "1 to 10"),
         ("below chance", "2 of 10"),
-        ("Yes or No", "2.0%"),
+        ("Yes or No", "2%"),
         ("condition holds", "9 of 10"),
         ("least R²", "0.9000"),
         ("slack", "15.0 (10.0 to 20.0)"),
