@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,14 @@ class Persona:
         """The first `per_label` statements of each label, in the file's order; all where there are fewer."""
         keep = np.concatenate([np.flatnonzero(self.labels == sign)[:per_label] for sign in (1, -1)])
         return self.subset(np.sort(keep))
+
+    def drawn(self, per_label: int, seed: int) -> Persona:
+        """`per_label` statements of each label, drawn by the seed, in the file's order; all where there are
+        fewer.
+        """
+        rng = np.random.default_rng([seed, zlib.crc32(self.name.encode())])
+        kept = [rng.permutation(np.flatnonzero(self.labels == sign))[:per_label] for sign in (1, -1)]
+        return self.subset(np.sort(np.concatenate(kept)))
 
 
 _PERSONA_FIELDS = {"statement": str, "answer_matching_behavior": str}

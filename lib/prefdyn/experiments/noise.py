@@ -6,7 +6,6 @@ the controlled experiments are drawn, not a model's: they need no model.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -49,6 +48,8 @@ TIGHT = 5000.0
 """A concentration for its dimension, 2 kappa / d, at which Theorem 3.1 as printed promises something."""
 KIND_RATES = (0.0, 0.1, 0.2, 0.3, 0.4)
 """Mean noise rates at which kinds of noise are compared."""
+BARE = 40
+"""Statements of each label whose state is taken at their own end, at most: enough for a shape."""
 PERSONA_RATES = np.round(np.arange(0, 0.5 + 0.0125, 0.025), 6)
 PREDICTORS = ("δ", "‖Σ‖", "Tr Σ / δ²")
 
@@ -555,8 +556,8 @@ def tight_clouds(bench: Bench, design: Design) -> pd.DataFrame:
 def vmf(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     """Whether hidden states look like draws from von Mises-Fisher distributions (NZ Table 2, and more).
 
-    Two states stand for a statement: that at its own end, which NZ takes, and that at the end of the question
-    about it, which is trained on.
+    Two states stand for a statement: that at its own end, which NZ takes, here of at most `BARE` statements
+    of a label; and that at the end of the question about it, which is trained on.
 
     Tables:
         vmf: model; state ("statement", "question"); average norm; norm variance; average cosine (of a state
@@ -573,9 +574,10 @@ def vmf(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     for state in ("statement", "question"):
         rows, norms = [], []
         for persona in cast:
-            g = _bare(bench, persona) if state == "statement" else bench.features(persona)
+            part = persona.drawn(BARE, bench.seed) if state == "statement" else persona
+            g = _bare(bench, part) if state == "statement" else bench.features(part)
             norms.append(np.linalg.norm(g, axis=1))
-            rows.append({"behaviour": persona.name, "state": state, **_look(g, persona)})
+            rows.append({"behaviour": persona.name, "state": state, **_look(g, part)})
         looks, lengths = pd.DataFrame(rows), np.concatenate(norms).astype(float)
         parts.append(looks)
         summary.append(
@@ -593,16 +595,8 @@ def vmf(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
 
 def _cast(bench: Bench, design: Design) -> list[Persona]:
     """The personas that take part, each with statements of either label that the seed draws."""
-    every = bench.personas(design.personas, 0)
-    return [_drawn(persona, design.statements_per_label, bench.seed) for persona in every]
-
-
-def _drawn(persona: Persona, per_label: int, seed: int) -> Persona:
-    """`per_label` statements of each label, drawn by the seed, in their order; all where there are fewer."""
-    rng = np.random.default_rng([seed, zlib.crc32(persona.name.encode())])
-    kinds = [np.flatnonzero(persona.labels == sign) for sign in (1, -1)]
-    keep = [rng.permutation(kind)[: per_label or None] for kind in kinds]
-    return persona.subset(np.sort(np.concatenate(keep)))
+    most = design.statements_per_label or 10**6
+    return [persona.drawn(most, bench.seed) for persona in bench.personas(design.personas, 0)]
 
 
 def _bare(bench: Bench, persona: Persona) -> NDArray[np.float32]:
@@ -864,10 +858,11 @@ def work(p: Mapping[str, Any]) -> list[Work]:
     epochs, tested = p["text_epochs"], p["text_tests"] * each
     # Fine-tuning sees the prompts and one response of the two, taken as seven tenths; preference training
     # sees all. The states of bare statements cost less than those of the questions, taken as half.
-    questions = persona_features(p)[0]
+    questions, statement = persona_features(p)
+    bare = BARE * statement
     return [
         questions,
-        replace(questions, name="states of bare statements", tokens=questions.tokens / 2),
+        replace(questions, name="states of bare statements", tokens=min(questions.tokens / 2, bare)),
         Work("fine-tuning on responses", "train", runs, 0.7 * seen, epoch, 0, 0.7 * batch),
         Work(
             "preference training on responses",
