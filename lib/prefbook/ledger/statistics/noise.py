@@ -321,6 +321,15 @@ def kinds(tables: Tables, kind: str, loss: str, rate: float) -> pd.DataFrame:
     return table[same].sort_values("time")
 
 
+def best_length(tables: Tables, kind: str, loss: str) -> pd.DataFrame:
+    """Of a kind of noise and a loss, a row a noise rate: that of the training time with the best mean
+    accuracy.
+    """
+    table = tables["kinds_of_noise"]
+    part = table[(table["kind"] == kind) & (table["loss"] == loss)]
+    return part.loc[part.groupby("rate")["accuracy"].idxmax()].sort_values("rate")
+
+
 def _signed_root(square: Estimate) -> Estimate:
     """An estimate of a square as one of its root, below 0 where the square is."""
     ends = (float(np.sign(v) * np.sqrt(abs(v))) for v in (square.value, square.low, square.high))
