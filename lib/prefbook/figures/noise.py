@@ -617,6 +617,21 @@ def regime(table: pd.DataFrame) -> pd.DataFrame:
     return out
 
 
+def sharp(table: pd.DataFrame) -> pd.DataFrame:
+    """The theorem with exact tails: a row a concentration and angle, the bounds at each noise rate."""
+    rows = []
+    for (gamma, angle), part in table.groupby(["γ", "angle"]):
+        row: dict[str, Any] = {"γ": f"{gamma:g}", "angle": f"{angle}°"}
+        for _, at in part.iterrows():
+            for name in ("bound", "printed"):
+                risk = at[name]
+                said = "none" if np.isnan(risk) or risk >= 1 else f"{risk:.2g}"
+                row[f"ε = {at['ε']:g}, {'exact tails' if name == 'bound' else name}"] = said
+        highest = part["highest rate"].iloc[0]
+        rows.append({**row, "below one half up to ε": "none" if np.isnan(highest) else f"{highest:g}"})
+    return pd.DataFrame(rows)
+
+
 def correlations(table: pd.DataFrame) -> pd.DataFrame:
     """A row a predictor and a column an outcome."""
     said = [

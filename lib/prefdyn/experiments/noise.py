@@ -99,7 +99,7 @@ class Design:
         personas: how many are measured; 0 is all
         statements_per_label: of each persona, drawn by the seed; 0 is all
         persona_trials: random halves and flips of each persona
-        pilot: settings for response pairs that are tried without noise, by their numbers
+        pilot: settings for response pairs that are tried without noise, by their numbers; [0] is none
         text_setting: the one that is trained with noise
         text_longest: characters of a pair's prompt and responses, at most; 0 is any
         text_rates: noise rates of the response pairs, from 0
@@ -731,7 +731,7 @@ def text_pilot(bench: Bench, design: Design) -> pd.DataFrame:
         over test pairs); trained, tested: pairs.
     """
     rows = []
-    for number in design.pilot:
+    for number in (number for number in design.pilot if number):
         setting = TEXT_SETTINGS[number]
         pool, tests = _text_data(bench, design, setting)
         every = range(1, design.text_epochs + 1)
@@ -754,7 +754,8 @@ def text_pilot(bench: Bench, design: Design) -> pd.DataFrame:
                     "tested": len(tests),
                 }
             )
-    return pd.DataFrame(rows)
+    columns = ["setting", "labels", "weights", "learning rate", "epoch", "accuracy", "low", "high", "margin"]
+    return pd.DataFrame(rows, columns=[*columns, "trained", "tested"])
 
 
 def text_pairs(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
