@@ -238,7 +238,8 @@ class Law:
     def accuracy(self, rates: ArrayLike) -> NDArray[np.float64]:
         """At noise rates of any shape."""
         x = 1 - 2 * np.asarray(rates, dtype=np.float64)
-        return ndtr(self.a * x / np.sqrt(x**2 + self.b * (1 - x**2)))
+        with np.errstate(invalid="ignore"):
+            return ndtr(self.a * x / np.sqrt(x**2 + self.b * (1 - x**2)))
 
 
 def ridge_law(dimension: int, kappa: float, angle: float, n: int, rate: float, steps: int) -> Law:
@@ -258,6 +259,9 @@ def ridge_law(dimension: int, kappa: float, angle: float, n: int, rate: float, s
         n: training points of both labels together.
         rate: eta beta^2.
         steps: of descent.
+
+    Returns:
+        NaN where steps are too large for descent to come to rest.
     """
     a_mean, spread = vmf.mean_cosine(dimension, kappa), vmf.cosine_variance(dimension, kappa)
     across = (1 - spread - a_mean**2) / (dimension - 1)
@@ -268,6 +272,8 @@ def ridge_law(dimension: int, kappa: float, angle: float, n: int, rate: float, s
     spikes = [m**2 for m in (common, apart) if m**2 > across * ratio**0.5]
     top = max([ends[1], *((m + across) * (1 + ratio * across / m) for m in spikes)])
     low, high = 0.5 * ends[0], 1.1 * top
+    if speed * top >= 2:
+        return Law(np.nan, np.nan)
     # Near the axis, where the filter of many steps stays small.
     tall = min((high - low) / 2, np.sqrt(10 / steps) / speed)
     turn = (np.arange(8192) + 0.5) * np.pi / 4096
