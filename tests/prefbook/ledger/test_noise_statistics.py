@@ -72,6 +72,7 @@ def small() -> dict[str, pd.DataFrame]:
     )
     map_fits = map_runs[["setting", "loss", "time"]].drop_duplicates().reset_index(drop=True)
     map_fits["region"] = map_fits["time"].map(TIMES)
+    map_fits["loss ratio"] = map_fits["time"].map(dict(zip(TIMES, ratios["DPO"], strict=True)))
     late = map_fits["time"] == 2000
     map_fits["excess: Equation 18"] = np.where(late, 0.02, -0.001)
     map_fits["excess: straight line"] = 0.01
@@ -376,6 +377,8 @@ def test_best_length_is_the_time_with_the_best_mean(make: Make) -> None:
         ("nz-long", "200"),
         ("nz-within", "1 of 2"),
         ("nz-clean", "0.760"),
+        ("nz-loss-first", "0%"),
+        ("nz-loss-last", "70%"),
         ("nz-best-dpo", "0.005"),
         ("nz-left-ipo-end", "2.00"),
         ("nz-line-ipo-end", "1.00"),
