@@ -53,7 +53,7 @@ def test_repeats(noisy_accuracy, quarter_accuracy, trials):
     )
 )
 def test_noisy(noisy_accuracy, settings, per_label):
-    assert agree(noisy_accuracy, experiment(settings["γ = 1/4"], 0.25, per_label))
+    assert agree(noisy_accuracy, experiment(settings["60°, γ = 1/4"], 0.25, per_label))
 
 
 @test_case(
@@ -62,4 +62,4 @@ def test_noisy(noisy_accuracy, settings, per_label):
     )
 )
 def test_quarter(quarter_accuracy, settings, per_label):
-    assert agree(quarter_accuracy, experiment(settings["γ = 1/4"], 0.0, per_label // 4))
+    assert agree(quarter_accuracy, experiment(settings["60°, γ = 1/4"], 0.0, per_label // 4))

@@ -1,5 +1,5 @@
 """An interactive figure on noise that needs no kernel and no library: points on a circle, the boundary they
-teach, and its accuracy; its page is templates/explorer.html.
+teach in one step or in many, and its accuracy; its page is templates/explorer.html.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ TEMPLATES = jinja2.Environment(
 )
 KAPPAS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 ANGLES = (30, 60, 90, 120, 150, 180)
+TIMES = (0.0, 1.0, 4.0, 16.0, np.inf)
+"""Training times eta beta^2 steps on the loss of IPO; 0 stands for the first step."""
 RATES = np.arange(21) / 20
 
 
@@ -31,12 +33,13 @@ def rendered(template: str, name: str, content: Mapping[str, Any]) -> str:
 
 
 def noise_explorer(per_label: int = 25, draws: int = 300, seed: int = 0) -> str:
-    """HTML in which a reader moves noise rate, concentration and angle, and sees the first step's boundary
+    """HTML in which a reader moves noise rate, concentration, angle and training time, and sees the boundary
     and its accuracy curve.
 
-    In the plane (d = 2, where von Mises-Fisher is von Mises) the boundary is that of the mean of s g over
-    noisy labels. Everything that is drawn from chance is drawn here: one set of points for the picture, and
-    `draws` sets for the curve.
+    In the plane (d = 2, where von Mises-Fisher is von Mises) the first step's boundary is that of the mean of
+    s g over noisy labels; with the loss of IPO that of a later time is the same mean under a filter of the
+    second moment of the points (see `theory.noise.ridge_law`). Everything that is drawn from chance is drawn
+    here: one set of points for the picture, and `draws` sets for the curve.
     """
     rng = np.random.default_rng(seed)
     points, curves = [], []
@@ -57,6 +60,7 @@ def noise_explorer(per_label: int = 25, draws: int = 300, seed: int = 0) -> str:
         "kappas": KAPPAS,
         "angles": ANGLES,
         "rates": RATES.tolist(),
+        "times": [time if np.isfinite(time) else -1 for time in TIMES],
         "points": points,
         "uniforms": rng.random(2 * per_label).round(4).tolist(),
         "curves": curves,
@@ -72,9 +76,7 @@ def _curve(
     offsets: NDArray[np.float64],
     flips: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Accuracy of the first step over `RATES`, mean over sets of points; exact for new points, given the
-    boundary.
-    """
+    """Accuracy over `TIMES` and `RATES`, mean over sets of points; exact for new points."""
     signs = np.repeat([1.0, -1.0], offsets.shape[1] // 2)
     states = np.exp(1j * (offsets + signs * angle / 2))
     out = []
@@ -82,7 +84,21 @@ def _curve(
     def side(middle: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.interp(middle + np.pi / 2, turn, below) - np.interp(middle - np.pi / 2, turn, below)
 
-    for rate in RATES:
-        normal = np.angle((states * np.where(flips < rate, -signs, signs)).mean(axis=1))
-        out.append(float((side(normal - angle / 2) + 1 - side(normal + angle / 2)).mean() / 2))
+    second = (states**2).mean(axis=1)
+    turned, share = np.exp(0.5j * np.angle(second)), np.abs(second)
+    for time in TIMES:
+        row = []
+        for rate in RATES:
+            mean = (states * np.where(flips < rate, -signs, signs)).mean(axis=1) / turned
+            along, across = (_filter(time, (1 + sign * share) / 2) for sign in (1, -1))
+            normal = np.angle((along * mean.real + 1j * across * mean.imag) * turned)
+            row.append(float((side(normal - angle / 2) + 1 - side(normal + angle / 2)).mean() / 2))
+        out.append(row)
     return np.array(out)
+
+
+def _filter(time: float, eigenvalue: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What gradient flow to a time makes of a direction of the first step."""
+    if time == 0:
+        return np.ones_like(eigenvalue)
+    return -np.expm1(-4 * time * eigenvalue) / eigenvalue

@@ -28,10 +28,21 @@ LOSSES = {
     "rDPO": "#B8860B",
 }
 STATES = {"raw": (style.SECOND, "s"), "centred": (style.FIRST, "o")}
-SHOWN = "γ = 1/4"
-"""The setting that is shown where one is."""
-NAMES = {"γ = 1/8": "γ = 1/8, angle π/3"}
-"""Settings that a legend names more fully."""
+SHOWN = measured.SHOWN
+KINDS = {
+    "coin": style.THEORY,
+    "by margin": style.POSITIVE,
+    "by uncertainty": style.FIRST,
+    "one-sided": style.NEGATIVE,
+}
+"""Kinds of noise, each with its colour."""
+TELLING = {
+    "DPO": "o-",
+    "cDPO": "s-",
+    "rDPO": "^-",
+    "cDPO, told 0.2": "s:",
+    "rDPO, told 0.2": "^:",
+}
 FINE = np.linspace(0, 1, 201)
 HEIGHT = 3.2
 FEW = slice(None, None, 4)
@@ -48,15 +59,26 @@ def controlled(reference: Tables, here: Tables | None, loss: str = "DPO") -> Fig
     one, own = _runs(reference, here)
     colours = _hues(one)
     figure, axes = style.panels(1, 2, height=HEIGHT, sharey=True)
-    for ax, (title, chain) in zip(axes, measured.chains(one).items(), strict=True):
+    for ax, (title, chain) in zip(axes, measured.chains(one, "θ").items(), strict=True):
         for name in chain:
-            _with_intervals(ax, measured.accuracies(one, name, loss), colours[name], NAMES.get(name, name))
+            curve = _curve(one, "short", loss, name)
+            middle, reach = curve["accuracy"], (curve["high"] - curve["low"]) / 2
+            ax.errorbar(
+                curve["rate"],
+                middle,
+                reach,
+                fmt="o",
+                markersize=3,
+                linewidth=1,
+                color=colours[name],
+                label=name,
+            )
             _fit(ax, one, name, loss, colours[name])
             law = measured.first_step_law(one, name, FINE)
             ax.plot(FINE, law, "--", color=style.THEORY, linewidth=1, label="first-step law", zorder=1)
             if own is not None:
-                mean = measured.accuracies(own, name, loss).mean()
-                _ours(ax, mean.index[FEW], mean[FEW], colours[name], markersize=4.5)
+                points = _curve(own, "short", loss, name).iloc[FEW]
+                _ours(ax, points["rate"], points["accuracy"], colours[name], markersize=4.5)
         ax.set(title=title, xlabel="noise rate ε", ylim=(0, 1))
     axes[0].set_ylabel("test accuracy")
     axes[0].plot([], [], color=style.NEUTRAL, label="Equation 18, fitted up to 0.35")
@@ -69,38 +91,82 @@ def ipo(reference: Tables, here: Tables | None) -> Figure:
     return controlled(reference, here, "IPO")
 
 
-def rivals(reference: Tables, here: Tables | None) -> Figure:
-    """What Equation 18 and its rivals leave over, and how far each is off beyond what it was fitted to."""
+def phase_map(reference: Tables, here: Tables | None) -> Figure:
+    """Through time: what each curve's form leaves over, with DPO and with IPO; the fall of accuracy in every
+    setting; and the training loss.
+    """
+    one, own = _runs(reference, here)
+    figure, axes = style.panels(2, 2, height=2.9, sharex=True)
+    for ax, loss in zip(axes, ("DPO", "IPO"), strict=False):
+        for name, colour in MODELS.items():
+            left = _left_over(one, loss, name)
+            ax.plot(left.index, left, "o-", markersize=4, color=colour, label=name)
+            if own is not None:
+                ours = _left_over(own, loss, name)
+                _ours(ax, ours.index, ours, colour, markersize=4.5)
+        ax.axhline(0, color=style.NEUTRAL, linewidth=1)
+        ax.set(title=f"Left over, {loss}", ylabel="points of accuracy")
+    table, colours = one["map_fits"], _hues(one)
+    for name, colour in colours.items():
+        part = table[(table["setting"] == name) & (table["loss"] == "DPO")]
+        half = 100 * (part["fall high"] - part["fall low"]) / 2
+        axes[2].errorbar(
+            part["time"],
+            100 * part["fall"],
+            half,
+            color=colour,
+            linewidth=1.2,
+            marker="o",
+            markersize=3,
+            label=name,
+        )
+    axes[2].set(title="Fall of accuracy to ε = 0.2, DPO", ylabel="points", xlabel="time ηβ² · steps")
+    for loss in ("DPO", "IPO", "SLiC"):
+        ratios = _by_time(one, loss, "loss ratio")
+        axes[3].plot(ratios.index, ratios, "o-", markersize=4, color=LOSSES[loss], label=loss)
+    axes[3].set(title="Loss, as a share of what it was", xlabel="time ηβ² · steps", ylim=(0, 1.05))
+    for ax in axes:
+        ax.set_xscale("log")
+        for region, shade in (("stopping", "#e8f1f8"), ("long", "#fdf0e6")):
+            times = table[(table["region"] == region) & (table["loss"] == "DPO")]["time"]
+            if len(times):
+                ax.axvspan(times.min() / 1.5, times.max() * 1.5, color=shade, linewidth=0, zorder=0)
+    _legend(figure, own, 4)
+    return figure
+
+
+def late(reference: Tables, here: Tables | None) -> Figure:
+    """Accuracy with IPO at some times beside its law, and the law's second number over time."""
     one, own = _runs(reference, here)
     figure, (left, right) = style.panels(1, 2, height=HEIGHT)
-    runs = measured.fitted(measured.accuracies(one, SHOWN))
-    half = np.array([100 * (e.high - e.value) for e in _means(runs)])
-    rates = runs.columns.to_numpy(dtype=float)
-    left.fill_between(rates, -half, half, color="#e8e8e8", linewidth=0)
-    for name, colour in MODELS.items():
-        left.plot(rates, _left_over(runs, name), "o-", markersize=3, color=colour, label=name)
-        if own is not None:
-            other = measured.fitted(measured.accuracies(own, SHOWN))
-            _ours(left, other.columns, _left_over(other, name), colour, markersize=4.5)
-    left.axhline(0, color=style.NEUTRAL, linewidth=1)
-    left.set(xlabel="noise rate ε", ylabel="residual (points of accuracy)")
-    left.set_title(f"What is left over, {SHOWN}")
-
-    names = measured.settings(one)
-    for number, (name, colour) in enumerate({**MODELS, "first-step law": style.THEORY}.items()):
-        place = np.arange(len(names)) + 0.14 * (number - 1.5)
-        error, *ends = np.transpose([_beyond(one, name, setting) for setting in names])
-        marker = "s" if name == "first-step law" else "o"
-        lengths = np.abs(np.array(ends) - error)
-        right.errorbar(
-            place, error, lengths, fmt=marker, markersize=6, linewidth=1.2, color=colour, label=name
+    points = [part for part in _all_regions(one, "IPO") if part[0] == SHOWN]
+    points.sort(key=lambda part: part[1])
+    every = [time for _, time, _ in points]
+    some = every if len(every) < 5 else [every[i] for i in (0, -4, -3, -1)]
+    shades = style.ordered_colours([f"{time:g}" for time in some])
+    for _, time, runs in points:
+        if time not in some:
+            continue
+        colour = shades[f"{time:g}"]
+        _with_intervals(left, runs, colour, f"time {time:g}")
+        fine = FINE[FINE <= 0.5]
+        left.plot(
+            fine, measured.ridge_law(one, SHOWN, time).accuracy(fine), "--", color=style.THEORY, linewidth=1
         )
-        if own is not None:
-            errors = [_beyond(own, name, setting)[0] for setting in names]
-            _ours(right, place, errors, colour, markersize=4.5)
-    right.set(yscale="log", ylabel="error in accuracy", title="Continued to ε = 0.5")
-    right.set_xticks(range(len(names)), names, rotation=30, ha="right")
-    _legend(figure, own, 5)
+    left.plot([], [], "--", color=style.THEORY, linewidth=1, label="ridge law, nothing fitted")
+    if own is not None:
+        for _, time, runs in _all_regions(own, "IPO"):
+            if _ == SHOWN and time in (every[0], every[-1]):
+                mean = runs.mean().iloc[FEW]
+                _ours(left, mean.index, mean, shades.get(f"{time:g}", style.THEORY), markersize=4.5)
+    left.set(title=f"IPO, {SHOWN}", xlabel="noise rate ε", ylabel="test accuracy", ylim=(0.45, 1))
+    grid = np.geomspace(min(every), max(every), 60)
+    for name, colour in _hues(one).items():
+        ratio = [measured.ridge_law(one, name, float(time)).b for time in grid]
+        right.plot(grid, ratio, color=colour, label=name)
+    right.axhline(1, color=style.NEUTRAL, linewidth=1)
+    right.set(title="b of the law", xlabel="time ηβ² · steps", ylabel="b", xscale="log", ylim=(0, None))
+    _legend(figure, own, 4)
     return figure
 
 
@@ -123,22 +189,53 @@ def mirror(reference: Tables, here: Tables | None) -> Figure:
 
 
 def losses(reference: Tables, here: Tables | None) -> Figure:
-    """Accuracy over noise rates with five losses, after short and after long training."""
+    """Accuracy with four losses less that with DPO, over noise rates, after short and long training."""
     one, own = _runs(reference, here)
-    figure, axes = style.panels(1, 2, height=HEIGHT, sharey=True)
+    figure, axes = style.panels(1, 2, height=HEIGHT)
     for ax, training in zip(axes, ("short", "long"), strict=True):
-        for number, (loss, colour) in enumerate(LOSSES.items()):
-            curve = _curve(one, training, loss)
-            ax.plot(curve["rate"], curve["accuracy"], color=colour, linewidth=5 - number, label=loss)
-            ax.fill_between(curve["rate"], curve["low"], curve["high"], color=colour, alpha=0.2, linewidth=0)
+        for loss, colour in LOSSES.items():
+            if loss == "DPO":
+                continue
+            part = _difference(one, training, loss)
+            ax.plot(part["rate"], 100 * part["difference"], color=colour, label=loss)
+            low, high = 100 * part["low"], 100 * part["high"]
+            ax.fill_between(part["rate"], low, high, color=colour, alpha=0.2, linewidth=0)
             if own is not None:
-                points = _curve(own, training, loss).iloc[FEW]
-                _ours(ax, points["rate"], points["accuracy"], colour, markersize=4.5)
-        law = measured.first_step_law(one, SHOWN, FINE)
-        ax.plot(FINE, law, "--", color=style.THEORY, linewidth=1, label="first-step law")
-        ax.set(title=f"{training.capitalize()} training", xlabel="noise rate ε", ylim=(0, 1))
-    axes[0].set_ylabel("test accuracy")
-    _legend(figure, own, 7)
+                points = _difference(own, training, loss).iloc[FEW]
+                _ours(ax, points["rate"], 100 * points["difference"], colour, markersize=4.5)
+        ax.axhline(0, color=LOSSES["DPO"], linewidth=1, label="DPO")
+        ax.set(title=f"{training.capitalize()} training", xlabel="noise rate ε")
+    axes[0].set_ylabel("accuracy less DPO's (points)")
+    _legend(figure, own, 6)
+    return figure
+
+
+def kinds(reference: Tables, here: Tables | None) -> Figure:
+    """Accuracy under four kinds of noise after one step; and under a coin, each loss at its best length."""
+    one, own = _runs(reference, here)
+    figure, (left, right) = style.panels(1, 2, height=HEIGHT, sharey=True)
+    for kind, colour in KINDS.items():
+        part = _kind(one, kind)
+        half = (part["high"] - part["low"]) / 2
+        left.errorbar(
+            part["rate"], part["accuracy"], half, marker="o", markersize=4, color=colour, label=kind
+        )
+        if own is not None:
+            ours = _kind(own, kind)
+            _ours(left, ours["rate"], ours["accuracy"], colour, markersize=4.5)
+    fine = FINE[FINE <= 0.4]
+    law = measured.first_step_law(one, SHOWN, fine)
+    left.plot(fine, law, "--", color=style.NEUTRAL, linewidth=1, label="first-step law of a coin")
+    left.set(title="One step of DPO", xlabel="mean noise rate", ylabel="test accuracy")
+    for loss, line in TELLING.items():
+        best = measured.best_length(one, "coin", loss)
+        colour = LOSSES[loss.split(",")[0]]
+        right.plot(best["rate"], best["accuracy"], line, color=colour, markersize=4, label=loss)
+        if own is not None:
+            ours = measured.best_length(own, "coin", loss)
+            _ours(right, ours["rate"], ours["accuracy"], colour, markersize=4.5)
+    right.set(title="A coin, each loss at its best length", xlabel="noise rate ε")
+    _legend(figure, own, 5)
     return figure
 
 
@@ -154,28 +251,39 @@ def slips(reference: Tables, here: Tables | None) -> Figure:
 
 
 def bound(reference: Tables, here: Tables | None) -> Figure:
-    """The bound of Theorem 3.1 over noise rates, and the risk measured where it promises something."""
+    """The bound of Theorem 3.1 over noise rates with the risk measured where it promises something; and the
+    bound of the same proof with exact tails.
+    """
     one, own = _runs(reference, here)
-    figure, (ax,) = style.panels(1, 1, width=7)
-    grid, n = np.linspace(0, 0.07, 281), _points(one)
+    figure, (left, right) = style.panels(1, 2, height=HEIGHT)
+    grid, n = np.linspace(0, 0.07, 141), _points(one)
     for name, colour in style.ordered_colours(["500", "1000", "5000", "50000"]).items():
         for constant, line in ((8, "-"), (4, "--")):
             bounds = [theory.bound(rate, float(name), np.pi, n, constant).risk for rate in grid]
             label = f"γ = {int(name):,}" if constant == 8 else None
-            ax.plot(grid, bounds, line, color=colour, label=label)
+            left.plot(grid, bounds, line, color=colour, label=label)
     risks, ceiling = _tight(one)
     tight = f"γ = {one['tight_clouds']['relative kappa'].iloc[0]:,.0f}"
     for none, marker, word in ((False, "o", "measured"), (True, "v", "none wrong")):
         part = risks[(risks == 0) == none]
         if len(part):
             label = f"{word}, {tight}"
-            ax.plot(part.index, part.clip(lower=ceiling), marker, color=style.THEORY, label=label)
+            left.plot(part.index, part.clip(lower=ceiling), marker, color=style.THEORY, label=label)
     if own is not None:
         others, lowest = _tight(own)
-        _ours(ax, others.index, others.clip(lower=lowest), markersize=8)
+        _ours(left, others.index, others.clip(lower=lowest), markersize=8)
         ceiling = min(ceiling, lowest)
-    ax.axhline(1, color=style.NEUTRAL, linewidth=1)
-    ax.set(yscale="log", ylim=(ceiling / 2, 5), xlim=(-0.001, 0.07), xlabel="noise rate ε", ylabel="risk")
+    left.set(ylim=(ceiling / 2, 5), xlim=(-0.001, 0.07), ylabel="risk", title="As printed")
+    d = int(one["settings"]["dimension"].iloc[0])
+    rates = np.linspace(0, 0.25, 101)
+    for name, colour in style.ordered_colours(["8", "16", "32", "128"]).items():
+        kappa = float(name) * d / 2
+        sharp = [theory.sharp_bound(rate, d, kappa, np.pi, n).risk for rate in rates]
+        right.plot(rates, np.clip(sharp, 1e-12, None), color=colour, label=f"γ = {name}")
+    right.set(ylim=(1e-6, 5), title="With exact tails")
+    for ax in (left, right):
+        ax.axhline(1, color=style.NEUTRAL, linewidth=1)
+        ax.set(yscale="log", xlabel="noise rate ε")
     _legend(figure, own, 4)
     return figure
 
@@ -189,10 +297,17 @@ def personas(reference: Tables, here: Tables | None) -> Figure:
     parts = dict(iter(curves.groupby("behaviour")))
     for ax, word in zip(axes, STATES, strict=True):
         for name, colour in colours.items():
-            ax.plot(parts[name]["rate"], parts[name][word], color=colour, linewidth=0.9, alpha=0.8)
+            rates = parts[name]["rate"]
+            ax.plot(rates, parts[name][word], color=colour, linewidth=0.9, alpha=0.8)
+            ends = (parts[name][f"{word} {end}"] for end in ("low", "high"))
+            ax.fill_between(rates, *ends, color=colour, alpha=0.06, linewidth=0)
         mean = curves.groupby("rate")[word].mean()
         ax.plot(mean.index, mean, color="white", linewidth=5)
         ax.plot(mean.index, mean, color=style.THEORY, linewidth=2.5, label="mean over behaviours")
+        law = curves.groupby("rate")[f"{word} foretold"].mean()
+        ax.plot(
+            law.index, law, "--", color=style.NEGATIVE, linewidth=2, label="mean foretold, nothing fitted"
+        )
         if own is not None:
             other = own["persona_curves"].groupby("rate")[word].mean()
             _ours(ax, other.index[FEW], other.iloc[FEW])
@@ -204,24 +319,47 @@ def personas(reference: Tables, here: Tables | None) -> Figure:
 
 
 def predict(reference: Tables, here: Tables | None) -> Figure:
-    """Accuracy at a noise rate of 0.2 against what might foretell it, one point a behaviour."""
+    """The constant of Equation 18 and the fall of accuracy against δ, a point a behaviour."""
     one, own = _runs(reference, here)
-    figure, axes = style.panels(1, 2, height=HEIGHT, sharey=True)
+    figure, axes = style.panels(1, 2, height=HEIGHT)
     table = one["persona_noise"]
-    for ax, column in zip(axes, ("δ", "Tr Σ / δ²"), strict=True):
+    for ax, column in zip(axes, ("c", "fall"), strict=True):
         for word, (colour, marker) in STATES.items():
-            x, y = table[column], table[f"at ε = 0.2, {word}"]
             points = {"s": 34, "edgecolor": "white", "linewidth": 0.5}
-            ax.scatter(x, y, color=colour, marker=marker, label=word, **points)
+            ax.scatter(
+                table["δ"], table[f"{column}, {word}"], color=colour, marker=marker, label=word, **points
+            )
             if own is not None:
                 other = own["persona_noise"]
-                _ours(ax, other[column], other[f"at ε = 0.2, {word}"], colour)
-        ax.axhline(0.5, color=style.NEUTRAL, linewidth=1)
-        ax.set(xscale="log", xlabel=column)
+                _ours(ax, other["δ"], other[f"{column}, {word}"], colour)
+        ax.axhline(0, color=style.NEUTRAL, linewidth=1)
+        ax.set(xscale="log", xlabel="δ")
         ax.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
         ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
-    axes[0].set_ylabel("accuracy at ε = 0.2")
+    axes[0].set_ylabel("c of Equation 18")
+    axes[1].set_ylabel("fall of accuracy to ε = 0.2")
+    _legend(figure, own, 3)
+    return figure
+
+
+def foretold(reference: Tables, here: Tables | None) -> Figure:
+    """Accuracy at a noise rate of 0.2, measured against foretold, a point a behaviour."""
+    one, own = _runs(reference, here)
+    figure, (ax,) = style.panels(1, 1, width=5, height=HEIGHT)
+
+    def at(tables: Tables) -> pd.DataFrame:
+        table = tables["persona_curves"]
+        return table[np.isclose(table["rate"], 0.2)]
+
+    for word, (colour, marker) in STATES.items():
+        part = at(one)
+        points = {"s": 28, "edgecolor": "white", "linewidth": 0.5, "zorder": 3}
+        ax.scatter(part[f"{word} foretold"], part[word], color=colour, marker=marker, label=word, **points)
+        if own is not None:
+            _ours(ax, at(own)[f"{word} foretold"], at(own)[word], colour)
+    ax.plot([0.35, 1], [0.35, 1], color=style.NEUTRAL, linewidth=1)
+    ax.set(xlabel="foretold", ylabel="measured", title="Accuracy at ε = 0.2")
     _legend(figure, own, 3)
     return figure
 
@@ -244,27 +382,33 @@ def effective(reference: Tables, here: Tables | None) -> Figure:
 
 
 def text(reference: Tables, here: Tables | None) -> Figure:
-    """Accuracy and mean margin on response pairs after training all weights on wrong labels."""
+    """Accuracy on response pairs: of the pilot without noise, and of the runs on wrong labels."""
     one, own = _runs(reference, here)
-    figure, (left, right) = style.panels(1, 2, height=HEIGHT)
-    for ax, column in ((left, "accuracy"), (right, "margin")):
-        runs = measured.text_runs(one, column)
+    figure, (left, right) = style.panels(1, 2, height=HEIGHT, sharey=True)
+    for tables, mine in ((one, False), (own, True)):
+        if tables is None:
+            continue
+        tried = tables["text_pilot"].groupby("setting").last()
+        if mine:
+            _ours(left, tried.index, tried["accuracy"])
+            continue
+        reach = [tried["accuracy"] - tried["low"], tried["high"] - tried["accuracy"]]
+        left.errorbar(tried.index, tried["accuracy"], reach, fmt="o", color=style.POSITIVE, label="pilot")
+    left.axhline(0.58, color=style.THEORY, linewidth=1, linestyle="--", label="asked for")
+    left.set(title="Without noise", xlabel="setting", ylabel="test accuracy", xticks=range(1, 5))
+    for tables, mine in ((one, False), (own, True)):
+        if tables is None or tables["text_pairs"].empty:
+            continue
+        runs = measured.text_runs(tables)
+        if mine:
+            _ours(right, runs.columns, runs.mean(), style.POSITIVE)
+            continue
         for _, row in runs.iterrows():
-            ax.plot(runs.columns, row, "o", color=style.NEUTRAL, markersize=4, alpha=0.6)
-        _with_intervals(ax, runs, style.POSITIVE, "mean over runs", markersize=6, capsize=3)
-        if own is not None:
-            mean = measured.text_runs(own, column).mean()
-            _ours(ax, mean.index, mean, style.POSITIVE)
-        ax.set(xlabel="noise rate ε")
-    runs = measured.text_runs(one)
-    rates = runs.columns.to_numpy(dtype=float)
-    grid = np.linspace(0, rates[-1], 101)
-    for name, line in (("Equation 18", "-"), ("straight line", "-.")):
-        curve = 1 - theory.predict(name, rates, 1 - runs.mean(), grid)
-        left.plot(grid, curve, line, color=MODELS[name], linewidth=1.5, label=name)
-    right.axhline(0, color=style.NEUTRAL, linewidth=1)
-    left.set(ylabel="test accuracy", ylim=(-0.03, 1.03))
-    right.set(ylabel="mean margin on test pairs")
+            right.plot(runs.columns, row, "o", color=style.NEUTRAL, markersize=4, alpha=0.6)
+        _with_intervals(right, runs, style.POSITIVE, "mean over runs", markersize=6, capsize=3)
+    for ax in (left, right):
+        ax.axhline(0.5, color=style.NEUTRAL, linewidth=1)
+    right.set(title="With wrong labels", xlabel="noise rate ε", xlim=(-0.03, 0.53), ylim=(-0.03, 1.03))
     _legend(figure, own, 4)
     return figure
 
@@ -328,38 +472,46 @@ def _with_intervals(
 
 def _fit(ax: Axes, tables: Tables, setting: str, loss: str, colour: object) -> None:
     fits = tables["equation_18"]
-    row = fits[(fits["setting"] == setting) & (fits["loss"] == loss)].iloc[0]
+    same = (fits["setting"] == setting) & (fits["loss"] == loss) & (fits["training"] == "short")
+    row = fits[same].iloc[0]
     at = FINE[theory.FITTED + measured.NEAR >= FINE]
     ax.plot(at, 1 - theory.equation_18(at, row["R"], row["c"]), color=colour)
 
 
-def _left_over(runs: pd.DataFrame, model: str) -> NDArray[np.float64]:
-    """Mean accuracy less a fitted curve, in points."""
-    rates, mean = runs.columns.to_numpy(dtype=float), runs.mean().to_numpy()
-    return 100 * (mean - 1 + theory.predict(model, rates, 1 - mean, rates))
+def _left_over(tables: Tables, loss: str, model: str) -> pd.Series:
+    """By time, what a form leaves over, root mean square over settings, in points; see `phase_map`."""
+    table = tables["map_fits"]
+    part = table[table["loss"] == loss]
+    left = part[f"excess: {model}"]
+    square = (np.sign(left) * left**2).groupby(part["time"]).mean()
+    return 100 * np.sign(square) * np.sqrt(square.abs())
 
 
-def _beyond(tables: Tables, model: str, setting: str) -> tuple[float, float, float]:
-    """Error on the mean at 0.35 to 0.5 of what was fitted up to 0.35, with its interval over trials."""
-    runs = measured.accuracies(tables, setting)
-    risks, rates = 1 - runs.to_numpy(), runs.columns.to_numpy(dtype=float)
-    trials = len(risks)
-    draws = np.random.default_rng(tables.seed).integers(trials, size=(1000, trials))
-    means = np.vstack([risks.mean(axis=0), risks[draws].mean(axis=1)])
-    low, far = rates <= theory.FITTED + measured.NEAR, rates <= 0.5 + measured.NEAR
-    far &= ~low
-    if model in theory.MODELS:
-        guess = theory.predict(model, rates[low], means[:, low], rates[far])
-    else:
-        guess = 1 - measured.first_step_law(tables, setting, rates[far])
-    errors = np.sqrt(((guess - means[:, far]) ** 2).mean(axis=1))
-    ends = np.percentile(errors[1:], [2.5, 97.5])
-    return float(errors[0]), float(min(ends[0], errors[0])), float(max(ends[1], errors[0]))
+def _by_time(tables: Tables, loss: str, column: str) -> pd.Series:
+    table = tables["map_fits"]
+    return table[table["loss"] == loss].groupby("time")[column].mean()
 
 
-def _curve(tables: Tables, training: str, loss: str) -> pd.DataFrame:
+def _all_regions(tables: Tables, loss: str) -> list[tuple[str, float, pd.DataFrame]]:
+    regions = ("stopping", "between", "long")
+    return [point for region in regions for point in measured.on_map(tables, loss, region)]
+
+
+def _curve(tables: Tables, training: str, loss: str, setting: str) -> pd.DataFrame:
     table = tables["curves"]
+    return table[(table["setting"] == setting) & (table["training"] == training) & (table["loss"] == loss)]
+
+
+def _difference(tables: Tables, training: str, loss: str) -> pd.DataFrame:
+    table = tables["differences"]
     return table[(table["setting"] == SHOWN) & (table["training"] == training) & (table["loss"] == loss)]
+
+
+def _kind(tables: Tables, kind: str) -> pd.DataFrame:
+    """Of a kind of noise, accuracy over noise rates after one step of DPO."""
+    table = tables["kinds_of_noise"]
+    same = (table["kind"] == kind) & (table["loss"] == "DPO") & (table["time"] == table["time"].min())
+    return table[same].sort_values("rate")
 
 
 def _tight(tables: Tables) -> tuple[pd.Series, float]:
@@ -384,8 +536,12 @@ def _constants(ax: Axes, tables: Tables) -> None:
 
 def _share(ax: Axes) -> None:
     sizes = np.logspace(1, 6, 100)
-    for word, line, name in (("printed", "--", "printed"), ("hoeffding", "-", "Hoeffding")):
-        shares = [theory.share_deviation(n, word) for n in sizes]  # type: ignore[arg-type]
+    for word, line, name in (
+        ("printed", "--", "printed"),
+        ("hoeffding", "-.", "Hoeffding"),
+        ("exact", "-", "exact, ε = 1/4"),
+    ):
+        shares = [theory.share_deviation(int(n), word, 0.25) for n in sizes]  # type: ignore[arg-type]
         ax.plot(sizes, shares, line, color=style.POSITIVE, label=name)
     ax.plot(sizes, np.sqrt(3 / 16 / (sizes / 2)), ":", color=style.THEORY, label="one s.d.")
     ax.set(xscale="log", yscale="log", xlabel="training points N", ylabel="deviation of the share")
@@ -427,16 +583,26 @@ def _factor(ax: Axes, tables: Tables) -> None:
 
 
 def fits(table: pd.DataFrame) -> pd.DataFrame:
-    """The fits of Equation 18, each with the interval of its c and the errors of its rivals."""
+    """The fits of Equation 18, each with the interval of its c."""
     c = [f"{row['c']:.3g} [{row['c low']:.3g}, {row['c high']:.3g}]" for _, row in table.iterrows()]
-    errors = {f"error: {model}": table[f"held out: {model}"] for model in theory.MODELS}
-    columns = ["loss", "setting", "clean risk", "R", "R²", "largest residual"]
-    return table[columns].assign(**{"c [95%]": c}, **errors)
+    columns = ["training", "loss", "setting", "clean risk", "R", "R²", "largest residual"]
+    return table[columns].assign(**{"c [95%]": c})
+
+
+def points_of_the_map(table: pd.DataFrame) -> pd.DataFrame:
+    """The map at the ends and in the middle of its regions, with DPO: c, the fall, and what is left over."""
+    part = table[table["loss"] == "DPO"]
+    times = sorted(part["time"].unique())
+    some = [times[0], times[len(times) // 2], times[-1]]
+    part = part[part["time"].isin(some)]
+    c = [f"{row['c']:.3g} [{row['c low']:.3g}, {row['c high']:.3g}]" for _, row in part.iterrows()]
+    left = {f"left: {name} (points)": 100 * part[f"excess: {name}"] for name in theory.MODELS}
+    return part[["setting", "time", "loss ratio", "clean", "fall"]].assign(**{"c [95%]": c}, **left)
 
 
 def looks(table: pd.DataFrame, rows: int = 10) -> pd.DataFrame:
     """Some behaviours, from the smallest ratio of variances to the largest; variances in millionths."""
-    order = table.sort_values("ratio")
+    order = table[table["state"] == "question"].sort_values("ratio")
     some = order.iloc[np.linspace(0, len(order) - 1, min(rows, len(order))).astype(int)]
     millionths = {f"{name} (10⁻⁶)": 1e6 * some[name] for name in ("variance of the cosine", "that of a vMF")}
     shown = some[["behaviour", "spread of the norm", "cosine", "γ"]].assign(**millionths)
@@ -449,6 +615,21 @@ def regime(table: pd.DataFrame) -> pd.DataFrame:
     for name in out.columns[2:]:
         out[name] = [f"{value:,.0f}" if np.isfinite(value) else "none" for value in out[name]]
     return out
+
+
+def sharp(table: pd.DataFrame) -> pd.DataFrame:
+    """The theorem with exact tails: a row a concentration and angle, the bounds at each noise rate."""
+    rows = []
+    for (gamma, angle), part in table.groupby(["γ", "angle"]):
+        row: dict[str, Any] = {"γ": f"{gamma:g}", "angle": f"{angle}°"}
+        for _, at in part.iterrows():
+            for name in ("bound", "printed"):
+                risk = at[name]
+                said = "none" if np.isnan(risk) or risk >= 1 else f"{risk:.2g}"
+                row[f"ε = {at['ε']:g}, {'exact tails' if name == 'bound' else name}"] = said
+        highest = part["highest rate"].iloc[0]
+        rows.append({**row, "below one half up to ε": "none" if np.isnan(highest) else f"{highest:g}"})
+    return pd.DataFrame(rows)
 
 
 def correlations(table: pd.DataFrame) -> pd.DataFrame:

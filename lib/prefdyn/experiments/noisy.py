@@ -7,10 +7,11 @@ products.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from prefdyn.data import noise as label_noise
+from prefdyn.engine import losses as known
 from prefdyn.engine.last_layer import Descent, accuracy, descend, mislabelled
 from prefdyn.engine.losses import Loss
 from prefdyn.theory import vmf
@@ -75,9 +78,7 @@ def controlled(
     noise = torch.as_tensor(np.asarray(rates), dtype=torch.float32, device=device)
 
     def run(trial: int) -> list[tuple]:
-        rng = np.random.default_rng([*seed, trial])
-        (x, s), test = (cloud.draw(per_label, rng, device) for _ in range(2))
-        uniforms = torch.from_numpy(rng.random(len(s), dtype=np.float32)).to(device)
+        x, s, test, uniforms = _drawn(cloud, per_label, (*seed, trial), device)
         labels = mislabelled(s, uniforms, noise)
         parts: list[tuple] = []
         for name, descent in descents.items():
@@ -85,9 +86,116 @@ def controlled(
             parts.extend((name, loss, trial, row) for loss, row in zip(losses, right, strict=True))
         return parts
 
+    return _long(_over_trials(run, trials, device), ["training", "loss", "trial"], np.asarray(rates))
+
+
+def through_time(
+    cloud: Cloud,
+    losses: Mapping[str, Loss],
+    descents: Mapping[float, Descent],
+    rates: ArrayLike,
+    per_label: int,
+    trials: int,
+    seed: Sequence[int] = (0,),
+    device: torch.device | str = "cpu",
+) -> pd.DataFrame:
+    """The same at several lengths of training, in a table with a column a noise rate.
+
+    Args:
+        descents: by the time that they are called by.
+
+    Returns:
+        Columns loss, time, trial; loss ratio: of the training loss at the end to that at the beginning, under
+        the first noise rate; and the accuracy at each noise rate, called by the rate.
+    """
+    noise = torch.as_tensor(np.asarray(rates), dtype=torch.float32, device=device)
+    names = [f"{rate:g}" for rate in np.asarray(rates)]
+
+    def run(trial: int) -> list[dict[str, float | str]]:
+        x, s, test, uniforms = _drawn(cloud, per_label, (*seed, trial), device)
+        labels = mislabelled(s, uniforms, noise)
+        rows: list[dict[str, float | str]] = []
+        for time, descent in descents.items():
+            u = descend(x, labels, list(losses.values()), descent)
+            margins = 2 * descent.beta * labels[0] * (u[:, 0] @ x.T)
+            for (name, loss), right, r in zip(losses.items(), accuracy(u, *test), margins, strict=True):
+                ratio = float(loss.value(r).mean() / loss.value(torch.zeros_like(r)).mean())
+                about = {"loss": name, "time": time, "trial": trial, "loss ratio": ratio}
+                rows.append({**about, **dict(zip(names, right.tolist(), strict=True))})
+        return rows
+
+    return pd.DataFrame(_over_trials(run, trials, device))
+
+
+ROBUST = ("cDPO", "rDPO")
+"""Losses that are told a noise rate."""
+
+
+def by_kind(
+    cloud: Cloud,
+    descents: Mapping[float, Descent],
+    rates: Sequence[float],
+    told: float,
+    per_label: int,
+    trials: int,
+    seed: Sequence[int] = (0,),
+    device: torch.device | str = "cpu",
+) -> pd.DataFrame:
+    """Noise that is a coin and noise that is not, at the same mean rates, with DPO and with losses that are
+    told the rate, or another one.
+
+    An example is clear or not by its distance from the boundary between the two means.
+
+    Args:
+        descents: by the time that they are called by.
+        told: the rate that `ROBUST` losses are told where they are not told the true one.
+
+    Returns:
+        Columns kind, loss ("cDPO" is told the rate, "cDPO, told 0.2" is not), time, trial, rate, accuracy.
+    """
+
+    def run(trial: int) -> list[tuple]:
+        x, s, test, uniforms = _drawn(cloud, per_label, (*seed, trial), device)
+        margins, signs = x[:, 1].cpu().numpy(), s.cpu().numpy()  # the means differ along the second axis
+        rows: list[tuple] = []
+        for rate in rates:
+            wrong = np.stack(
+                [label_noise.flip_probabilities(kind, signs, margins, rate) for kind in label_noise.KINDS]
+            )
+            odds = torch.from_numpy(wrong).to(uniforms)
+            labels = torch.where(uniforms < odds, -s, s)
+            family = {
+                "DPO": known.dpo(),
+                **{name: known.get(name.lower(), min(rate, 0.49)) for name in ROBUST},
+                **{f"{name}, told {told:g}": known.get(name.lower(), told) for name in ROBUST},
+            }
+            for time, descent in descents.items():
+                right = accuracy(descend(x, labels, list(family.values()), descent), *test)
+                rows.extend(
+                    (kind, loss, time, trial, rate, value)
+                    for loss, row in zip(family, right.tolist(), strict=True)
+                    for kind, value in zip(label_noise.KINDS, row, strict=True)
+                )
+        return rows
+
+    return pd.DataFrame(
+        _over_trials(run, trials, device), columns=["kind", "loss", "time", "trial", "rate", "accuracy"]
+    )
+
+
+def _drawn(
+    cloud: Cloud, per_label: int, seed: Sequence[int], device: torch.device | str
+) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor], Tensor]:
+    """Of a trial: points, their labels, test points with theirs, and a uniform number for each label."""
+    rng = np.random.default_rng(seed)
+    (x, s), test = (cloud.draw(per_label, rng, device) for _ in range(2))
+    return x, s, test, torch.from_numpy(rng.random(len(s), dtype=np.float32)).to(device)
+
+
+def _over_trials(run: Callable[[int], list[Any]], trials: int, device: torch.device | str) -> list[Any]:
+    """The rows of all trials."""
     with _workers(device) as pool:
-        parts = [part for result in pool.map(run, range(trials)) for part in result]
-    return _long(parts, ["training", "loss", "trial"], np.asarray(rates))
+        return [row for rows in pool.map(run, range(trials)) for row in rows]
 
 
 @contextmanager

@@ -177,6 +177,26 @@ def resample_counts(units: int, seed: int = 0, resamples: int = RESAMPLES) -> ND
     return np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=resamples)
 
 
+def pseudo_values(
+    statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]], sample: ArrayLike
+) -> NDArray[np.float64]:
+    """Jackknife pseudo-values of a statistic of the mean over units: n theta - (n - 1) theta without unit i.
+
+    Their mean is the statistic without its bias (of a square, exactly), and `mean` gives it an interval.
+
+    Args:
+        statistic: takes means, shape (..., k, m), and gives a value each, shape (..., k).
+        sample: shape (..., n, m), with the n units along the last axis but one.
+
+    Returns:
+        Shape (..., n).
+    """
+    x = np.asarray(sample, dtype=np.float64)
+    n, whole = x.shape[-2], x.mean(axis=-2, keepdims=True)
+    values = statistic(np.concatenate([whole, (n * whole - x) / (n - 1)], axis=-2))
+    return n * values[..., :1] - (n - 1) * values[..., 1:]
+
+
 def from_resamples(value: float, drawn: ArrayLike, n: int, widened: bool = False) -> Estimate:
     """A statistic with the percentile interval of its values in bootstrap resamples.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
-from scipy.special import ive
+from scipy.special import expit, ive, logsumexp
 
 from prefdyn.errors import PrefdynError
 
@@ -110,6 +110,25 @@ def cosine_variance(d: int, kappa: float) -> float:
         return 1 / d
     a = mean_cosine(d, kappa)
     return 1 - a**2 - (d - 1) * a / kappa
+
+
+def cosine_cdf(d: int, kappa: float, cosine: float) -> float:
+    """P(mu.x <= cosine), by quadrature over the angle between x and mu; small tails keep their precision.
+
+    Args:
+        d: at least 2.
+        cosine: in [-1, 1].
+    """
+
+    def log_mass(low: float, high: float) -> float:
+        angle = low + (np.arange(40_000) + 0.5) * (high - low) / 40_000
+        log = (d - 2) * np.log(np.sin(angle)) + kappa * (np.cos(angle) - 1)
+        return float(logsumexp(log) + np.log(high - low))
+
+    border = float(np.arccos(cosine))
+    if border in (0.0, np.pi):
+        return 1.0 - border / np.pi
+    return float(expit(log_mass(border, np.pi) - log_mass(0.0, border)))
 
 
 def concentration(d: int, cosine: float) -> float:

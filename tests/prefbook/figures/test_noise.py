@@ -20,21 +20,28 @@ from prefdyn.theory import noise as theory
 
 EXPERIMENTS = (
     experiments.controlled,
+    experiments.phase_map,
+    experiments.kinds_of_noise,
     experiments.regime,
+    experiments.sharp_regime,
     experiments.tight_clouds,
     experiments.vmf,
     experiments.persona_noise,
+    experiments.text_pilot,
     experiments.text_pairs,
 )
 MEASURED = [
     noise.controlled,
     noise.ipo,
-    noise.rivals,
+    noise.phase_map,
+    noise.late,
     noise.mirror,
     noise.losses,
+    noise.kinds,
     noise.bound,
     noise.personas,
     noise.predict,
+    noise.foretold,
     noise.text,
 ]
 COMPUTED = [noise.slips, noise.effective]
@@ -45,7 +52,11 @@ each_figure = pytest.mark.parametrize("draw", [*MEASURED, *COMPUTED], ids=lambda
 def editions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tables, Tables]:
     """Two runs on the tiny model, with the seeds 0 and 1."""
     folder = tmp_path_factory.mktemp("editions")
-    return two_editions(folder, EXPERIMENTS, replace(NOISE, text_pairs=2, text_tests=3))
+    return two_editions(
+        folder,
+        EXPERIMENTS,
+        replace(NOISE, dimension=64, per_label=60, pilot=[1], text_pairs=2, text_tests=3, text_epochs=1),
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -82,50 +93,73 @@ def test_every_panel_says_what_it_measures(
 ) -> None:
     figure = draw(*editions)
     figure.canvas.draw()
-    assert all(ax.get_xlabel() or draw is noise.rivals for ax in figure.axes)
+    assert all(ax.get_xlabel() for ax in figure.axes[-2:])  # above, panels share theirs
     assert figure.axes[0].get_ylabel()
 
 
 def test_curves_are_the_means_with_the_law_and_the_fit(editions: tuple[Tables, Tables]) -> None:
     reference, here = editions
-    figure = noise.controlled(reference, here)
+    figure, name = noise.controlled(reference, here), "60°, γ = 1/4"
     colours = style.ordered_colours(measured.settings(reference))
-    mean = measured.accuracies(reference, "γ = 1/4").mean().to_numpy()
-    drawn = lines(figure, 0, colours["γ = 1/4"])
+    mean = measured.accuracies(reference, name).mean().to_numpy()
+    drawn = lines(figure, 0, colours[name])
     assert any(len(y) == len(mean) and np.allclose(y, mean) for y in drawn)
-    fits = reference["equation_18"].query("setting == 'γ = 1/4' and loss == 'DPO'").iloc[0]
+    chosen = "setting == @name and loss == 'DPO' and training == 'short'"
+    fits = reference["equation_18"].query(chosen).iloc[0]
     fit = 1 - theory.equation_18(noise.FINE[noise.FINE <= 0.351], fits["R"], fits["c"])
     assert any(len(y) == len(fit) and np.allclose(y, fit) for y in drawn)
-    own = measured.accuracies(here, "γ = 1/4").mean().to_numpy()[noise.FEW]
-    assert np.allclose(lines(figure, 0, colours["γ = 1/4"], "D")[0], own)
-    law = measured.first_step_law(reference, "angle π", noise.FINE)
+    own = measured.accuracies(here, name).mean().to_numpy()[noise.FEW]
+    assert np.allclose(lines(figure, 0, colours[name], "D")[0], own)
+    law = measured.first_step_law(reference, "180°, γ = 1/8", noise.FINE)
     assert any(np.allclose(y, law) for y in lines(figure, 1, style.THEORY, "None"))
 
 
 def test_ipo_is_drawn_from_its_own_accuracies(editions: tuple[Tables, Tables]) -> None:
-    reference = editions[0]
-    table = reference["accuracies"]
+    reference, name = editions[0], "60°, γ = 1/8"
     figure = noise.ipo(reference, None)
-    colour = style.ordered_colours(measured.settings(reference))["γ = 1/8"]
-    expected = measured.accuracies(reference, "γ = 1/8", "IPO").mean().to_numpy()
+    colour = style.ordered_colours(measured.settings(reference))[name]
+    curve = reference["curves"].query("setting == @name and loss == 'IPO' and training == 'short'")
+    expected = curve["accuracy"].to_numpy()
     assert any(len(y) == len(expected) and np.allclose(y, expected) for y in lines(figure, 0, colour))
-    assert set(table["loss"]) == {"DPO", "IPO"}
 
 
-def test_rivals_are_continued_from_what_they_were_fitted_to(editions: tuple[Tables, Tables]) -> None:
+def test_map_shows_what_is_left_over_in_points(editions: tuple[Tables, Tables]) -> None:
+    reference, here = editions
+    figure = noise.phase_map(reference, here)
+    table = reference["map_fits"].query("loss == 'IPO'")
+    left = table["excess: straight line"]
+    square = (np.sign(left) * left**2).groupby(table["time"]).mean()
+    expected = 100 * np.sign(square) * np.sqrt(square.abs())
+    drawn = lines(figure, 1, noise.MODELS["straight line"], "o")
+    assert np.allclose(drawn[0], expected)
+    assert len(lines(figure, 1, noise.MODELS["straight line"], "D")) == 1
+
+
+def test_late_has_the_ridge_law_through_the_points_of_ipo(editions: tuple[Tables, Tables]) -> None:
     reference = editions[0]
-    runs = 1 - measured.accuracies(reference, "angle π")
-    rates = runs.columns.to_numpy(dtype=float)
-    near, far = rates < 0.36, (rates > 0.36) & (rates < 0.51)
-    mean = runs.mean().to_numpy()
-    guess = theory.predict("quadratic", rates[near], mean[near], rates[far])
-    error, low, high = noise._beyond(reference, "quadratic", "angle π")
-    assert error == pytest.approx(np.sqrt(((guess - mean[far]) ** 2).mean()))
-    assert low <= error <= high
-    law = 1 - measured.first_step_law(reference, "angle π", rates[far])
-    assert noise._beyond(reference, "first-step law", "angle π")[0] == pytest.approx(
-        np.sqrt(((law - mean[far]) ** 2).mean())
-    )
+    figure = noise.late(reference, None)
+    first = min(reference["map_fits"]["time"])
+    law = measured.ridge_law(reference, noise.SHOWN, first).accuracy(noise.FINE[noise.FINE <= 0.5])
+    assert any(np.allclose(y, law) for y in lines(figure, 0, style.THEORY, "None") if len(y) == len(law))
+
+
+def test_losses_are_drawn_as_differences_in_points(editions: tuple[Tables, Tables]) -> None:
+    reference = editions[0]
+    figure = noise.losses(reference, None)
+    chosen = "setting == @noise.SHOWN and training == 'long' and loss == 'SLiC'"
+    part = 100 * reference["differences"].query(chosen)["difference"]
+    assert any(np.allclose(y, part) for y in lines(figure, 1, noise.LOSSES["SLiC"]))
+
+
+def test_kinds_are_at_the_first_time_and_losses_at_their_best(editions: tuple[Tables, Tables]) -> None:
+    reference = editions[0]
+    figure = noise.kinds(reference, None)
+    table = reference["kinds_of_noise"]
+    first = table[(table["time"] == table["time"].min()) & (table["loss"] == "DPO")]
+    margin = first.query("kind == 'by margin'")["accuracy"]
+    assert any(np.allclose(y, margin) for y in lines(figure, 0, noise.KINDS["by margin"], "o"))
+    best = table.query("kind == 'coin' and loss == 'rDPO'").groupby("rate")["accuracy"].max()
+    assert any(np.allclose(y, best) for y in lines(figure, 1, noise.LOSSES["rDPO"], "^"))
 
 
 def test_every_behaviour_has_a_curve_and_their_mean_is_black(editions: tuple[Tables, Tables]) -> None:
@@ -142,20 +176,28 @@ def test_risk_without_a_wrong_point_stands_at_the_end_of_its_interval(
 ) -> None:
     table = editions[0]["tight_clouds"]
     risks, ceiling = noise._tight(editions[0])
-    assert ceiling == pytest.approx(3 / (4 * 60))
+    assert ceiling == pytest.approx(3 / (4 * 120))
     assert risks.to_numpy() == pytest.approx(table.groupby("rate")["risk"].mean().to_numpy())
     marks = [y for y in lines(noise.bound(editions[0], None), 0, style.THEORY, "v") if len(y)]
     assert all(np.allclose(y, ceiling) for y in marks)
 
 
-def test_text_points_are_the_runs(editions: tuple[Tables, Tables]) -> None:
+def test_text_points_are_the_runs_and_the_pilots(editions: tuple[Tables, Tables]) -> None:
     reference, here = editions
     figure = noise.text(reference, here)
-    for panel, column in enumerate(("accuracy", "margin")):
-        runs = measured.text_runs(reference, column).to_numpy()
-        assert np.allclose(lines(figure, panel, style.NEUTRAL, "o"), runs)
-        own = measured.text_runs(here, column).mean().to_numpy()
-        assert np.allclose(lines(figure, panel, style.POSITIVE, "D")[0], own)
+    runs = measured.text_runs(reference).to_numpy()
+    assert np.allclose(lines(figure, 1, style.NEUTRAL, "o"), runs)
+    own = measured.text_runs(here).mean().to_numpy()
+    assert np.allclose(lines(figure, 1, style.POSITIVE, "D")[0], own)
+    pilot = reference["text_pilot"]["accuracy"]
+    assert any(np.allclose(y, pilot) for y in lines(figure, 0, style.POSITIVE, "o") if len(y) == len(pilot))
+
+
+def test_text_without_runs_is_an_empty_panel(tmp_path: Path, editions: tuple[Tables, Tables]) -> None:
+    for name in editions[0]:
+        table = editions[0][name]
+        table.head(0 if name.startswith("text") else len(table)).to_csv(tmp_path / f"{name}.csv", index=False)
+    assert noise.text(Tables(tmp_path), None).axes[1].get_xlabel()
 
 
 def test_circle_needs_no_table(tmp_path: Path) -> None:
@@ -168,12 +210,17 @@ def test_circle_needs_no_table(tmp_path: Path) -> None:
 def test_tables_as_they_are_shown(editions: tuple[Tables, Tables]) -> None:
     reference = editions[0]
     fits = noise.fits(reference["equation_18"])
-    assert len(fits) == 10 and fits["c [95%]"].str.contains(r"\[").all() and "error: quadratic" in fits
+    assert len(fits) == 70 and fits["c [95%]"].str.contains(r"\[").all()
+    some = noise.points_of_the_map(reference["map_fits"])
+    assert len(some) == 7 * 3 and some["time"].nunique() == 3 and "left: quadratic (points)" in some
+    sharp = noise.sharp(reference["sharp_regime"])
+    assert len(sharp) == 21 and sharp["γ"].iloc[-1] == "1024"
     looks = noise.looks(reference["vmf_by_behaviour"], rows=3)
     assert len(looks) == 3 and looks["ratio"].is_monotonic_increasing
     assert looks["variance of the cosine (10⁻⁶)"].max() == pytest.approx(
         1e6
         * reference["vmf_by_behaviour"]
+        .query("state == 'question'")
         .set_index("behaviour")
         .loc[looks["behaviour"], "variance of the cosine"]
         .max()
@@ -182,4 +229,4 @@ def test_tables_as_they_are_shown(editions: tuple[Tables, Tables]) -> None:
     assert "γ for k = 8, Hoeffding" in regime and (regime.iloc[-1, 2:6] == "none").all()
     wide = noise.correlations(reference["persona_correlations"])
     assert list(wide["predictor"]) == list(experiments.PREDICTORS)
-    assert list(wide.columns[1:]) == ["at ε = 0.2, raw", "at ε = 0.2, centred", "c, centred"]
+    assert list(wide.columns[1:]) == ["at ε = 0.2, raw", "at ε = 0.2, centred", "fall, centred", "c, centred"]

@@ -16,18 +16,21 @@ from prefbook.ledger.statistics import noise
 from prefbook.ledger.tables import Tables
 from prefbook.project import home
 from prefdyn.errors import PrefdynError
-from prefdyn.measures import estimates
 from prefdyn.theory import noise as theory
 from prefdyn.theory import vmf
 
 RATES = np.round(np.arange(0, 1.01, 0.05), 6)
+HALF = RATES[RATES <= 0.5]
 SETTINGS = {
-    "γ = 1/16": (1 / 16, 1.0472),
-    "γ = 1/8": (1 / 8, 1.0472),
-    "γ = 1/4": (1 / 4, 1.0472),
-    "angle 2π/3": (1 / 8, 2.0944),
-    "angle π": (1 / 8, 3.14159),
+    "60°, γ = 1/16": (1 / 16, 60, "θ"),
+    "60°, γ = 1/8": (1 / 8, 60, "θ"),
+    "60°, γ = 1/4": (1 / 4, 60, "θ"),
+    "120°, γ = 1/16": (1 / 16, 120, "2θ"),
+    "120°, γ = 1/8": (1 / 8, 120, "both"),
+    "120°, γ = 1/4": (1 / 4, 120, "2θ"),
+    "180°, γ = 1/8": (1 / 8, 180, "θ"),
 }
+TIMES = {0.005: "stopping", 0.02: "stopping", 5.0: "between", 2000.0: "long"}
 TRIALS = 5
 Make = Callable[..., Tables]
 
@@ -40,66 +43,96 @@ def runs(clean: float, c: float, wiggle: float = 0.0) -> np.ndarray:
     return curve + wiggle * np.arange(-2, 3)[:, None]
 
 
+def on_map(setting: int, loss: str, time: float) -> np.ndarray:
+    """Accuracies of a point of the map, shape (trials, rates up to one half)."""
+    c = 0.4 + 0.1 * (time > 1) + (0.05 if loss == "IPO" and time > 1 else 0)
+    return runs(0.3 - 0.03 * setting, c, 0.01)[:, : len(HALF)]
+
+
 def small() -> dict[str, pd.DataFrame]:
     """What the chapter's experiments would leave."""
     rng = np.random.default_rng(1)
-    table = {
-        (setting, loss): runs(0.3 - 0.05 * place, 0.4, 0.01)
+    short = [
+        (setting, trial, rate, accuracy)
         for place, setting in enumerate(SETTINGS)
-        for loss in ("DPO", "IPO")
-    }
-    long = [
-        (setting, loss, trial, rate, accuracy)
-        for (setting, loss), values in table.items()
-        for trial, row in enumerate(values)
+        for trial, row in enumerate(runs(0.3 - 0.03 * place, 0.4, 0.01))
         for rate, accuracy in zip(RATES, row, strict=True)
     ]
-    fits = pd.DataFrame(
+    ratios = {"DPO": (1, 0.9999, 0.99, 0.3), "IPO": (1 - 1e-5, 0.9998, 0.9, 0.4)}
+    names = [f"{rate:g}" for rate in HALF]
+    map_runs = pd.DataFrame(
         [
-            (
-                setting,
-                loss,
-                0.3,
-                0.3,
-                0.5 + place,
-                0.9 - 0.1 * place,
-                0.8 - 0.1 * place,
-                0.95,
-                0.01,
-                0.0,
-                0.02,
-            )
-            for place, setting in enumerate(SETTINGS)
-            for loss in ("DPO", "IPO")
-        ],
-        columns=[
-            *("setting", "loss", "clean risk", "R", "c", "R²", "R² low", "R² high"),
-            *("largest residual", "largest residual low", "largest residual high"),
-        ],
+            {"setting": name, "loss": loss, "time": time, "trial": trial, "loss ratio": ratio}
+            | dict(zip(names, row, strict=True))
+            for place, name in enumerate(SETTINGS)
+            for loss, each in ratios.items()
+            for (time, ratio) in zip(TIMES, each, strict=True)
+            for trial, row in enumerate(on_map(place, loss, time))
+        ]
     )
-    fits.loc[0, "largest residual high"] = 0.5
-    fits.loc[2, "R"] = 0.31
-    behaviours = [f"b{place}" for place in range(12)]
-    ratios = rng.uniform(10, 90, 12)
+    map_fits = map_runs[["setting", "loss", "time"]].drop_duplicates().reset_index(drop=True)
+    map_fits["region"] = map_fits["time"].map(TIMES)
+    map_fits["loss ratio"] = map_fits["time"].map(dict(zip(TIMES, ratios["DPO"], strict=True)))
+    late = map_fits["time"] == 2000
+    map_fits["excess: Equation 18"] = np.where(late, 0.02, -0.001)
+    map_fits["excess: straight line"] = 0.01
+    map_fits["excess: quadratic"] = np.where(late, 0.03, -0.002)
+    behaviours = [*(f"desire-to-{place}" for place in range(8)), "a", "b", "believes-in-c", "x-HHH-y"]
+    looks = pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    "behaviour": behaviours,
+                    "state": state,
+                    "spread of the norm": np.linspace(0.006, 0.008, 12) + shift,
+                    "cosine": np.linspace(0.99, 0.996, 12) - shift,
+                    "γ": [3.0, *[200.0] * 11],
+                    "ratio": rng.uniform(10, 90, 12),
+                    "angle (°)": np.linspace(1, 9, 12),
+                    "widest share": 0.25,
+                    "dimension": 50,
+                }
+            )
+            for state, shift in (("statement", 0.0), ("question", 0.1))
+        ],
+        ignore_index=True,
+    )
+    kinds = [
+        (kind, loss, time, rate, 0.9 - 0.5 * rate + 0.01 * (time > 1) + 0.02 * (loss == "cDPO"), gain)
+        for kind, gain in (("coin", 0.0), ("by margin", 0.02), ("by uncertainty", 0.01), ("one-sided", -0.1))
+        for loss in ("DPO", "cDPO", "rDPO")
+        for time in (0.005, 5.0)
+        for rate in (0.0, 0.2, 0.3)
+    ]
     curves = [(name, rate) for name in behaviours for rate in np.arange(0, 0.51, 0.1).round(6)]
+    fall = np.linspace(0.2, 0.31, 12)
     return {
         "settings": pd.DataFrame(
-            [(name, *values, 64, 100, TRIALS) for name, values in SETTINGS.items()],
-            columns=["setting", "relative kappa", "angle", "dimension", "per label", "trials"],
+            [
+                (name, gamma, np.radians(degrees), 512, 1000, TRIALS, word)
+                for name, (gamma, degrees, word) in SETTINGS.items()
+            ],
+            columns=["setting", "relative kappa", "angle", "dimension", "per label", "trials", "reading"],
         ),
         "stopping": pd.DataFrame(
-            {"loss": ["DPO", "IPO"], "allowed": [17.36, 0.4], "short": 0.5, "long": 20000.0}
+            {"loss": ["DPO", "IPO"], "allowed": [0.1736, 0.004], "short": 0.005, "long": 200.0}
         ),
-        "accuracies": pd.DataFrame(long, columns=["setting", "loss", "trial", "rate", "accuracy"]),
-        "equation_18": fits,
-        "losses": pd.DataFrame(
+        "accuracies": pd.DataFrame(short, columns=["setting", "trial", "rate", "accuracy"]),
+        "map_runs": map_runs,
+        "map_fits": map_fits,
+        "differences": pd.DataFrame(
             {
-                "training": ["short", "short", "long", "long"],
-                "loss": ["DPO", "IPO"] * 2,
-                "ε = 0.2": [0.8, 0.802, 0.8, 0.7],
-                "largest difference from DPO": [0.0, 0.004, 0.0, 0.13],
+                "training": ["short", "short", "long"],
+                "loss": ["IPO", "SLiC", "IPO"],
+                "most": [0.001, 0.004, 0.13],
             }
         ),
+        "kinds_of_noise": pd.DataFrame(
+            kinds, columns=["kind", "loss", "time", "rate", "accuracy", "gain"]
+        ).assign(
+            **{"gain low": lambda table: table["gain"] - 0.005, "gain high": lambda t: t["gain"] + 0.005}
+        ),
+        "sharp_regime": pd.DataFrame({"γ": [32.0], "angle": [180], "highest rate": [0.07]}),
         "tight_clouds": pd.DataFrame(
             {
                 "trial": [0, 0, 1, 1],
@@ -109,43 +142,53 @@ def small() -> dict[str, pd.DataFrame]:
                 "per label": 1000,
             }
         ),
-        "vmf_by_behaviour": pd.DataFrame(
-            {
-                "behaviour": behaviours,
-                "spread of the norm": np.linspace(0.006, 0.008, 12),
-                "cosine": np.linspace(0.99, 0.996, 12),
-                "γ": [3.0, *[200.0] * 11],
-                "ratio": ratios,
-                "angle (°)": np.linspace(1, 9, 12),
-                "widest share": 0.25,
-                "dimension": 50,
-            }
-        ),
+        "vmf_by_behaviour": looks,
         "persona_noise": pd.DataFrame(
             {
                 "behaviour": behaviours,
-                "δ": np.linspace(1, 5, 12),
-                "accuracy, raw": [0.4, 0.45, *[0.8] * 10],
                 "at ε = 0.2, raw": 0.5,
-                "accuracy, centred": [0.5, *[0.9] * 11],
                 "at ε = 0.2, centred": [0.5, *[0.88] * 11],
+                "fall, raw": fall,
+                "fall, centred": 0.05,
+                "foretold off, raw": 0.02,
+                "foretold off, centred": np.linspace(0.01, 0.02, 12),
             }
         ),
         "persona_curves": pd.DataFrame(curves, columns=["behaviour", "rate"]).assign(raw=0.6, centred=0.7),
         "persona_correlations": pd.DataFrame(
             {
                 "predictor": ["δ", "δ"],
-                "outcome": ["at ε = 0.2, raw", "at ε = 0.2, centred"],
-                "correlation": [0.5, 0.6],
-                "low": [0.1, 0.2],
-                "high": [0.7, 0.8],
+                "outcome": ["fall, centred", "c, centred"],
+                "correlation": [-0.5, 0.6],
+                "low": [-0.7, 0.2],
+                "high": [-0.1, 0.8],
                 "n": 12,
             }
         ),
+        "text_pilot": pd.DataFrame(
+            {
+                "setting": [1, 1, 4],
+                "epoch": [1, 2, 1],
+                "accuracy": [0.5, 0.55, 0.7],
+                "low": [0.4, 0.45, 0.6],
+                "high": [0.6, 0.65, 0.8],
+                "tested": 100,
+            }
+        ),
         "text_pairs": pd.DataFrame(
-            [(run, rate, 0.7 - 0.4 * rate + 0.02 * run) for run in range(3) for rate in (0.0, 0.25, 0.5)],
+            [(run, rate, 0.7 - 0.4 * rate) for run in range(3) for rate in (0.0, 0.25, 0.5)],
             columns=["run", "rate", "accuracy"],
-        ).assign(trained=12, tested=16),
+        ),
+        # Of ten pairs 7, 6 and 5 are right, whichever the run.
+        "text_margins": pd.DataFrame(
+            [
+                (run, rate, pair, 1.0 if (pair + run) % 10 < right else -1.0)
+                for run in range(3)
+                for rate, right in ((0.0, 7), (0.25, 6), (0.5, 5))
+                for pair in range(10)
+            ],
+            columns=["run", "rate", "pair", "margin"],
+        ),
     }
 
 
@@ -180,28 +223,35 @@ def test_every_statistic_of_the_chapter_is_asked_for_and_has_a_value(make: Make)
     assert all(tell(tables) for tell in noise.QUOTED.values())
 
 
-def test_worst_setting_is_the_one_whose_interval_reaches_furthest(make: Make) -> None:
+def test_form_of_the_curve_that_made_the_points_is_left_with_nothing(make: Make) -> None:
     tables = make()
-    assert noise.lowest_r_squared(tables, "DPO") == estimates.Estimate(0.5, 0.4, 0.95, TRIALS)
-    assert noise.largest_residual(tables, "DPO").high == 0.5
-    assert noise.largest_residual(tables, "IPO").high == 0.02
-
-
-def test_equation_18_beats_a_line_on_its_own_curve_and_the_error_is_of_all_trials(make: Make) -> None:
-    tables = make()
-    line = noise.STATISTICS["error_less_line_ipo"](tables)
-    assert line.value < 0 and line.n == 5 * TRIALS
-    near = RATES <= 0.35 + 1e-9
-    risks = 1 - runs(0.3, 0.4, 0.01)[:, near]
-    by_hand = [
-        theory.held_out_errors(model, RATES[near], risks, RATES[near], risks)
-        for model in ("Equation 18", "straight line")
-    ]
-    only = {"γ = 1/16": small()["accuracies"].query("setting == 'γ = 1/16'")}
-    alone = make(accuracies=only["γ = 1/16"], settings=small()["settings"].head(1))
-    assert noise.error_less_rival(alone, "DPO", "straight line").value == pytest.approx(
-        (by_hand[0] - by_hand[1]).mean()
+    assert abs(value(tables, "excess_short")) < 2e-3 and noise.excess(tables, "stopping").n == TRIALS
+    assert value(tables, "excess_less_line_short") < -1e-3
+    straight = small()["map_runs"]
+    names = [name for name in straight if name.replace(".", "", 1).isdigit()]
+    straight[names] = (
+        0.8 - 0.5 * np.array([float(name) for name in names]) + 1e-3 * straight[["trial"]].to_numpy()
     )
+    assert value(make(map_runs=straight), "excess_less_line_long") > 1e-3
+
+
+def test_excess_is_the_root_mean_square_over_settings_and_times(make: Make) -> None:
+    tables = make()
+    points = noise.on_map(tables, "DPO", "stopping")
+    assert len(points) == 7 * 2 and {time for _, time, _ in points} == {0.005, 0.02}
+    squares = []
+    for _, _, curve in points:
+        near = curve[[rate for rate in curve if rate <= 0.351]]
+        squares.append(theory.excess_errors("quadratic", near.columns, 1 - near.to_numpy()))
+    mine = np.mean(
+        [
+            theory.excess_errors("Equation 18", np.array([*n.columns]), 1 - n.to_numpy()).mean()
+            for n in (c[[r for r in c if r <= 0.351]] for _, _, c in points)
+        ]
+    )
+    expected = mine - np.mean(squares)
+    found = noise.excess(tables, "stopping", "quadratic").value
+    assert found == pytest.approx(np.sign(expected) * np.sqrt(abs(expected)))
 
 
 def test_a_curve_that_is_its_own_mirror_has_no_asymmetric_rate_and_one_that_is_shifted_has(
@@ -210,83 +260,143 @@ def test_a_curve_that_is_its_own_mirror_has_no_asymmetric_rate_and_one_that_is_s
     accuracies = small()["accuracies"]
     exact = make()
     assert value(exact, "asymmetric_rates") == 0
-    assert noise.asymmetric_rates(exact).n == 5 * 10
-    wrong = accuracies["rate"].eq(0.1) & accuracies["setting"].eq("angle π") & accuracies["loss"].eq("DPO")
+    assert noise.asymmetric_rates(exact).n == 7 * 10
+    assert value(exact, "asymmetry") == pytest.approx(0, abs=1e-9)
+    wrong = accuracies["rate"].eq(0.1) & accuracies["setting"].eq("180°, γ = 1/8")
     shifted = accuracies.assign(accuracy=accuracies["accuracy"] + np.where(wrong, 0.2, 0))
     assert value(make(accuracies=shifted), "asymmetric_rates") == 1
+    assert value(make(accuracies=shifted), "asymmetry") == pytest.approx(0.2 / 10)
 
 
-def test_bulge_is_the_mean_over_the_chord(make: Make) -> None:
+def test_bulge_is_the_mean_over_the_chord() -> None:
     grid = np.linspace(0, 1, 101)
     assert noise.bulge((1 - grid**2)[None])[0] == pytest.approx(2 / 3 - 1 / 2, abs=1e-4)
-    tables = make()
-    assert value(tables, "bulge_below_half") == pytest.approx(-value(tables, "bulge_above_half"))
-    assert value(tables, "bulge_below_half") > 0
 
 
-def test_neighbours_differ_in_one_thing(make: Make) -> None:
-    assert noise.chains(make()) == {
-        "Concentration": ["γ = 1/16", "γ = 1/8", "γ = 1/4"],
-        "Angle": ["γ = 1/8", "angle 2π/3", "angle π"],
+def test_neighbours_differ_in_one_thing_under_each_reading(make: Make) -> None:
+    assert noise.chains(make(), "θ") == {
+        "Concentration": ["60°, γ = 1/16", "60°, γ = 1/8", "60°, γ = 1/4"],
+        "Angle": ["60°, γ = 1/8", "120°, γ = 1/8", "180°, γ = 1/8"],
+    }
+    assert noise.chains(make(), "2θ") == {
+        "Concentration": ["120°, γ = 1/16", "120°, γ = 1/8", "120°, γ = 1/4"]
     }
 
 
 def test_smallest_gain_and_largest_change_of_the_fall_by_hand(make: Make) -> None:
-    near = RATES <= 0.35 + 1e-9
-    means = [runs(0.3 - 0.05 * place, 0.4)[0, near].mean() for place in range(5)]
-    gains = [means[b] - means[a] for a, b in ((0, 1), (1, 2), (1, 3), (3, 4))]
-    assert value(make(), "smallest_gain_dpo") == pytest.approx(min(gains))
-    at = np.flatnonzero(RATES == 0.2)[0]
-    falls = [(row := runs(0.3 - 0.05 * place, 0.4)[0])[0] - row[at] for place in range(5)]
-    changes = [falls[b] - falls[a] for a, b in ((0, 1), (1, 2), (1, 3), (3, 4))]
-    assert value(make(), "largest_change_of_fall_ipo") == pytest.approx(max(changes))
+    near, at = HALF <= 0.351, np.flatnonzero(HALF == 0.2)[0]
+    curves = [on_map(place, "DPO", 0.005)[2] for place in range(7)]
+    steps = [(0, 1), (1, 2), (1, 4), (4, 6)]
+    gains = [curves[b][near].mean() - curves[a][near].mean() for a, b in steps]
+    assert value(make(), "smallest_gain_whole_short") == pytest.approx(min(gains))
+    falls = [curve[0] - curve[at] for curve in curves]
+    changes = [falls[b] - falls[a] for a, b in ((3, 4), (4, 5))]
+    assert value(make(), "largest_change_of_fall_half_short") == pytest.approx(max(changes))
+
+
+def test_ipo_is_compared_with_dpo_where_the_loss_has_fallen_alike(make: Make) -> None:
+    tables = make()
+    levels = noise.at_equal_loss(tables, "60°, γ = 1/4", "IPO")
+    falls = [fall for fall, _ in levels]
+    # Both reach from 1e-5, where the first of IPO's is, to 0.6, where its last is.
+    assert falls[0] == pytest.approx(1e-5) and falls[-1] == pytest.approx(0.6) and len(levels) == noise.LEVELS
+    near = HALF <= 0.351
+    last = on_map(2, "IPO", 2000.0)[:, near].mean(axis=1)
+    before, after = (on_map(2, "DPO", time)[:, near].mean(axis=1) for time in (5.0, 2000.0))
+    part = (np.log(0.6) - np.log(0.01)) / (np.log(0.7) - np.log(0.01))
+    np.testing.assert_allclose(levels[-1][1], last - (before + part * (after - before)))
+    most = max(
+        abs(apart.mean()) for name in SETTINGS for _, apart in noise.at_equal_loss(tables, name, "IPO")
+    )
+    assert value(tables, "ipo_less_dpo") == pytest.approx(most)
 
 
 def test_states_by_behaviour(make: Make) -> None:
     tables, looks = make(), small()["vmf_by_behaviour"]
     assert value(tables, "spread_of_norm") == pytest.approx(0.007)
     assert value(tables, "cosine_to_mean") == pytest.approx(0.993)
-    assert noise.variance_ratio(tables).value == pytest.approx(np.median(looks["ratio"]))
+    for state in ("statement", "question"):
+        median = looks[looks["state"] == state]["ratio"].median()
+        assert value(tables, f"variance_ratio_{state}") == pytest.approx(median)
 
 
-def test_text_slope_and_rival(make: Make) -> None:
+def test_families_are_resampled_whole(make: Make) -> None:
+    assert noise.family("desire-to-win") == noise.family("desire-for-x") == "desire-"
+    assert noise.family("a-HHH-b") == "HHH" and noise.family("openness") == "openness"
+    # Eight behaviours of one family that agree are one piece of evidence, not eight.
+    table = small()["persona_noise"]
+    apart = table.assign(**{"fall, raw": [0.3] * 8 + [0.05] * 4})
+    alone = apart.assign(behaviour=[f"b{place}" for place in range(12)])
+    wide, narrow = (noise.cost_of_the_shared_direction(make(persona_noise=part)) for part in (apart, alone))
+    assert wide.value == narrow.value and wide.high - wide.low > 1.3 * (narrow.high - narrow.low)
+
+
+def test_cost_and_gain_of_centring_by_hand(make: Make) -> None:
     tables = make()
+    fall = np.linspace(0.2, 0.31, 12)
+    assert value(tables, "cost_of_the_shared_direction") == pytest.approx((fall - 0.05).mean())
+    assert value(tables, "gain_of_centring") == pytest.approx(0.38 * 11 / 12)
+    assert value(tables, "foretold_off_centred") == pytest.approx(0.015)
+
+
+def test_text_statistics_count_pairs_and_runs(make: Make) -> None:
+    tables = make()
+    assert value(tables, "text_clean") == pytest.approx(0.7)
     assert value(tables, "text_slope") == pytest.approx(-0.4)
-    assert noise.text_slope(tables).n == 3
-    assert value(tables, "text_line_less_equation_18") < 0, "the runs are straight lines"
+    assert value(tables, "text_bulge") == pytest.approx(0, abs=1e-12)
+    assert noise.text_slope(tables).n == 10
+    # More pairs that are alike in all runs are wider than pairs that differ between runs would be.
+    clean = noise.text_clean(tables)
+    assert clean.low < 0.6 < 0.8 < clean.high
+    empty = make(text_margins=small()["text_margins"].head(0))
+    assert np.isnan(noise.text_slope(empty).value) and noise.text_slope(empty).n == 0
+
+
+def test_ridge_law_is_the_theorys_at_the_maps_steps(make: Make) -> None:
+    law = noise.ridge_law(make(), "60°, γ = 1/4", 2000.0)
+    assert law == theory.ridge_law(512, 64.0, np.radians(60), 2000, 20.0, 100)
+    early = noise.ridge_law(make(), "60°, γ = 1/4", 0.005)
+    assert early == theory.ridge_law(512, 64.0, np.radians(60), 2000, 0.0005, 10)
 
 
 def test_law_is_the_theorys_at_the_settings_of_the_table(make: Make) -> None:
-    got = noise.first_step_law(make(), "angle 2π/3", RATES)
-    np.testing.assert_allclose(got, theory.first_step_accuracy(RATES, 64, 4.0, 2.0944, 200))
+    got = noise.first_step_law(make(), "120°, γ = 1/8", RATES)
+    np.testing.assert_allclose(got, theory.first_step_accuracy(RATES, 512, 32.0, np.radians(120), 2000))
+
+
+def test_best_length_is_the_time_with_the_best_mean(make: Make) -> None:
+    best = noise.best_length(make(), "coin", "DPO")
+    assert best["time"].eq(5.0).all() and best["rate"].tolist() == [0.0, 0.2, 0.3]
 
 
 @pytest.mark.parametrize(
     ("key", "said"),
     [
-        ("nz-allowed", "DPO 17.4, IPO 0.4"),
-        ("nz-short", "0.5"),
-        ("nz-long", "20,000"),
+        ("nz-allowed", "DPO 0.174, IPO 0.004"),
+        ("nz-short", "0.005"),
+        ("nz-long", "200"),
         ("nz-within", "1 of 2"),
-        ("nz-clean", "0.800"),
-        ("nz-edge", "1 of 5"),
-        ("nz-rising-c", "4 of 4"),
+        ("nz-clean", "0.760"),
+        ("nz-loss-first", "0%"),
+        ("nz-loss-last", "70%"),
+        ("nz-best-dpo", "0.005"),
+        ("nz-left-ipo-end", "2.00"),
+        ("nz-line-ipo-end", "1.00"),
+        ("nz-quadratic", "21 of 28"),
         ("nz-apart-short", "0.40"),
         ("nz-apart-long", "13.00"),
-        ("nz-spread-short", "0.20"),
-        ("nz-spread-long", "10.00"),
+        ("nz-one-sided", "−0.1 [−0.105, −0.095]"),
+        ("nz-robust", "2.00"),
+        ("nz-sharp-rate", "0.07"),
         ("nz-tight-risk", "0.03"),
         ("nz-tight-rates", "2 noise rates up to 0.05"),
         ("nz-four", "11 of 12"),
         ("nz-angle", "5°"),
         ("nz-widest", "25%"),
         ("nz-even", "2.0%"),
-        ("nz-raw-tenth", "0.60"),
-        ("nz-lost-raw-above", "0.300 (n = 10)"),
-        ("nz-lost-centred-above", "0.020 (n = 11)"),
-        ("nz-delta-raw", "0.5 [0.1, 0.7]"),
-        ("nz-text-runs", "3"),
-        ("nz-text-clean", "0.72"),
+        ("nz-raw-fifth", "0.60"),
+        ("nz-delta-fall", "−0.5 [−0.7, −0.1]"),
+        ("nz-pilot-best", "0.7 [0.6, 0.8]"),
     ],
 )
 def test_what_the_text_quotes(make: Make, key: str, said: str) -> None:
@@ -300,16 +410,14 @@ def test_what_the_papers_cosine_would_fix(make: Make) -> None:
     assert 0 <= small_law < noise.straightness_of_effective_noise(make(), 0.0)
 
 
-def test_nothing_starts_above_one_half(make: Make) -> None:
-    table = small()["persona_noise"].assign(**{"accuracy, raw": 0.4})
-    assert noise.QUOTED["nz-raw-clean"](make(persona_noise=table)) == "none"
-    assert noise.QUOTED["nz-lost-raw-above"](make(persona_noise=table)) == "none"
+def test_without_a_pilot_there_is_no_best(make: Make) -> None:
+    assert noise.QUOTED["nz-pilot-best"](make(text_pilot=small()["text_pilot"].head(0))) == "none"
 
 
 def test_a_missing_table_is_named(make: Make) -> None:
     tables = make()
-    (tables.folder / "text_pairs.csv").unlink()
-    with pytest.raises(PrefdynError, match="text_pairs"):
+    (tables.folder / "text_margins.csv").unlink()
+    with pytest.raises(PrefdynError, match="text_margins"):
         noise.text_slope(Tables(tables.folder))
 
 

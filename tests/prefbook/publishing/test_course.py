@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[3]
 CHAPTERS = chapters(ROOT)
 each_chapter = pytest.mark.parametrize("chapter", CHAPTERS)
 
-SHARP = 'settings = {"γ = 1/4": noisy.Cloud(1.0, np.pi / 3, 32)}\nper_label, trials = 40, 200\n'
+SHARP = 'settings = {"60°, γ = 1/4": noisy.Cloud(1.0, np.pi / 3, 32)}\nper_label, trials = 40, 200\n'
 """Under the smoke profile the accuracies of chapter 3 are near chance, and hardly differ: an experiment in
 which they do.
 """

@@ -10,6 +10,7 @@ from published import make_persona
 from scipy.stats import binom, binomtest
 
 from prefdyn import data
+from prefdyn.data import Pair, noise
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.3, 0.5, 0.9])
@@ -40,3 +41,29 @@ def test_votes_follow_the_bradley_terry_probability() -> None:
     assert binomtest(sum(chosen for chosen, _ in votes), 25 * 4000, 1 / (1 + np.exp(-1.0))).pvalue > 1e-4
     spread = np.var([chosen for chosen, _ in votes])
     assert spread == pytest.approx(binom(25, 1 / (1 + np.exp(-1.0))).var(), rel=0.1)
+
+
+@pytest.mark.parametrize("kind", noise.KINDS)
+@pytest.mark.parametrize("rate", [0.0, 0.05, 0.3, 0.5])
+def test_every_kind_of_noise_has_the_mean_rate(kind: str, rate: float) -> None:
+    rng = np.random.default_rng(0)
+    labels, margins = np.repeat([1, -1], 500), rng.normal(size=1000)
+    odds = noise.flip_probabilities(kind, labels, margins, rate)
+    assert odds.mean() == pytest.approx(rate, abs=1e-9) and (odds >= 0).all() and (odds <= 1).all()
+
+
+def test_kinds_of_noise_differ_in_whom_they_hit() -> None:
+    labels, margins = np.array([1, 1, -1, -1]), np.array([0.1, -2.0, 1.0, -0.2])
+    of = {kind: noise.flip_probabilities(kind, labels, margins, 0.25) for kind in noise.KINDS}
+    assert of["coin"].tolist() == [0.25] * 4
+    assert of["one-sided"].tolist() == [0.5, 0.5, 0, 0]
+    assert of["by margin"].tolist() == [0.5, 0, 0, 0.5]
+    # A Bradley-Terry rater: the odds of a right label are exponential in the margin's size.
+    odds = np.log(1 / of["by uncertainty"] - 1) / np.abs(margins)
+    assert np.allclose(odds, odds[0]) and odds[0] > 0
+
+
+def test_judge_prefers_the_shorter_response() -> None:
+    pairs = [Pair("p", "aa", "b"), Pair("p", "a", "bb"), Pair("p", "a", "b")]
+    judged = noise.judged_by_length(pairs)
+    assert judged == [Pair("p", "b", "aa"), Pair("p", "a", "bb")]

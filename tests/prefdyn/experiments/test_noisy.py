@@ -101,6 +101,41 @@ def test_first_step_is_the_same_for_every_loss() -> None:
     assert (table.groupby(["trial", "rate"])["accuracy"].nunique() == 1).all()
 
 
+def test_through_time_is_the_controlled_experiment_at_each_time() -> None:
+    cloud, rates = noisy.Cloud(0.5, 1.0, 8), [0.0, 0.2]
+    times = {0.5: Descent(0.1, 10, 5), 5.0: Descent(0.1, 50, 10)}
+    some = {name: EVERY[name] for name in ("dpo", "ipo")}
+    table = noisy.through_time(cloud, some, times, rates, 50, 3, (4,))
+    assert list(table.columns) == ["loss", "time", "trial", "loss ratio", "0", "0.2"] and len(table) == 12
+    for time, descent in times.items():
+        alone = noisy.controlled(cloud, some, {"": descent}, rates, 50, 3, (4,))
+        wide = alone.pivot(index=["loss", "trial"], columns="rate", values="accuracy")
+        part = table[table["time"] == time].set_index(["loss", "trial"])
+        np.testing.assert_allclose(part.loc[wide.index, ["0", "0.2"]], wide)
+    # The loss of the first trial, from the unembedding trainer.
+    x, s = cloud.draw(50, np.random.default_rng([4, 0]))
+    settings = Settings(50, 10, 10**6, 0.1, optimizer="sgd")
+    record = train(x.numpy(), s.numpy(), settings, np.zeros(8)).record
+    ratio = record.query("step == 10")["loss"].item() / math.log(2)
+    found = table.query("loss == 'dpo' and time == 5 and trial == 0")["loss ratio"].item()
+    assert found == pytest.approx(ratio, rel=1e-4)
+
+
+def test_kinds_of_noise_share_points_and_a_coin_is_the_controlled_experiment() -> None:
+    cloud, times = noisy.Cloud(1.0, 1.0, 8), {1.0: Descent(0.1, 10, 10)}
+    table = noisy.by_kind(cloud, times, [0.0, 0.3], 0.2, 60, 3, (5,))
+    assert len(table) == 4 * 5 * 1 * 3 * 2
+    coin = table.query("kind == 'coin' and loss == 'DPO'")
+    alone = noisy.controlled(cloud, {"dpo": EVERY["dpo"]}, {"": times[1.0]}, [0.0, 0.3], 60, 3, (5,))
+    keys = ["trial", "rate"]
+    pd.testing.assert_series_equal(
+        coin.set_index(keys)["accuracy"].sort_index(), alone.set_index(keys)["accuracy"].sort_index()
+    )
+    clean = table.query("rate == 0 and loss in ('DPO', 'cDPO', 'rDPO')")  # told that nothing is wrong
+    assert (clean.groupby("trial")["accuracy"].nunique() == 1).all()
+    assert table.query("rate == 0.3").groupby("kind")["accuracy"].mean().nunique() > 1
+
+
 def test_halves_of_given_features_share_no_example() -> None:
     rng = np.random.default_rng(0)
     # Every example has a direction of its own, so that only examples seen in training have a margin.

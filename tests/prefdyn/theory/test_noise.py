@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, optimize, special, stats
 
-from prefdyn.engine import losses
+from prefdyn.engine import last_layer, losses
 from prefdyn.engine.last_layer import Descent
 from prefdyn.errors import PrefdynError
 from prefdyn.experiments import noisy
@@ -157,16 +157,87 @@ def test_smallest_relative_kappa_is_where_the_bound_becomes_one(
 
 def test_hoeffding_needs_more_than_what_is_printed() -> None:
     for n in (20, 2000, 10**6):
-        honest = noise.share_deviation(n, "hoeffding")
-        assert honest > noise.share_deviation(n, "printed")
+        honest = noise.share_deviation(n, "hoeffding", 0.5)
+        assert honest > noise.share_deviation(n, "printed", 0.5)
         # Hoeffding for the mean of n / 2 labels fails with at most 2 exp(-n t^2), which is to be 1 / n^2.
         assert 2 * math.exp(-n * honest**2) == pytest.approx(1 / n**2)
     # With fair flips the printed interval misses nearly always.
     share = stats.binom(1000, 0.5)
-    inside = share.cdf(500 + 1000 * noise.share_deviation(2000, "printed")) - share.cdf(
-        499 - 1000 * noise.share_deviation(2000, "printed")
+    off = noise.share_deviation(2000, "printed", 0.5)
+    assert share.cdf(500 + 1000 * off) - share.cdf(499 - 1000 * off) < 0.2
+
+
+@given(st.floats(0.001, 0.5), st.integers(20, 5000))
+def test_exact_share_is_the_binomials_tail_and_below_hoeffdings(rate: float, n: int) -> None:
+    half, off = n // 2, noise.share_deviation(n, "exact", rate)
+    wrong = round(half * (rate + off))
+    tail = (
+        sum(math.comb(half, k) * rate**k * (1 - rate) ** (half - k) for k in range(wrong + 1, half + 1))
+        if half <= 60
+        else stats.binom(half, rate).sf(wrong)
     )
-    assert inside < 0.2
+    assert tail <= 1 / n**2 * (1 + 1e-6)
+    assert stats.binom(half, rate).sf(wrong - 1) > 1 / n**2 * (1 - 1e-6)
+    assert off <= noise.share_deviation(n, "hoeffding", rate) + 1 / half
+
+
+def test_without_noise_no_label_is_wrong_and_the_bound_knows_it() -> None:
+    assert noise.share_deviation(2000, "exact", 0.0) == 0
+    gamma = noise.smallest_relative_kappa(0.01, math.pi, 2000, 8, "exact")
+    assert noise.bound(0.01, 1.01 * gamma, math.pi, 2000, 8, "exact").risk < 1
+    assert math.isinf(noise.smallest_relative_kappa(0.01, math.pi, 2000, 8, "hoeffding"))
+
+
+def test_expected_risk_is_the_bound_and_the_chance_that_it_does_not_hold() -> None:
+    got = noise.bound(0.01, 5000, math.pi, 2000, 8)
+    # Equation 16, written out.
+    rest = 2 * got.clean / (2000 - 0.01 * 2000 - math.sqrt(math.log(2000))) + 2 / 2000**2
+    assert got.expected == pytest.approx(got.risk + rest)
+
+
+# The theorem with exact tails ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("d", "kappa"), [(3, 0.5), (3, 40.0), (17, 5.0), (512, 2000.0)])
+def test_distribution_function_of_the_cosine_is_the_densitys(d: int, kappa: float) -> None:
+    support, cumulative = density_cdf(d, kappa)
+    for place in (0.02, 0.5, 0.9):
+        at = float(np.interp(place, cumulative, support))
+        assert vmf.cosine_cdf(d, kappa, at) == pytest.approx(place, rel=2e-3)
+    assert vmf.cosine_cdf(d, kappa, -1.0) == 0 and vmf.cosine_cdf(d, kappa, 1.0) == 1
+    if d == 3:  # on the ordinary sphere the cosine has an exponential density
+        closed = (math.exp(kappa * 0.3) - math.exp(-kappa)) / (math.exp(kappa) - math.exp(-kappa))
+        assert vmf.cosine_cdf(3, kappa, 0.3) == pytest.approx(closed, rel=1e-4)
+
+
+def test_a_tail_is_small_and_not_lost_to_rounding() -> None:
+    closed = math.exp(200 * (0.5 - 1))  # d = 3, up to exp(-400)
+    assert vmf.cosine_cdf(3, 200.0, 0.5) == pytest.approx(closed, rel=1e-3)
+
+
+def test_sharp_bound_by_hand() -> None:
+    d, kappa, n, angle = 64, 32 * 20.0, 2000, math.pi
+    a, v = vmf.mean_cosine(d, kappa), vmf.cosine_variance(d, kappa)
+    log = math.log(n**2) / (n / 2)
+    # Bernstein: exp(-m s^2 / (2 (V + s (1 + a) / 3))) is 1 / n^2 for the mean of m = n / 2.
+    s = (1 + a) * log / 3 + math.sqrt(((1 + a) * log / 3) ** 2 + 2 * v * log)
+    assert (n / 2) * s**2 / (2 * (v + s * (1 + a) / 3)) == pytest.approx(2 * math.log(n))
+    phi = math.acos(a - s - 2 * (0.05 + noise.share_deviation(n, "exact", 0.05)))
+    got = noise.sharp_bound(0.05, d, kappa, angle, n)
+    assert got.risk == pytest.approx(vmf.cosine_cdf(d, kappa, math.cos(math.pi / 3 - phi)))
+    assert math.isnan(noise.sharp_bound(0.3, d, kappa, angle, n).risk)  # phi is above 2 theta / 3
+
+
+def test_sharp_bound_holds_where_the_printed_one_says_nothing() -> None:
+    cloud = noisy.Cloud(relative_kappa=12, angle=math.pi, dimension=64)
+    time = noise.stopping_time(losses.dpo(), 0.1, math.pi)
+    rates = [0.0, 0.02]
+    descent = Descent(0.1, time / 10, 10)
+    table = noisy.controlled(cloud, {"dpo": losses.dpo()}, {"": descent}, rates, 1000, trials=3)
+    for rate, risk in (1 - table.groupby("rate")["accuracy"].min()).items():
+        bound = noise.sharp_bound(float(rate), 64, cloud.kappa, math.pi, 2000).risk
+        assert risk <= bound < 0.5
+        assert not noise.bound(float(rate), 12, math.pi, 2000, 4, "exact").risk < 1
 
 
 def test_actual_risk_is_under_the_bound_in_its_regime() -> None:
@@ -181,7 +252,7 @@ def test_actual_risk_is_under_the_bound_in_its_regime() -> None:
 
 @pytest.mark.parametrize(("name", "smoothing"), [("dpo", None), ("ipo", None), ("cdpo", 0.2), ("rdpo", 0.2)])
 def test_curvature_is_the_supremum_of_the_second_derivative(name: str, smoothing: float | None) -> None:
-    r = torch.linspace(0, 5, 2001, dtype=torch.float64, requires_grad=True)
+    r = torch.linspace(-5, 5, 2001, dtype=torch.float64, requires_grad=True)  # wrong labels have r < 0
     (second,) = torch.autograd.grad(losses.get(name, smoothing).derivative(r).sum(), r)
     assert second.abs().max().item() == pytest.approx(noise.CURVATURE[name], rel=1e-6)
 
@@ -189,7 +260,34 @@ def test_curvature_is_the_supremum_of_the_second_derivative(name: str, smoothing
 def test_stopping_time_by_hand() -> None:
     angle = 6 * math.asin(0.5)
     assert noise.stopping_time(losses.dpo(), 0.1, angle) == pytest.approx(0.5 / (4 * 0.01 / 4))
-    assert noise.stopping_time(losses.slic(), 0.1, angle) == pytest.approx(0.5 / (4 * 0.01 * 5))
+    assert noise.stopping_time(losses.slic(), 0.1, angle) == pytest.approx(0.5 / (2 * 0.01))
+
+
+def test_no_margin_of_slic_reaches_its_kink_within_the_stopping_time() -> None:
+    x, s = noisy.Cloud(50.0, math.pi, 8).draw(40, np.random.default_rng(0))
+    for beta in (0.1, 2.0):
+        time = noise.stopping_time(losses.slic(), beta, math.pi)
+        u = last_layer.descend(x, s[None], [losses.slic()], Descent(beta, time / 20, 20))[0, 0]
+        margins = 2 * beta * s * (u @ x.T)
+        assert margins.max() < 1
+        # Still along the first step: the slopes have been -1 all the time.
+        first = (s[:, None] * x).mean(0)
+        torch.testing.assert_close(u / u.norm(), first / first.norm(), rtol=0, atol=1e-5)
+
+
+def test_a_step_of_descent_is_that_of_lemma_3_1() -> None:
+    x, s = noisy.Cloud(1.0, 2.0, 6).draw(5, np.random.default_rng(1))
+    loss, beta, rate = losses.ipo(), 0.3, 1e-4
+    steps = [
+        u.clone()[0, 0]
+        for u in last_layer.descent_steps(
+            x.T.double(), s[None].double(), [loss], Descent(beta, rate, 2), x.double()
+        )
+    ]
+    before, after = (2 * beta * s * (u @ x.T.double()) for u in steps[1:])
+    # tau dr_j / dt = -(1/N) sum_i beta^2 f'(r_i) (y_j.y_i) g_i.g_j, where y_j.y_i is 2 s_i s_j.
+    moved = -2 * beta**2 * (torch.outer(s, s) * (x @ x.T)).double() @ loss.derivative(before) / len(s)
+    torch.testing.assert_close((after - before) / rate, moved, rtol=1e-6, atol=1e-9)
 
 
 # The curve ----------------------------------------------------------------------------------------
@@ -222,7 +320,94 @@ def test_first_step_accuracy_is_symmetric_falls_and_is_even_at_one_half(
     assert got[5] == pytest.approx(0.5, abs=1e-9) and (np.diff(got) <= 1e-9).all()
 
 
+def test_common_direction_does_not_scatter_with_the_numbers_of_the_kinds() -> None:
+    # Clouds so tight and so close that all of a point lies along the common direction: without noise, and
+    # with as many of each kind, that part of the first step cancels; what scatter is left is the points' own.
+    d, kappa, angle, n = 32, 400.0, 0.1, 200
+    cloud = noisy.Cloud(2 * kappa / d, angle, d)
+    table = noisy.controlled(cloud, {"dpo": losses.dpo()}, {"": Descent(1, 1, 1)}, [0.0], n // 2, trials=200)
+    right = table["accuracy"]
+    (expected,) = noise.first_step_accuracy([0.0], d, kappa, angle, n)
+    assert right.mean() == pytest.approx(expected, abs=4 * right.std() / math.sqrt(200) + 0.004)
+
+
+@pytest.mark.parametrize(("gamma", "angle"), [(1 / 4, 1.0), (1 / 8, math.pi), (1 / 16, 2.0)])
+def test_ridge_law_is_that_of_simulated_descents_on_ipo(gamma: float, angle: float) -> None:
+    cloud, rates = noisy.Cloud(gamma, angle, 256), np.array([0.0, 0.2, 0.4])
+    for time, steps in ((0.005, 1), (20.0, 4), (100.0, 20), (1000.0, 200)):
+        descent = {"": Descent(1.0, time / steps, steps)}
+        table = noisy.controlled(cloud, {"ipo": losses.ipo()}, descent, rates, 500, trials=12)
+        by_trial = table.pivot(index="trial", columns="rate", values="accuracy").to_numpy()
+        law = noise.ridge_law(256, cloud.kappa, angle, 1000, time / steps, steps).accuracy(rates)
+        error = by_trial.std(axis=0, ddof=1) / math.sqrt(12)
+        assert (np.abs(by_trial.mean(axis=0) - law) < 4 * error + 0.012).all(), (time, law)
+
+
+def test_ridge_law_of_one_step_is_the_first_step_laws_leading_order() -> None:
+    d, kappa, angle, n = 512, 64.0, math.pi / 3, 2000
+    law = noise.ridge_law(d, kappa, angle, n, 1e-3, 1)
+    a, spread = vmf.mean_cosine(d, kappa), vmf.cosine_variance(d, kappa)
+    across = (1 - spread - a**2) / (d - 1)
+    signal = (a * math.sin(angle / 2)) ** 2
+    b = 1 / (1 + signal * n / (d * across))
+    assert law.b == pytest.approx(b, rel=1e-3)
+    assert law.a == pytest.approx(math.sqrt(signal / across * (1 - b)), rel=1e-3)
+
+
+def test_ridge_law_at_the_end_is_least_squares() -> None:
+    ends = [noise.ridge_law(512, 64.0, 1.0, 2000, 20.0, steps) for steps in (5000, 10_000)]
+    assert ends[0].a == pytest.approx(ends[1].a, rel=1e-3) and ends[0].b == pytest.approx(ends[1].b, rel=1e-3)
+    rng, cloud = np.random.default_rng(0), noisy.Cloud(1 / 4, 1.0, 512)
+    right = []
+    for _ in range(6):
+        (x, s), (new, truth) = (cloud.draw(1000, rng) for _ in range(2))
+        u = torch.linalg.lstsq(x.double(), s.double()[:, None]).solution[:, 0]
+        right.append(((new.double() @ u) * truth > 0).double().mean().item())
+    assert np.mean(right) == pytest.approx(float(ends[1].accuracy(0.0)), abs=0.012)
+
+
+def test_law_of_states_is_the_first_step_law_on_the_paper_s_clouds() -> None:
+    cloud, rates = noisy.Cloud(1 / 4, 1.0, 64), np.array([0.0, 0.2, 0.4, 0.5])
+    x, s = cloud.draw(4000, np.random.default_rng(2))
+    got = noise.accuracy_of_states(x, s, rates, 200)
+    np.testing.assert_allclose(got, noise.first_step_accuracy(rates, 64, cloud.kappa, 1.0, 400), atol=0.015)
+    assert got[-1] == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize("shared", [0.0, 1.0])
+def test_law_of_states_foretells_halves_of_anisotropic_states(shared: float) -> None:
+    rng, d, each = np.random.default_rng(3), 40, 60
+    labels = np.repeat([1, -1], each)
+    scales = np.concatenate([[0.6, 0.4], np.full(d - 2, 0.05)])
+    states = rng.normal(size=(2 * each, d)) * scales
+    states[:, 2] += 0.12 * labels
+    states[:, 3] += shared
+    rates = np.array([0.0, 0.1, 0.3])
+    table = noisy.resplit(states, labels, losses.dpo(), Descent(0.1, 0.05, 1), rates, trials=400)
+    measured = table.groupby("rate")["accuracy"].mean().to_numpy()
+    foretold = noise.accuracy_of_states(states, labels, rates, each // 2, draws=2000)
+    np.testing.assert_allclose(foretold, measured, atol=0.025)
+
+
 # Equation 18 --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", noise.MODELS)
+def test_excess_of_the_right_form_is_chance_and_of_a_wrong_one_is_its_bias(model: str) -> None:
+    rng, x = np.random.default_rng(5), RATES
+    curve = {
+        "Equation 18": 0.2 / (1 - 0.7 * x) ** 2,
+        "straight line": 0.2 + 0.5 * x,
+        "quadratic": 0.2 + 0.1 * x + 0.8 * x**2,
+    }[model]
+    risks = curve + 0.02 * rng.normal(size=(300, 12, 1)) + 0.01 * rng.normal(size=(300, 12, len(x)))
+    pseudo = noise.excess_errors(model, x, risks)
+    assert pseudo.shape == (300, 12)
+    means = pseudo.mean(axis=1)
+    assert abs(means.mean()) < 4 * means.std() / math.sqrt(300) + 2e-7
+    bent = noise.excess_errors("straight line", x, risks + 0.5 * x**2).mean()
+    fit = noise.predict("straight line", x, curve + 0.5 * x**2, x) - curve - 0.5 * x**2
+    assert bent == pytest.approx((fit**2).mean(), rel=0.05, abs=2e-7)
 
 
 @given(st.floats(0.02, 0.4), st.floats(-1, 1.8), SEEDS, st.floats(0, 0.02))
@@ -261,12 +446,6 @@ def test_rivals_are_polyfit() -> None:
     for name, degree in (("straight line", 1), ("quadratic", 2)):
         expected = [np.polyval(np.polyfit(RATES, row, degree), at) for row in risks]
         np.testing.assert_allclose(noise.predict(name, RATES, risks, at), expected, atol=1e-9)
-
-
-def test_held_out_errors_leave_the_trial_out() -> None:
-    risks = np.array([[0.1, 0.2, 0.3], [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]])
-    got = noise.held_out_errors("straight line", [0, 0.1, 0.2], risks, [0, 0.1, 0.2], risks)
-    np.testing.assert_allclose(got, [0.15, 0.15, 0.3])
 
 
 def test_bootstrap_covers_what_made_the_data() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -19,6 +19,12 @@ from prefdyn.theory import vmf
 NEAR = 1e-9
 """Noise rates are the same where they differ by less."""
 STATES = ("raw", "centred")
+SHOWN = "60°, γ = 1/4"
+"""The setting that is shown where one is."""
+READINGS = ("θ", "2θ")
+"""What the paper's angle may be of the angle between the means: all of it, or half."""
+FAMILIES = ("subscribes-to-", "desire-", "willingness-", "believes-")
+"""Beginnings of the names of behaviours that are of one kind."""
 
 # What figures take, too -----------------------------------------------------------------------------
 
@@ -28,11 +34,10 @@ def settings(tables: Tables) -> list[str]:
     return list(tables["settings"]["setting"])
 
 
-def accuracies(tables: Tables, setting: str, loss: str = "DPO") -> pd.DataFrame:
-    """Test accuracy after short training, a row a trial and a column a noise rate."""
+def accuracies(tables: Tables, setting: str) -> pd.DataFrame:
+    """Test accuracy after short training with DPO, a row a trial and a column a noise rate."""
     table = tables["accuracies"]
-    part = table[(table["setting"] == setting) & (table["loss"] == loss)]
-    return part.pivot(index="trial", columns="rate", values="accuracy")
+    return table[table["setting"] == setting].pivot(index="trial", columns="rate", values="accuracy")
 
 
 def fitted(runs: pd.DataFrame) -> pd.DataFrame:
@@ -40,18 +45,32 @@ def fitted(runs: pd.DataFrame) -> pd.DataFrame:
     return runs[[rate for rate in runs.columns if float(rate) <= theory.FITTED + NEAR]]
 
 
-def chains(tables: Tables) -> dict[str, list[str]]:
+def on_map(tables: Tables, loss: str, region: str) -> list[tuple[str, float, pd.DataFrame]]:
+    """The points of the map in a region: setting, time, and accuracy, a row a trial and a column a noise
+    rate.
+    """
+    fits, runs = tables["map_fits"], tables["map_runs"]
+    rates = [name for name in runs.columns if name.replace(".", "", 1).isdigit()]
+    out = []
+    for _, fit in fits[(fits["loss"] == loss) & (fits["region"] == region)].iterrows():
+        setting, time = fit["setting"], fit["time"]
+        part = runs[(runs["setting"] == setting) & (runs["loss"] == loss) & (runs["time"] == time)]
+        out.append((setting, time, part.set_index("trial")[rates].rename(columns=float)))
+    return out
+
+
+def chains(tables: Tables, reading: str) -> dict[str, list[str]]:
     """The settings that differ in the concentration alone and in the angle alone, from the least, by what
-    differs.
+    differs, under a reading of the paper's angle. With 2θ between the means no two angles differ: 4π/3 is
+    2π/3 again, and at 2π the means are one.
     """
     table = tables["settings"]
-    out = {}
-    for title, varied, same in (
-        ("Concentration", "relative kappa", "angle"),
-        ("Angle", "angle", "relative kappa"),
-    ):
-        most = table[same].mode()[0]
-        out[title] = list(table[table[same] == most].sort_values(varied)["setting"])
+    degrees = np.degrees(table["angle"]).round()
+    narrow = table[degrees == (60 if reading == "θ" else 120)].sort_values("relative kappa")
+    out = {"Concentration": list(narrow["setting"])}
+    if reading == "θ":
+        middle = table[np.isclose(table["relative kappa"], 1 / 8)].sort_values("angle")
+        out["Angle"] = list(middle["setting"])
     return out
 
 
@@ -60,6 +79,20 @@ def first_step_law(tables: Tables, setting: str, rates: ArrayLike) -> NDArray[np
     row = tables["settings"].set_index("setting").to_dict("index")[setting]
     kappa = row["relative kappa"] * row["dimension"] / 2
     return theory.first_step_accuracy(rates, row["dimension"], kappa, row["angle"], 2 * row["per label"])
+
+
+def ridge_law(tables: Tables, setting: str, time: float) -> theory.Law:
+    """The law of IPO after any time, nothing fitted."""
+    row = tables["settings"].set_index("setting").to_dict("index")[setting]
+    kappa, steps = row["relative kappa"] * row["dimension"] / 2, max(10, int(np.ceil(time / 20 - NEAR)))
+    return theory.ridge_law(row["dimension"], kappa, row["angle"], 2 * row["per label"], time / steps, steps)
+
+
+def family(behaviour: str) -> str:
+    """What behaviours that are variants of one have in common, else the behaviour itself."""
+    if "-HHH" in behaviour:
+        return "HHH"
+    return next((name for name in FAMILIES if behaviour.startswith(name)), behaviour)
 
 
 def sums(tables: Tables) -> dict[str, pd.DataFrame]:
@@ -83,33 +116,18 @@ def bulge(curve: NDArray[np.float64]) -> NDArray[np.float64]:
 # Statistics of the claims -----------------------------------------------------------------------------
 
 
-def lowest_r_squared(tables: Tables, loss: str) -> Estimate:
-    """R² of Equation 18 in the setting where its interval reaches lowest."""
-    fits = _fits(tables, loss).sort_values("R² low")
-    return _estimate(tables, fits.iloc[0], "R²")
-
-
-def largest_residual(tables: Tables, loss: str) -> Estimate:
-    """What Equation 18 leaves over at most, in accuracy, in the setting where its interval reaches
-    highest.
+def excess(tables: Tables, region: str, rival: str = "") -> Estimate:
+    """What the form of Equation 18 leaves over in a region of the map with DPO, root mean square in accuracy
+    over settings, times and noise rates; or, with a rival, the mean square less the rival's, as the root of
+    its size with its sign.
     """
-    fits = _fits(tables, loss).sort_values("largest residual high")
-    return _estimate(tables, fits.iloc[-1], "largest residual")
-
-
-def error_less_rival(tables: Tables, loss: str, rival: str) -> Estimate:
-    """Root mean square error of Equation 18 on a held-out trial, less a rival's, in accuracy: mean over
-    trials and settings.
-    """
-    gaps = []
-    for setting in settings(tables):
-        runs = fitted(accuracies(tables, setting, loss))
-        rates, risks = runs.columns.to_numpy(dtype=float), 1 - runs.to_numpy()
-        errors = [
-            theory.held_out_errors(model, rates, risks, rates, risks) for model in ("Equation 18", rival)
-        ]
-        gaps.append(errors[0] - errors[1])
-    return estimates.mean(np.concatenate(gaps))
+    squares = []
+    for _, _, runs in on_map(tables, "DPO", region):
+        near = fitted(runs)
+        rates, risks = near.columns.to_numpy(dtype=float), 1 - near.to_numpy()
+        square = theory.excess_errors("Equation 18", rates, risks)
+        squares.append(square - theory.excess_errors(rival, rates, risks) if rival else square)
+    return _signed_root(estimates.mean(np.mean(squares, axis=0)))
 
 
 def asymmetric_rates(tables: Tables) -> Estimate:
@@ -122,59 +140,112 @@ def asymmetric_rates(tables: Tables) -> Estimate:
     return estimates.count(int((np.abs(centre) > half + 1e-12).sum()), centre.size)
 
 
-def bulge_of_half(tables: Tables, side: str) -> Estimate:
-    """By how much the accuracy bulges over its chord on a side of one half, mean over settings."""
-    bulges = []
-    for setting in settings(tables):
-        runs = accuracies(tables, setting).to_numpy()
-        middle = runs.shape[1] // 2
-        bulges.append(bulge(runs[:, : middle + 1] if side == "below" else runs[:, middle:]))
-    return estimates.mean(np.mean(bulges, axis=0))
+def asymmetry(tables: Tables) -> Estimate:
+    """By how much the two add up to another number than 1, mean over noise rates, in the setting where that
+    may be most; its size, with an interval from the smallest to the largest that it may be.
+    """
+    each = [estimates.mean(part.mean(axis=1)) for part in sums(tables).values()]
+    return _size(max(each, key=lambda e: max(abs(e.low), abs(e.high))))
 
 
-def smallest_gain(tables: Tables, loss: str) -> Estimate:
+def smallest_gain(tables: Tables, reading: str, region: str) -> Estimate:
     """The change of the mean accuracy up to ε = 0.35 from one setting to the next where it gains least."""
-    return min(_steps(tables, loss, lambda runs: fitted(runs).mean(axis=1)), key=lambda e: e.low)
+    return min(_steps(tables, reading, region, lambda runs: fitted(runs).mean(axis=1)), key=lambda e: e.low)
 
 
-def largest_change_of_fall(tables: Tables, loss: str) -> Estimate:
+def largest_change_of_fall(tables: Tables, reading: str, region: str) -> Estimate:
     """The change of the fall from ε = 0 to 0.2 from one setting to the next where it grows most."""
-    return max(_steps(tables, loss, _fall), key=lambda e: e.high)
+    return max(_steps(tables, reading, region, _fall), key=lambda e: e.high)
+
+
+LEVELS = 8
+
+
+def ipo_less_dpo(tables: Tables) -> Estimate:
+    """Mean accuracy up to ε = 0.35 with IPO less that with DPO at an equal fall of the loss, by its size, in
+    the setting and at the fall where it may be most; see `at_equal_loss`.
+    """
+    each = [
+        estimates.mean(apart)
+        for setting in settings(tables)
+        for _, apart in at_equal_loss(tables, setting, "IPO")
+    ]
+    return _size(max(each, key=lambda e: max(abs(e.low), abs(e.high))))
+
+
+def at_equal_loss(tables: Tables, setting: str, loss: str) -> list[tuple[float, NDArray[np.float64]]]:
+    """Mean accuracy up to ε = 0.35 with a loss less that with DPO, a number a trial, at `LEVELS` falls of the
+    training loss without noise, as shares of what it was, that both reach; between times of the map the
+    accuracy is interpolated in the logarithm of the fall.
+    """
+    table = tables["map_runs"]
+    rates = [name for name in table.columns if name.replace(".", "", 1).isdigit()]
+    near = [name for name in rates if float(name) <= theory.FITTED + NEAR]
+    paths = {}
+    for name in (loss, "DPO"):
+        part = table[(table["setting"] == setting) & (table["loss"] == name)]
+        part = part.assign(mean=part[near].mean(axis=1))
+        fall = (1 - part.groupby("time")["loss ratio"].mean()).fillna(0).cummax().clip(lower=1e-9)
+        paths[name] = (
+            np.log(fall.to_numpy()),
+            part.pivot(index="trial", columns="time", values="mean").to_numpy(),
+        )
+    low = max(falls.min() for falls, _ in paths.values())
+    high = min(falls.max() for falls, _ in paths.values())
+    out = []
+    for level in np.linspace(low, high, LEVELS):
+        one, other = (
+            np.array([np.interp(level, falls, row) for row in runs]) for falls, runs in paths.values()
+        )
+        out.append((float(np.exp(level)), one - other))
+    return out
 
 
 def spread_of_norm(tables: Tables) -> Estimate:
-    """Standard deviation of the length of a behaviour's hidden states over its mean, mean over behaviours."""
-    return estimates.mean(tables["vmf_by_behaviour"]["spread of the norm"])
+    """Standard deviation of the length of a behaviour's hidden states over its mean, mean over behaviours; at
+    the end of bare statements, as the paper takes them.
+    """
+    return _over_families(tables, looks(tables, "statement"), "spread of the norm")
 
 
 def cosine_to_mean(tables: Tables) -> Estimate:
-    """Cosine of a hidden state with the mean of its own kind, mean over behaviours."""
-    return estimates.mean(tables["vmf_by_behaviour"]["cosine"])
+    """Cosine of such a hidden state with the mean of its own kind, mean over behaviours."""
+    return _over_families(tables, looks(tables, "statement"), "cosine")
 
 
-def variance_ratio(tables: Tables) -> Estimate:
+def variance_ratio(tables: Tables, state: str) -> Estimate:
     """Variance of that cosine over a von Mises-Fisher distribution's, median over behaviours."""
-    return estimates.median(tables["vmf_by_behaviour"]["ratio"], tables.seed)
+    return _over_families(tables, looks(tables, state), "ratio", np.median)
+
+
+def looks(tables: Tables, state: str) -> pd.DataFrame:
+    """The shapes of the behaviours' states at the end of a statement or of the question about it."""
+    table = tables["vmf_by_behaviour"]
+    return table[table["state"] == state]
+
+
+def text_clean(tables: Tables) -> Estimate:
+    """Accuracy on response pairs without noise, mean over runs."""
+    return _resampled(tables, lambda y: y[:, 0])
 
 
 def text_slope(tables: Tables) -> Estimate:
     """Slope of the accuracy on response pairs in the noise rate, mean over runs."""
-    runs = text_runs(tables)
-    rates = runs.columns.to_numpy(dtype=float)
-    return estimates.mean([np.polyfit(rates, row, 1)[0] for row in runs.to_numpy()])
+    rates = text_runs(tables).columns.to_numpy(dtype=float)
+    centred = rates - rates.mean() if len(rates) else rates
+    return _resampled(tables, lambda y: y @ centred / (centred**2).sum())
 
 
-def text_line_less_equation_18(tables: Tables) -> Estimate:
-    """Root mean square error of a straight line on a held-out run of response pairs, less Equation 18's, mean
-    over runs.
+def text_bulge(tables: Tables) -> Estimate:
+    """By how much the accuracy on response pairs bulges over its chord, mean over runs; rates need not be
+    evenly spaced.
     """
-    runs = text_runs(tables)
-    rates, risks = runs.columns.to_numpy(dtype=float), 1 - runs.to_numpy()
-    line, curve = (
-        theory.held_out_errors(model, rates, risks, rates, risks)
-        for model in ("straight line", "Equation 18")
-    )
-    return estimates.mean(line - curve)
+    rates = text_runs(tables).columns.to_numpy(dtype=float)
+
+    def over_chord(y: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.trapezoid(y, rates, axis=1) / (rates[-1] - rates[0]) - y[:, [0, -1]].mean(axis=1)
+
+    return _resampled(tables, over_chord)
 
 
 def text_runs(tables: Tables, column: str = "accuracy") -> pd.DataFrame:
@@ -182,14 +253,110 @@ def text_runs(tables: Tables, column: str = "accuracy") -> pd.DataFrame:
     return tables["text_pairs"].pivot(index="run", columns="rate", values=column)
 
 
-def _fits(tables: Tables, loss: str) -> pd.DataFrame:
-    fits = tables["equation_18"]
-    return fits[fits["loss"] == loss]
+def _resampled(tables: Tables, of_curves: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Estimate:
+    """A linear statistic of curves of accuracy, shape (k, rates), on response pairs; test pairs and runs are
+    resampled together. Without runs it has no value.
+    """
+    table = tables["text_margins"]
+    if table.empty:
+        return Estimate(np.nan, np.nan, np.nan, 0)
+    right = table.assign(right=table["margin"] > 0).pivot(
+        index=["run", "pair"], columns="rate", values="right"
+    )
+    cube = np.stack([part.to_numpy(dtype=float) for _, part in right.groupby(level="run")])
+    runs, pairs, _ = cube.shape
+    weights = [estimates.resample_counts(n, tables.seed + k) / n for k, n in enumerate((runs, pairs))]
+    drawn = np.einsum("br,rpe,bp->be", weights[0], cube, weights[1], optimize=True)
+    value = float(of_curves(cube.mean(axis=(0, 1))[None])[0])
+    return estimates.from_resamples(value, of_curves(drawn), pairs)
 
 
-def _estimate(tables: Tables, row: pd.Series, column: str) -> Estimate:
+def cost_of_the_shared_direction(tables: Tables) -> Estimate:
+    """What a noise rate of 0.2 costs on raw states less what it costs on centred ones, mean over
+    behaviours.
+    """
+    table = tables["persona_noise"]
+    return _over_families(tables, table.assign(more=table["fall, raw"] - table["fall, centred"]), "more")
+
+
+def gain_of_centring(tables: Tables) -> Estimate:
+    """Accuracy at a noise rate of 0.2 on centred states less that on raw ones, mean over behaviours."""
+    table = tables["persona_noise"]
+    gain = table["at ε = 0.2, centred"] - table["at ε = 0.2, raw"]
+    return _over_families(tables, table.assign(gain=gain), "gain")
+
+
+def foretold_off(tables: Tables, word: str) -> Estimate:
+    """Root mean square, over noise rates, of the accuracy that is foretold from covariances, means and the
+    number of statements less what is measured; mean over behaviours.
+    """
+    return _over_families(tables, tables["persona_noise"], f"foretold off, {word}")
+
+
+def ridge_off(tables: Tables) -> Estimate:
+    """What the law of IPO leaves over, root mean square in accuracy over settings, times and noise rates; the
+    scatter of the mean over trials is taken out.
+    """
+    squares = []
+    for region in ("stopping", "between", "long"):
+        for setting, time, runs in on_map(tables, "IPO", region):
+            law = ridge_law(tables, setting, time).accuracy(runs.columns.to_numpy(dtype=float))
+            squares.append(
+                estimates.pseudo_values(lambda means, law=law: ((means - law) ** 2).mean(-1), runs.to_numpy())
+            )
+    return _signed_root(estimates.mean(np.mean(squares, axis=0)))
+
+
+def saved(tables: Tables, kind: str) -> Estimate:
+    """By how much a kind of noise costs less than a coin at a noise rate of 0.2, after one step of DPO."""
+    row = kinds(tables, kind, "DPO", 0.2).iloc[0]
     trials = int(tables["settings"]["trials"].iloc[0])
-    return Estimate(row[column], row[f"{column} low"], row[f"{column} high"], trials)
+    return Estimate(row["gain"], row["gain low"], row["gain high"], trials)
+
+
+def kinds(tables: Tables, kind: str, loss: str, rate: float) -> pd.DataFrame:
+    """Of the kinds of noise, the rows of one, with a loss and at a noise rate, over time."""
+    table = tables["kinds_of_noise"]
+    same = (table["kind"] == kind) & (table["loss"] == loss) & np.isclose(table["rate"], rate)
+    return table[same].sort_values("time")
+
+
+def best_length(tables: Tables, kind: str, loss: str) -> pd.DataFrame:
+    """Of a kind of noise and a loss, a row a noise rate: that of the training time with the best mean
+    accuracy.
+    """
+    table = tables["kinds_of_noise"]
+    part = table[(table["kind"] == kind) & (table["loss"] == loss)]
+    return part.loc[part.groupby("rate")["accuracy"].idxmax()].sort_values("rate")
+
+
+def _signed_root(square: Estimate) -> Estimate:
+    """An estimate of a square as one of its root, below 0 where the square is."""
+    ends = (float(np.sign(v) * np.sqrt(abs(v))) for v in (square.value, square.low, square.high))
+    return Estimate(*ends, square.n)
+
+
+def _size(signed: Estimate) -> Estimate:
+    """An estimate's size, from the smallest to the largest in its interval."""
+    ends = abs(signed.low), abs(signed.high)
+    low = 0.0 if signed.low <= 0 <= signed.high else min(ends)
+    return Estimate(abs(signed.value), low, max(ends), signed.n)
+
+
+def _over_families(
+    tables: Tables,
+    table: pd.DataFrame,
+    column: str,
+    statistic: Callable[..., NDArray[np.float64]] = np.mean,
+) -> Estimate:
+    """A mean or median over behaviours; families of behaviours are resampled whole."""
+    values, names = table[column].to_numpy(dtype=float), table["behaviour"].map(family).to_numpy()
+    kinds = np.unique(names)
+    members = [values[names == kind] for kind in kinds]
+    rng = np.random.default_rng(tables.seed)
+    picks = rng.integers(len(kinds), size=(estimates.RESAMPLES, len(kinds)))
+    drawn = [float(statistic(np.concatenate([members[i] for i in pick]))) for pick in picks]
+    return estimates.from_resamples(float(statistic(values)), drawn, len(values))
 
 
 def _fall(runs: pd.DataFrame) -> pd.Series:
@@ -200,41 +367,60 @@ def _place(runs: pd.DataFrame, rate: float) -> int:
     return int(np.searchsorted(runs.columns, rate - NEAR))
 
 
-def _neighbours(tables: Tables) -> Iterator[tuple[str, str]]:
-    for chain in chains(tables).values():
+def _neighbours(tables: Tables, reading: str) -> Iterator[tuple[str, str]]:
+    for chain in chains(tables, reading).values():
         yield from itertools.pairwise(chain)
 
 
-def _steps(tables: Tables, loss: str, quantity: Callable[[pd.DataFrame], pd.Series]) -> Iterator[Estimate]:
-    """Change of a quantity of a trial from each setting to the next."""
-    for before, after in _neighbours(tables):
-        first, second = (quantity(accuracies(tables, setting, loss)) for setting in (before, after))
-        yield estimates.mean(second - first)
+def _steps(
+    tables: Tables, reading: str, region: str, quantity: Callable[[pd.DataFrame], pd.Series]
+) -> Iterator[Estimate]:
+    """Change of a quantity of a trial with DPO from each setting to the next, mean over the times of a region
+    that both reach.
+    """
+    found: dict[str, dict[float, pd.Series]] = {}
+    for setting, time, runs in on_map(tables, "DPO", region):
+        found.setdefault(setting, {})[time] = quantity(runs)
+    for before, after in _neighbours(tables, reading):
+        times = sorted(set(found[before]) & set(found[after]))
+        changes: Sequence[pd.Series] = [found[after][time] - found[before][time] for time in times]
+        yield estimates.mean(np.mean(changes, axis=0))
 
 
-def _with(loss: str) -> dict[str, Callable[[Tables], Estimate]]:
-    """What is measured with both losses."""
-    return {
-        f"lowest_r_squared_{loss.lower()}": partial(lowest_r_squared, loss=loss),
-        f"largest_residual_{loss.lower()}": partial(largest_residual, loss=loss),
-        f"error_less_line_{loss.lower()}": partial(error_less_rival, loss=loss, rival="straight line"),
-        f"smallest_gain_{loss.lower()}": partial(smallest_gain, loss=loss),
-        f"largest_change_of_fall_{loss.lower()}": partial(largest_change_of_fall, loss=loss),
-    }
-
+REGIONS = {"short": "stopping", "long": "long"}
 
 STATISTICS: dict[str, Callable[[Tables], Estimate]] = {
-    **_with("DPO"),
-    **_with("IPO"),
-    "error_less_quadratic_dpo": partial(error_less_rival, loss="DPO", rival="quadratic"),
+    **{f"excess_{name}": partial(excess, region=region) for name, region in REGIONS.items()},
+    **{
+        f"excess_less_line_{name}": partial(excess, region=region, rival="straight line")
+        for name, region in REGIONS.items()
+    },
     "asymmetric_rates": asymmetric_rates,
-    "bulge_below_half": partial(bulge_of_half, side="below"),
-    "bulge_above_half": partial(bulge_of_half, side="above"),
+    "asymmetry": asymmetry,
+    **{
+        f"{name}_{reading}_{length}": partial(statistic, reading=spelled, region=region)
+        for name, statistic in (
+            ("smallest_gain", smallest_gain),
+            ("largest_change_of_fall", largest_change_of_fall),
+        )
+        for reading, spelled in (("whole", "θ"), ("half", "2θ"))
+        for length, region in REGIONS.items()
+    },
+    "ipo_less_dpo": ipo_less_dpo,
     "spread_of_norm": spread_of_norm,
     "cosine_to_mean": cosine_to_mean,
-    "variance_ratio": variance_ratio,
+    "variance_ratio_statement": partial(variance_ratio, state="statement"),
+    "variance_ratio_question": partial(variance_ratio, state="question"),
+    "text_clean": text_clean,
     "text_slope": text_slope,
-    "text_line_less_equation_18": text_line_less_equation_18,
+    "text_bulge": text_bulge,
+    "cost_of_the_shared_direction": cost_of_the_shared_direction,
+    "gain_of_centring": gain_of_centring,
+    "ridge_off": ridge_off,
+    "foretold_off_raw": partial(foretold_off, word="raw"),
+    "foretold_off_centred": partial(foretold_off, word="centred"),
+    "saved_by_margin": partial(saved, kind="by margin"),
+    "saved_by_uncertainty": partial(saved, kind="by uncertainty"),
 }
 
 # Other numbers that the text quotes -------------------------------------------------------------------
@@ -258,16 +444,11 @@ def _accuracy_at(tables: Tables, setting: str, rate: float) -> str:
     return f"{runs.iloc[:, _place(runs, rate)].mean():.3f}"
 
 
-def _at_the_edge(tables: Tables) -> str:
-    fits = _fits(tables, "DPO")
-    edge = np.isclose(np.abs(fits["R"] - fits["clean risk"]), 0.01, atol=1e-4)
-    return f"{edge.sum()} of {len(fits)}"
-
-
 def _law_off(tables: Tables) -> str:
+    """By how much the law is off at most up to ε = 0.35; near one half chance decides where a boundary is."""
     off = 0.0
     for setting in settings(tables):
-        mean = accuracies(tables, setting).mean()
+        mean = fitted(accuracies(tables, setting)).mean()
         off = max(off, float(np.abs(mean - first_step_law(tables, setting, mean.index)).max()))
     return f"{100 * off:.1f}"
 
@@ -290,31 +471,93 @@ def _mirror_off(tables: Tables) -> str:
     return f"{100 * abs(centre[most]):.2f} ± {100 * half[most]:.2f}"
 
 
-def _rising_c(tables: Tables) -> str:
-    c = _fits(tables, "DPO").set_index("setting")["c"]
-    rises = [bool(c[after] > c[before]) for before, after in _neighbours(tables)]
-    return f"{sum(rises)} of {len(rises)}"
-
-
-def _apart(tables: Tables, training: str) -> str:
-    table = tables["losses"]
-    return f"{100 * table[table['training'] == training]['largest difference from DPO'].max():.2f}"
-
-
-def _spread(tables: Tables, training: str) -> str:
-    """The best of five losses less the worst at a noise rate of 0.2, in points."""
-    table = tables["losses"]
-    part = table[table["training"] == training]["ε = 0.2"]
-    return f"{100 * (part.max() - part.min()):.2f}"
-
-
 def straightness_of_effective_noise(tables: Tables, already: float) -> float:
     """The bulge of the law over its chord, as a share of its height, for added noise up to one half where a
     share of the labels is wrong already.
     """
     added = np.linspace(0, 0.5, 51)
-    law = first_step_law(tables, "γ = 1/4", already + (1 - 2 * already) * added)
+    law = first_step_law(tables, SHOWN, already + (1 - 2 * already) * added)
     return float(bulge(law[None])[0] / (law[0] - law[-1]))
+
+
+def _left_over(tables: Tables, loss: str) -> pd.DataFrame:
+    """Mean square of what each form leaves over, a row a time and a column a model."""
+    table = tables["map_fits"]
+    part = table[table["loss"] == loss]
+    left = {name: part[f"excess: {name}"] for name in theory.MODELS}
+    squares = pd.DataFrame({name: np.sign(value) * value**2 for name, value in left.items()})
+    return squares.groupby(part["time"]).mean()
+
+
+def _best_time(tables: Tables, loss: str) -> str:
+    return f"{_left_over(tables, loss)['Equation 18'].idxmin():g}"
+
+
+def _at_the_end(tables: Tables, model: str) -> str:
+    """What a form leaves over at the last time with IPO, in points."""
+    square = _left_over(tables, "IPO")[model].iloc[-1]
+    return f"{100 * np.sqrt(max(square, 0)):.2f}"
+
+
+def _quadratic_wins(tables: Tables) -> str:
+    table = tables["map_fits"]
+    part = table[table["loss"] == "DPO"]
+    wins = part["excess: quadratic"] < part["excess: Equation 18"]
+    return f"{wins.sum()} of {len(part)}"
+
+
+def _loss_at(tables: Tables, last: bool) -> str:
+    """The training loss with DPO, as a share of what it was, at an end of the map; mean over settings."""
+    table = tables["map_fits"]
+    time = table["time"].max() if last else table["time"].min()
+    found = table[(table["loss"] == "DPO") & (table["time"] == time)]["loss ratio"].mean()
+    return f"{100 * (1 - found):.2g}%"
+
+
+def _second_number(tables: Tables, last: bool) -> str:
+    """b of the ridge law at the first or the last time of the map."""
+    times = tables["map_fits"]["time"]
+    return f"{ridge_law(tables, SHOWN, float(times.max() if last else times.min())).b:.2f}"
+
+
+def _apart(tables: Tables, training: str) -> str:
+    """The largest difference of a loss from DPO in any trial, in points."""
+    table = tables["differences"]
+    return f"{100 * table[table['training'] == training]['most'].max():.2f}"
+
+
+def _one_sided(tables: Tables) -> str:
+    row = kinds(tables, "one-sided", "DPO", 0.2).iloc[0]
+    return str(Estimate(row["gain"], row["gain low"], row["gain high"], 0))
+
+
+def _robust(tables: Tables) -> str:
+    """How far the robust losses, told the true rate, are from DPO at a noise rate of 0.3 by a coin, each at
+    its best length; in points.
+    """
+    best = {loss: best_length(tables, "coin", loss).set_index("rate") for loss in ("DPO", "cDPO", "rDPO")}
+    at = {loss: table["accuracy"].iloc[_place(table.T, 0.3)] for loss, table in best.items()}
+    return f"{100 * max(abs(at[loss] - at['DPO']) for loss in ('cDPO', 'rDPO')):.2f}"
+
+
+def _sharp_limit(tables: Tables) -> str:
+    """The concentration from which on the theorem with exact tails is below 1, for opposite means."""
+    row = tables["settings"].iloc[0]
+    d, n = int(row["dimension"]), 2 * int(row["per label"])
+    gammas = np.round(np.arange(1, 200, 0.1), 1)
+    enough = (g for g in gammas if theory.sharp_bound(0, d, g * d / 2, np.pi, n).risk < 1)
+    return f"{next(enough, np.nan):.3g}"
+
+
+def _sharp_rate(tables: Tables) -> str:
+    table = tables["sharp_regime"]
+    return f"{table[(table['γ'] == 32) & (table['angle'] == 180)]['highest rate'].iloc[0]:.2g}"
+
+
+def _exact(tables: Tables) -> str:
+    n = 2 * int(tables["settings"]["per label"].iloc[0])
+    gamma = theory.smallest_relative_kappa(0.01, np.pi, n, 8, "exact")
+    return f"{gamma:,.0f}" if np.isfinite(gamma) else "none"
 
 
 def _tight(tables: Tables, what: str) -> str:
@@ -338,12 +581,12 @@ def _points_for_hoeffding(tables: Tables) -> str:
 
 
 def _looks(tables: Tables, tell: Callable[[pd.DataFrame], str]) -> str:
-    return tell(tables["vmf_by_behaviour"])
+    return tell(looks(tables, "question"))
 
 
 def _bounded(tables: Tables) -> str:
-    looks, n = tables["vmf_by_behaviour"], 2 * int(tables["settings"]["per label"].iloc[0])
-    clean = [theory.bound(0, row["γ"], np.radians(row["angle (°)"]), n).clean for _, row in looks.iterrows()]
+    table, n = looks(tables, "question"), 2 * int(tables["settings"]["per label"].iloc[0])
+    clean = [theory.bound(0, row["γ"], np.radians(row["angle (°)"]), n).clean for _, row in table.iterrows()]
     return f"{np.isfinite(clean).sum()} of {len(clean)}"
 
 
@@ -358,31 +601,10 @@ def _paper_vmf(tables: Tables, what: str) -> str:
     return f"{vmf.cosine_variance(PAPER_DIMENSION, kappa):.1e}".replace("-", "−")
 
 
-def _above_half(tables: Tables, states: str) -> pd.DataFrame:
-    """The summary of the behaviours that start above one half."""
-    table = tables["persona_noise"]
-    return table[table[f"accuracy, {states}"] > 0.5]
-
-
-def _curve_above_half(tables: Tables, states: str, rate: float) -> str:
-    """Mean accuracy at a noise rate of the behaviours that start above one half."""
+def _mean_curve(tables: Tables, states: str, rate: float) -> str:
+    """Mean accuracy over behaviours at a noise rate."""
     curves = tables["persona_curves"]
-    part = curves[curves["behaviour"].isin(_above_half(tables, states)["behaviour"])]
-    found = part[np.isclose(part["rate"], rate)][states]
-    return f"{found.mean():.2f}" if len(found) else "none"
-
-
-def _lost(tables: Tables, states: str) -> str:
-    """What a noise rate of 0.2 costs, mean over behaviours."""
-    table = tables["persona_noise"]
-    return str(estimates.mean(table[f"accuracy, {states}"] - table[f"at ε = 0.2, {states}"]))
-
-
-def _lost_above_half(tables: Tables, states: str) -> str:
-    """The same over the behaviours that start above one half."""
-    part = _above_half(tables, states)
-    lost = (part[f"accuracy, {states}"] - part[f"at ε = 0.2, {states}"]).mean()
-    return f"{lost:.3f} (n = {len(part)})" if len(part) else "none"
+    return f"{curves[np.isclose(curves['rate'], rate)][states].mean():.2f}"
 
 
 def _rho(tables: Tables, predictor: str, outcome: str) -> str:
@@ -391,14 +613,13 @@ def _rho(tables: Tables, predictor: str, outcome: str) -> str:
     return str(Estimate(row["correlation"], row["low"], row["high"], int(row["n"])))
 
 
-def _text(tables: Tables, column: str) -> str:
-    table = tables["text_pairs"]
-    return str(int(table["run"].nunique() if column == "runs" else table[column].iloc[0]))
-
-
-def _text_accuracy(tables: Tables, rate: float) -> str:
-    runs = text_runs(tables)
-    return f"{runs.iloc[:, _place(runs, rate)].mean():.2f}"
+def _pilot_best(tables: Tables) -> str:
+    """The accuracy of the pilot's best setting and epoch, with its interval."""
+    table = tables["text_pilot"]
+    if table.empty:
+        return "none"
+    row = table.loc[table["accuracy"].idxmax()]
+    return str(Estimate(row["accuracy"], row["low"], row["high"], int(row["tested"])))
 
 
 QUOTED: dict[str, Callable[[Tables], str]] = {
@@ -406,18 +627,24 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "nz-short": partial(_time, column="short"),
     "nz-long": partial(_time, column="long"),
     "nz-within": _within,
-    "nz-clean": partial(_accuracy_at, setting="γ = 1/4", rate=0.0),
-    "nz-tenth": partial(_accuracy_at, setting="γ = 1/4", rate=0.1),
-    "nz-quarter": partial(_accuracy_at, setting="γ = 1/4", rate=0.25),
-    "nz-edge": _at_the_edge,
+    "nz-clean": partial(_accuracy_at, setting=SHOWN, rate=0.0),
+    "nz-tenth": partial(_accuracy_at, setting=SHOWN, rate=0.1),
     "nz-law-off": _law_off,
     "nz-law-agrees": _law_agrees,
+    "nz-loss-first": partial(_loss_at, last=False),
+    "nz-loss-last": partial(_loss_at, last=True),
+    "nz-best-dpo": partial(_best_time, loss="DPO"),
+    "nz-best-ipo": partial(_best_time, loss="IPO"),
+    "nz-left-ipo-end": partial(_at_the_end, model="Equation 18"),
+    "nz-line-ipo-end": partial(_at_the_end, model="straight line"),
+    "nz-quadratic": _quadratic_wins,
+    "nz-b-first": partial(_second_number, last=False),
+    "nz-b-last": partial(_second_number, last=True),
     "nz-mirror-off": _mirror_off,
-    "nz-rising-c": _rising_c,
     "nz-apart-short": partial(_apart, training="short"),
     "nz-apart-long": partial(_apart, training="long"),
-    "nz-spread-short": partial(_spread, training="short"),
-    "nz-spread-long": partial(_spread, training="long"),
+    "nz-one-sided": _one_sided,
+    "nz-robust": _robust,
     "nz-bend-clean": lambda tables: f"{straightness_of_effective_noise(tables, 0.0):.2f}",
     "nz-bend-wrong": lambda tables: f"{straightness_of_effective_noise(tables, 0.3):.2f}",
     "nz-tight-risk": partial(_tight, what="risk"),
@@ -426,6 +653,9 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "nz-tight-probability": partial(_tight, what="probability"),
     "nz-clean-limit": lambda tables: f"{theory.smallest_relative_kappa(0, np.pi, 10**9):.0f}",
     "nz-hoeffding": _points_for_hoeffding,
+    "nz-exact": _exact,
+    "nz-sharp-limit": _sharp_limit,
+    "nz-sharp-rate": _sharp_rate,
     "nz-four": partial(_looks, tell=lambda looks: f"{(looks['γ'] >= 4).sum()} of {len(looks)}"),
     "nz-angle": partial(_looks, tell=lambda looks: f"{looks['angle (°)'].median():.2g}°"),
     "nz-angle-most": partial(_looks, tell=lambda looks: f"{looks['angle (°)'].max():.2g}°"),
@@ -435,18 +665,11 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "nz-paper-gamma": partial(_paper_vmf, what="γ"),
     "nz-paper-variance": partial(_paper_vmf, what="variance"),
     **{
-        f"nz-{states}-{name}": partial(_curve_above_half, states=states, rate=rate)
+        f"nz-{states}-{name}": partial(_mean_curve, states=states, rate=rate)
         for states in STATES
-        for name, rate in (("clean", 0.0), ("tenth", 0.1), ("third", 0.3))
+        for name, rate in (("clean", 0.0), ("fifth", 0.2))
     },
-    **{f"nz-lost-{states}": partial(_lost, states=states) for states in STATES},
-    **{f"nz-lost-{states}-above": partial(_lost_above_half, states=states) for states in STATES},
-    **{
-        f"nz-delta-{states}": partial(_rho, predictor="δ", outcome=f"at ε = 0.2, {states}")
-        for states in STATES
-    },
-    "nz-text-runs": partial(_text, column="runs"),
-    "nz-text-trained": partial(_text, column="trained"),
-    "nz-text-tested": partial(_text, column="tested"),
-    "nz-text-clean": partial(_text_accuracy, rate=0.0),
+    "nz-delta-fall": partial(_rho, predictor="δ", outcome="fall, centred"),
+    "nz-delta-c": partial(_rho, predictor="δ", outcome="c, centred"),
+    "nz-pilot-best": _pilot_best,
 }
