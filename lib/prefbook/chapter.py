@@ -131,6 +131,7 @@ class Chapter:
         try:
             drawn = drawing(self.reference, self.here, **options)
         except NotMeasured:
+            plt.close("all")  # what the drawing had begun
             drawn = note("not measured yet") if self.here is None else drawing(self.here, None, **options)
         if isinstance(drawn, str):
             display(HTML(drawn))

@@ -290,6 +290,7 @@ def test_what_the_reference_does_not_hold_yet_is_said(
     chapter.table("curve")
     chapter.ledger()
     assert [text.get_text() for text in shown[0].axes[0].texts] == ["not measured yet"]
+    assert plt.get_fignums() == []
     assert "does not hold this table yet" in shown[1].data
     assert words(glued["A-1"]) == words(glued["A-1-verdict"]) == "not run"
 
