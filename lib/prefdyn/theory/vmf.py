@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # what needs no points drawn needs no torch
     import torch
     from torch import Tensor
 
+POINTS = 8000
+"""At which densities are summed."""
 LARGEST = 1e12
 """Concentrations are looked for below this."""
 
@@ -121,7 +123,7 @@ def cosine_cdf(d: int, kappa: float, cosine: float) -> float:
     """
 
     def log_mass(low: float, high: float) -> float:
-        angle = low + (np.arange(40_000) + 0.5) * (high - low) / 40_000
+        angle = low + (np.arange(POINTS) + 0.5) * (high - low) / POINTS
         log = (d - 2) * np.log(np.sin(angle)) + kappa * (np.cos(angle) - 1)
         return float(logsumexp(log) + np.log(high - low))
 
