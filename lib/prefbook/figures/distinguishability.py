@@ -88,8 +88,8 @@ def _whole_steps(ax: Axes) -> None:
 
 
 def few(table: pd.DataFrame) -> pd.DataFrame:
-    """Some rows of a table, evenly spaced from its first to its last."""
-    return table.loc[_some(list(table.index))]
+    """Some rows of a table, evenly spaced from its first to its last, without what only the notes show."""
+    return table.loc[_some(list(table.index))].drop(columns=["family", "Yes or No"], errors="ignore")
 
 
 # Before training --------------------------------------------------------------------------------------
