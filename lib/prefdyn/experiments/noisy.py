@@ -120,7 +120,8 @@ def through_time(
             margins = 2 * descent.beta * labels[0] * (u[:, 0] @ x.T)
             for (name, loss), right, r in zip(losses.items(), accuracy(u, *test), margins, strict=True):
                 ratio = float(loss.value(r).mean() / loss.value(torch.zeros_like(r)).mean())
-                about = {"loss": name, "time": time, "trial": trial, "loss ratio": ratio}
+                about: dict[str, float | str] = {"loss": name, "time": time, "trial": trial}
+                about["loss ratio"] = ratio
                 rows.append({**about, **dict(zip(names, right.tolist(), strict=True))})
         return rows
 
