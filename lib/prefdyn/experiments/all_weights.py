@@ -115,14 +115,14 @@ def _aligned(bench: Bench, design: Design, everyone: Cast) -> dict[str, list[Pha
     What is drawn as a curve is measured on the way, too.
     """
     names = followed(everyone, design)
-    another, runs = _another(names), []
+    another, runs = _another(controlled(everyone, design)), []
     for name in names:
         persona = everyone.personas[name]
         how = tuning(bench, design, design.steps, name, "aligning")
         shares = (0, 0.25, 0.5, 0.75, 1) if name in shown(everyone) else (0, 1)
         when = sorted({round(share * how.steps) for share in shares})
         once = replace(aligning(bench, design, persona, how), evaluate_at=when)
-        if name not in controlled(everyone, design):
+        if name not in another:
             runs.append([once])
             continue
         watched = [_watched(bench, design, everyone.personas[who]) for who in (name, another[name])]
@@ -253,14 +253,13 @@ def clouds(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     """
     everyone = cast(bench, design)
     trained = _aligned(bench, design, everyone)
-    another = _another(list(trained))
-    rows, maps = [], []
     names = controlled(everyone, design)
+    another = _another(names)
+    rows, maps = [], []
     for name in names:
         result = trained[name][0]
         rows.append(_cloud(bench, design, everyone.personas[name], OWN, result))
-        if another[name] != name:
-            rows.append(_cloud(bench, design, everyone.personas[another[name]], OTHER, result))
+        rows.append(_cloud(bench, design, everyone.personas[another[name]], OTHER, result))
     runs = [[_shuffled(bench, design, everyone.personas[name])] for name in names]
     for name, (result,) in zip(names, bench.train_all(runs), strict=True):
         rows.append(_cloud(bench, design, everyone.personas[name], SHUFFLED, result))
@@ -323,7 +322,7 @@ def misalignment(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     everyone = cast(bench, design)
     trained = _aligned(bench, design, everyone)
     names = controlled(everyone, design)
-    another = _another(list(trained))
+    another = _another(names)
     starts: dict[str, list[list[Phase]]] = {BASE: [], ELSEWHERE: []}
     for name in names:
         persona, other = everyone.personas[name], everyone.personas[another[name]]

@@ -277,6 +277,7 @@ def test_states_before_are_those_of_the_embeddings_of_held_out_statements(
 ) -> None:
     table = measure(all_weights.clouds)["clouds"]
     counts = table["trained on"].value_counts()
+    assert (table.groupby("behaviour")["trained on"].nunique() == 3).all()
     assert counts.to_dict() == dict.fromkeys((all_weights.OWN, all_weights.SHUFFLED, all_weights.OTHER), 3)
     for persona in bench.personas(6, 16):
         kept = ex.parts(persona, DESIGN, bench.seed).held_out
