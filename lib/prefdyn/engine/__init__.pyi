@@ -1,5 +1,6 @@
 from . import last_layer as last_layer
 from . import losses as losses
+from .gradients import mean_log_ratio_gradient as mean_log_ratio_gradient
 from .likelihood import LogProbs as LogProbs
 from .likelihood import TokenPair as TokenPair
 from .likelihood import log_probs as log_probs
