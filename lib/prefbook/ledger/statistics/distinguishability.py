@@ -257,7 +257,7 @@ def log_change(tables: Tables, quantity: str, trained_on: str) -> pd.Series:
 def _less(tables: Tables, quantity: str, control: str) -> Estimate:
     """Of the training on a behaviour's own labels, less that of a control, mean over behaviours with both."""
     change = (log_change(tables, quantity, OWN) - log_change(tables, quantity, control)).dropna()
-    return estimates.mean(change)
+    return estimates.mean(change) if len(change) > 2 else estimates.unknown(len(change))
 
 
 def _less_from(tables: Tables, start: str) -> Estimate:
