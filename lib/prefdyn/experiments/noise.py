@@ -412,18 +412,22 @@ def region(loss: str, angle: float, time: float) -> str:
 
 def _map_fits(runs: pd.DataFrame, rates: NDArray[np.float64], every: Mapping[str, Cloud]) -> pd.DataFrame:
     low, at = rates <= theory.FITTED + 1e-9, np.searchsorted(rates, 0.2 - 1e-9)
-    rows = []
+    rows, x = [], rates[low]
+
+    def constant(means: NDArray[np.float64]) -> NDArray[np.float64]:
+        return theory.fit_equation_18(x, means)[1]
+
     for (setting, loss, time), part in runs.groupby(["setting", "loss", "time"], sort=False):
         y = part[[f"{rate:g}" for rate in rates]].to_numpy()
-        risks, x = 1 - y[:, low], rates[low]
-        c = estimates.pseudo_values(lambda means, x=x: theory.fit_equation_18(x, means)[1], risks)
+        risks = 1 - y[:, low]
+        c = estimates.pseudo_values(constant, risks)
         mean = risks.mean(axis=0)
         left, about = mean - theory.predict("Equation 18", x, mean, x), mean - mean.mean()
         row = {
             "setting": setting,
             "loss": loss,
             "time": time,
-            "region": region(str(loss), every[str(setting)].angle, float(time)),
+            "region": region(str(loss), every[str(setting)].angle, float(str(time))),
             "loss ratio": part["loss ratio"].mean(),
             "R²": 1 - (left**2).sum() / (about**2).sum() if about.any() else np.nan,
         }

@@ -301,9 +301,11 @@ def ridge_off(tables: Tables) -> Estimate:
     for region in ("stopping", "between", "long"):
         for setting, time, runs in on_map(tables, "IPO", region):
             law = ridge_law(tables, setting, time).accuracy(runs.columns.to_numpy(dtype=float))
-            squares.append(
-                estimates.pseudo_values(lambda means, law=law: ((means - law) ** 2).mean(-1), runs.to_numpy())
-            )
+
+            def off(means: NDArray[np.float64], law: NDArray[np.float64] = law) -> NDArray[np.float64]:
+                return ((means - law) ** 2).mean(axis=-1)
+
+            squares.append(estimates.pseudo_values(off, runs.to_numpy()))
     return _signed_root(estimates.mean(np.mean(squares, axis=0)))
 
 
@@ -332,8 +334,8 @@ def best_length(tables: Tables, kind: str, loss: str) -> pd.DataFrame:
 
 def _signed_root(square: Estimate) -> Estimate:
     """An estimate of a square as one of its root, below 0 where the square is."""
-    ends = (float(np.sign(v) * np.sqrt(abs(v))) for v in (square.value, square.low, square.high))
-    return Estimate(*ends, square.n)
+    value, low, high = (float(np.sign(v) * np.sqrt(abs(v))) for v in (square.value, square.low, square.high))
+    return Estimate(value, low, high, square.n)
 
 
 def _size(signed: Estimate) -> Estimate:
@@ -621,7 +623,7 @@ def _pilot_best(tables: Tables) -> str:
     table = tables["text_pilot"]
     if table.empty:
         return "none"
-    row = table.loc[table["accuracy"].idxmax()]
+    row = table.iloc[int(table["accuracy"].argmax())]
     return str(Estimate(row["accuracy"], row["low"], row["high"], int(row["tested"])))
 
 
