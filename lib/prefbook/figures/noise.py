@@ -106,8 +106,8 @@ def phase_map(reference: Tables, here: Tables | None) -> Figure:
                 _ours(ax, ours.index, ours, colour, markersize=4.5)
         ax.axhline(0, color=style.NEUTRAL, linewidth=1)
         ax.set(title=f"Left over, {loss}", ylabel="points of accuracy")
-    table, colours = one["map_fits"], _hues(one)
-    for name, hue in colours.items():
+    table, hues = one["map_fits"], _hues(one)
+    for name, hue in hues.items():
         part = table[(table["setting"] == name) & (table["loss"] == "DPO")]
         half = 100 * (part["fall high"] - part["fall low"]) / 2
         axes[2].errorbar(

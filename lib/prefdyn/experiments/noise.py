@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -411,17 +410,17 @@ def region(loss: str, angle: float, time: float) -> str:
     return "long" if time >= LONG else "between"
 
 
-def _fitted_c(rates: NDArray[np.float64], risks: NDArray[np.float64]) -> NDArray[np.float64]:
-    return theory.fit_equation_18(rates, risks)[1]
-
-
 def _map_fits(runs: pd.DataFrame, rates: NDArray[np.float64], every: Mapping[str, Cloud]) -> pd.DataFrame:
     low, at = rates <= theory.FITTED + 1e-9, np.searchsorted(rates, 0.2 - 1e-9)
-    rows = []
+    rows, x = [], rates[low]
+
+    def constant(means: NDArray[np.float64]) -> NDArray[np.float64]:
+        return theory.fit_equation_18(x, means)[1]
+
     for (setting, loss, time), part in runs.groupby(["setting", "loss", "time"], sort=False):
         y = part[[f"{rate:g}" for rate in rates]].to_numpy()
-        risks, x = 1 - y[:, low], rates[low]
-        c = estimates.pseudo_values(partial(_fitted_c, x), risks)
+        risks = 1 - y[:, low]
+        c = estimates.pseudo_values(constant, risks)
         mean = risks.mean(axis=0)
         left, about = mean - theory.predict("Equation 18", x, mean, x), mean - mean.mean()
         row = {

@@ -111,10 +111,10 @@ def through_time(
     noise = torch.as_tensor(np.asarray(rates), dtype=torch.float32, device=device)
     names = [f"{rate:g}" for rate in np.asarray(rates)]
 
-    def run(trial: int) -> list[dict[str, float | str]]:
+    def run(trial: int) -> list[dict[str, Any]]:
         x, s, test, uniforms = _drawn(cloud, per_label, (*seed, trial), device)
         labels = mislabelled(s, uniforms, noise)
-        rows: list[dict[str, float | str]] = []
+        rows: list[dict[str, Any]] = []
         for time, descent in descents.items():
             u = descend(x, labels, list(losses.values()), descent)
             margins = 2 * descent.beta * labels[0] * (u[:, 0] @ x.T)

@@ -202,9 +202,12 @@ def from_resamples(value: float, drawn: ArrayLike, n: int, widened: bool = False
 
     Args:
         drawn: those values; NaN, of a resample in which the statistic has none, says nothing and is left out.
+            Where no resample has one, the interval has no ends.
         widened: whether an interval that lies beside the value is widened to hold it.
     """
-    low, high = np.nanpercentile(np.asarray(drawn), [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    known = np.asarray(drawn, dtype=np.float64)
+    known = known[~np.isnan(known)]
+    low, high = np.percentile(known, [50 * (1 - LEVEL), 50 * (1 + LEVEL)]) if len(known) else (np.nan,) * 2
     if widened:
         low, high = min(low, value), max(high, value)
     return Estimate(value, float(low), float(high), n)

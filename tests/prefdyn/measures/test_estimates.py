@@ -249,3 +249,20 @@ def test_gain_is_the_difference_of_two_correlations() -> None:
     expected = spearmanr(good, y).statistic - spearmanr(bad, y).statistic
     assert gain.value == pytest.approx(expected) and gain.low > 0 and gain.n == 40
     assert estimates.gain_in_spearman(bad, bad, y) == Estimate(0, 0, 0, 40)
+
+
+def test_without_a_value_in_any_resample_an_interval_has_no_ends() -> None:
+    found = estimates.from_resamples(0.5, [np.nan, np.nan], 3)
+    assert found.value == 0.5 and np.isnan(found.low) and np.isnan(found.high)
+    assert estimates.from_resamples(0.5, [np.nan, 0.4, 0.4], 3).low == 0.4
+
+
+def test_pseudo_values_of_a_square_are_without_its_bias() -> None:
+    rng = np.random.default_rng(0)
+    sample = 0.3 + rng.normal(size=(4000, 6, 1))
+    pseudo = estimates.pseudo_values(lambda means: means[..., 0] ** 2, sample)
+    assert pseudo.shape == (4000, 6)
+    assert pseudo.mean() == pytest.approx(0.09, abs=4 * pseudo.mean(1).std() / 4000**0.5)
+    # A mean's are the values themselves.
+    same = estimates.pseudo_values(lambda means: means[..., 0], sample)
+    np.testing.assert_allclose(same, sample[..., 0], atol=1e-12)

@@ -293,10 +293,6 @@ def foretold_off(tables: Tables, word: str) -> Estimate:
     return _over_families(tables, tables["persona_noise"], f"foretold off, {word}")
 
 
-def _mean_square(law: NDArray[np.float64], means: NDArray[np.float64]) -> NDArray[np.float64]:
-    return ((means - law) ** 2).mean(-1)
-
-
 def ridge_off(tables: Tables) -> Estimate:
     """What the law of IPO leaves over, root mean square in accuracy over settings, times and noise rates; the
     scatter of the mean over trials is taken out.
@@ -305,7 +301,11 @@ def ridge_off(tables: Tables) -> Estimate:
     for region in ("stopping", "between", "long"):
         for setting, time, runs in on_map(tables, "IPO", region):
             law = ridge_law(tables, setting, time).accuracy(runs.columns.to_numpy(dtype=float))
-            squares.append(estimates.pseudo_values(partial(_mean_square, law), runs.to_numpy()))
+
+            def off(means: NDArray[np.float64], law: NDArray[np.float64] = law) -> NDArray[np.float64]:
+                return ((means - law) ** 2).mean(axis=-1)
+
+            squares.append(estimates.pseudo_values(off, runs.to_numpy()))
     return _signed_root(estimates.mean(np.mean(squares, axis=0)))
 
 
