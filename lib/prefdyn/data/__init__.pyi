@@ -7,6 +7,7 @@ from .pairs import load_pairs as load_pairs
 from .pairs import split_dialogues as split_dialogues
 from .personas import TEMPLATE as TEMPLATE
 from .personas import Persona as Persona
+from .personas import family as family
 from .personas import load_persona as load_persona
 from .personas import persona_names as persona_names
 from .personas import split as split

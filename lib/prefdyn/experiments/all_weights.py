@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from prefdyn import data
 from prefdyn.data import Persona
 from prefdyn.engine import last_layer
 from prefdyn.engine.training import Settings
@@ -25,7 +26,6 @@ from prefdyn.experiments.distinguishability import (
     Design,
     cast,
     evenly,
-    family,
     gaps_of,
     mapped,
     parts,
@@ -165,7 +165,7 @@ def fine_tuning(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
         rows.append(
             {
                 "behaviour": name,
-                "family": family(name),
+                "family": data.family(name),
                 "δ": everyone.deltas[name],
                 "δ of training": moments.distinguishability,
                 "δ / √Tr Σ": moments.spread_ratio**-0.5,
@@ -417,7 +417,7 @@ def beta(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
             "β": strength,
             "learning rate": best[strength],
             "behaviour": name,
-            "family": family(name),
+            "family": data.family(name),
             "δ": everyone.deltas[name],
             "fall of the loss": fell,
         }

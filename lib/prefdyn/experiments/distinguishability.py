@@ -7,7 +7,6 @@ lengths of weights in the units of the hidden states and of the model's rows.
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -46,8 +45,6 @@ PAPER_PAIRS = (
     ("desire-to-influence-world", "subscribes-to-Islam"),
 )
 """The two pairs that it trains together."""
-FAMILIES = ("subscribes-to", "desire", "willingness", "believes")
-"""Beginnings of names that behaviours of one family share; so does HHH anywhere in them."""
 BEYOND = 100
 """How many times larger the learning rate is where the boundary is to turn."""
 ASKED = 10
@@ -227,13 +224,6 @@ def shown(everyone: Cast) -> list[str]:
     return evenly(everyone.order, len(PAPER_BEHAVIOURS))
 
 
-def family(name: str) -> str:
-    """What a behaviour shares a name with; its own where it does with none."""
-    if "HHH" in name:
-        return "HHH"
-    return next((first for first in FAMILIES if re.match(rf"{first}\b", name)), name)
-
-
 def seed_of(bench: Bench, *words: str) -> int:
     """A seed of its own for each run, made of the bench's and of what the run is called."""
     return int(
@@ -288,7 +278,7 @@ def embeddings(bench: Bench, design: Design) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "behaviour": everyone.order,
-            "family": [family(name) for name in everyone.order],
+            "family": [data.family(name) for name in everyone.order],
             "statements": [len(persona.statements) for persona in everyone.personas.values()],
             "δ": [m.distinguishability for m in moments],
             "δ of chance": [m.distinguishability_of_chance for m in moments],
@@ -418,7 +408,7 @@ def _unembedding(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
         delta = seen.distinguishability
         first = np.sqrt(2) / 4 * rate * beta * delta
         gain = rate * beta**2 * delta**2 / 4
-        about = {"behaviour": name, "family": family(name), "δ": moments.distinguishability}
+        about = {"behaviour": name, "family": data.family(name), "δ": moments.distinguishability}
         learned.append(
             {
                 **about,

@@ -69,9 +69,15 @@ def simultaneous_means(sample: ArrayLike) -> tuple[NDArray[np.float64], NDArray[
     return x.mean(axis=0), quantile * stats.sem(x, axis=0)
 
 
-def median(sample: ArrayLike, seed: int = 0) -> Estimate:
-    """The median of a sample of shape (n,), bootstrapped."""
-    return _bootstrap(np.median, _checked(sample), seed=seed)
+def median(sample: ArrayLike, seed: int = 0, clusters: ArrayLike | None = None) -> Estimate:
+    """The median of a sample of shape (n,), bootstrapped over the units, or over what they belong to where
+    `clusters` says it, of shape (n,).
+    """
+    x = _checked(sample)
+    if clusters is None:
+        return _bootstrap(np.median, x, seed=seed)
+    drawn = [np.median(np.repeat(x, counts)) for counts in _counts_by_cluster(clusters, seed)]
+    return from_resamples(float(np.median(x)), drawn, len(x))
 
 
 def spearman(x: ArrayLike, y: ArrayLike, seed: int = 0, clusters: ArrayLike | None = None) -> Estimate:

@@ -321,7 +321,7 @@ def test_states_by_behaviour(make: Make) -> None:
 
 
 def test_families_are_resampled_whole(make: Make) -> None:
-    assert noise.family("desire-to-win") == noise.family("desire-for-x") == "desire-"
+    assert noise.family("desire-to-win") == noise.family("desire-for-x") == "desire"
     assert noise.family("a-HHH-b") == "HHH" and noise.family("openness") == "openness"
     # Eight behaviours of one family that agree are one piece of evidence, not eight.
     table = small()["persona_noise"]

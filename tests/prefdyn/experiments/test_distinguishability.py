@@ -100,7 +100,7 @@ def test_papers_behaviours_are_shown_in_the_order_of_this_model() -> None:
     ],
 )
 def test_families_are_what_names_share(name: str, shared: str) -> None:
-    assert ex.family(name) == shared
+    assert data.family(name) == shared
 
 
 def test_parts_share_nothing_and_have_as_many_of_each_label(bench: Bench) -> None:

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from prefbook.ledger.tables import Tables
+from prefdyn.data.personas import family
 from prefdyn.measures import estimates
 from prefdyn.measures.estimates import Estimate
 from prefdyn.theory import noise as theory
@@ -23,8 +24,6 @@ SHOWN = "60°, γ = 1/4"
 """The setting that is shown where one is."""
 READINGS = ("θ", "2θ")
 """What the paper's angle may be of the angle between the means: all of it, or half."""
-FAMILIES = ("subscribes-to-", "desire-", "willingness-", "believes-")
-"""Beginnings of the names of behaviours that are of one kind."""
 
 # What figures take, too -----------------------------------------------------------------------------
 
@@ -51,12 +50,10 @@ def on_map(tables: Tables, loss: str, region: str) -> list[tuple[str, float, pd.
     """
     fits, runs = tables["map_fits"], tables["map_runs"]
     rates = [name for name in runs.columns if name.replace(".", "", 1).isdigit()]
-    out = []
-    for _, fit in fits[(fits["loss"] == loss) & (fits["region"] == region)].iterrows():
-        setting, time = fit["setting"], fit["time"]
-        part = runs[(runs["setting"] == setting) & (runs["loss"] == loss) & (runs["time"] == time)]
-        out.append((setting, time, part.set_index("trial")[rates].rename(columns=float)))
-    return out
+    fits, runs = fits[(fits["loss"] == loss) & (fits["region"] == region)], runs[runs["loss"] == loss]
+    by_point = {point: part for point, part in runs.groupby(["setting", "time"], sort=False)}
+    points = list(zip(fits["setting"], fits["time"], strict=True))
+    return [(*point, by_point[point].set_index("trial")[rates].rename(columns=float)) for point in points]
 
 
 def chains(tables: Tables, reading: str) -> dict[str, list[str]]:
@@ -86,13 +83,6 @@ def ridge_law(tables: Tables, setting: str, time: float) -> theory.Law:
     row = tables["settings"].set_index("setting").to_dict("index")[setting]
     kappa, steps = row["relative kappa"] * row["dimension"] / 2, max(10, int(np.ceil(time / 20 - NEAR)))
     return theory.ridge_law(row["dimension"], kappa, row["angle"], 2 * row["per label"], time / steps, steps)
-
-
-def family(behaviour: str) -> str:
-    """What behaviours that are variants of one have in common, else the behaviour itself."""
-    if "-HHH" in behaviour:
-        return "HHH"
-    return next((name for name in FAMILIES if behaviour.startswith(name)), behaviour)
 
 
 def sums(tables: Tables) -> dict[str, pd.DataFrame]:
@@ -215,7 +205,8 @@ def cosine_to_mean(tables: Tables) -> Estimate:
 
 def variance_ratio(tables: Tables, state: str) -> Estimate:
     """Variance of that cosine over a von Mises-Fisher distribution's, median over behaviours."""
-    return _over_families(tables, looks(tables, state), "ratio", np.median)
+    table = looks(tables, state)
+    return estimates.median(table["ratio"], tables.seed, table["behaviour"].map(family))
 
 
 def looks(tables: Tables, state: str) -> pd.DataFrame:
@@ -345,20 +336,9 @@ def _size(signed: Estimate) -> Estimate:
     return Estimate(abs(signed.value), low, max(ends), signed.n)
 
 
-def _over_families(
-    tables: Tables,
-    table: pd.DataFrame,
-    column: str,
-    statistic: Callable[..., NDArray[np.float64]] = np.mean,
-) -> Estimate:
-    """A mean or median over behaviours; families of behaviours are resampled whole."""
-    values, names = table[column].to_numpy(dtype=float), table["behaviour"].map(family).to_numpy()
-    kinds = np.unique(names)
-    members = [values[names == kind] for kind in kinds]
-    rng = np.random.default_rng(tables.seed)
-    picks = rng.integers(len(kinds), size=(estimates.RESAMPLES, len(kinds)))
-    drawn = [float(statistic(np.concatenate([members[i] for i in pick]))) for pick in picks]
-    return estimates.from_resamples(float(statistic(values)), drawn, len(values))
+def _over_families(tables: Tables, table: pd.DataFrame, column: str) -> Estimate:
+    """A mean over behaviours; families of behaviours are resampled whole."""
+    return estimates.mean(table[column], table["behaviour"].map(family), tables.seed)
 
 
 def _fall(runs: pd.DataFrame) -> pd.Series:
