@@ -18,7 +18,7 @@ from nbformat import NotebookNode
 
 from prefbook.ledger.claims import load_claims
 from prefbook.ledger.editions import REFERENCE, reference
-from prefbook.ledger.judging import judge
+from prefbook.ledger.judging import judge_all
 from prefbook.ledger.statistics import QUOTED
 from prefbook.publishing.scoreboard import of_claims, quotes
 from prefdyn.errors import PrefdynError
@@ -140,7 +140,7 @@ class References:
         tables = reference(self.root).tables(chapter)
         claims = load_claims(self.root / "book" / "claims.yml")
         own = {id_: claim for id_, claim in claims.items() if claim.chapter == chapter}
-        judged = {id_: judge(claim, tables, REFERENCE) for id_, claim in own.items()}
+        judged = judge_all(own.values(), tables, REFERENCE)
         told = of_claims(own, judged, None) | quotes(QUOTED.get(chapter, {}), tables, None)
         other = copy.copy(self)
         other.numbers = {key: _plain(value) for key, value in told.items()}
