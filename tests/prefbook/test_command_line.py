@@ -172,7 +172,7 @@ def test_run_gives_what_was_chosen_and_tells_what_ran(
         "gpt2",
         str(folder),
         7,
-        5,
+        6,
     )
     assert run.folder == tmp_path / "distinguishability"
     first, second = capsys.readouterr().out.splitlines()

@@ -26,6 +26,8 @@ from prefdyn.measures.estimates import Estimate
 
 DELTA = "distinguishability δ"
 FALL = "fall of the loss"
+MAPPED = 60
+"""Statements of each label in a map, at most: each is a point that carries its text."""
 SHOWN = 5
 """Of how many behaviours curves are drawn, where there are more."""
 
@@ -116,6 +118,8 @@ def maps_after(reference: Tables, here: Tables | None) -> str:
 def _maps(reference: Tables, here: Tables | None, name: str, words: str, columns: int) -> str:
     def of(tables: Tables) -> str:
         table = _first(tables)[name]
+        kinds = [*({"map", "when"} & set(table)), "label"]
+        table = table[table.groupby(kinds).cumcount() < MAPPED]
         titles = table["map"] + " δ" + (", " + table["when"] if "when" in table else "")
         maps = {}
         for title in titles.unique():

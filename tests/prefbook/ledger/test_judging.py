@@ -214,7 +214,10 @@ def test_reference_is_judged_in_five_seconds_without_torch() -> None:
         "data",
         "declared",
     )
-    assert [entry["id"] for entry in entries] == list(DECLARED)
+    known = [entry["id"] for entry in entries]
+    assert known == [id_ for id_ in DECLARED if id_ in known]
+    to_come = {DECLARED[id_].chapter for id_ in DECLARED if id_ not in known}
+    assert all(Tables(ROOT / "results" / "reference" / chapter).pending for chapter in to_come)
     assert all(name in entry for entry in entries for name in asked)
     assert {entry["edition"] for entry in entries} == {"reference"}
     assert min(took) < 5

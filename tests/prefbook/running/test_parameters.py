@@ -261,7 +261,7 @@ BEFORE_ANYTHING_RUNS = [
     ("noise", {"text_rates": [0.0, 0.0]}, ["text_rates is [0.0, 0.0]", "begin with 0 and rise"]),
     ("noise", {"text_rates": [0.1, 0.2]}, ["text_rates is [0.1, 0.2]", "begin with 0 and rise"]),
     ("noise", {"rate_step": 0.03}, ["rate_step is 0.03", "0.05 must be a multiple"]),
-    ("noise", {"text_tests": 168}, ["168 response pairs", "at least 169"]),
+    ("noise", {"text_tests": 168}, ["94 response pairs", "400 characters", "at least 169"]),
     ("ranking", {"followed": 1000}, ["1000 + 16 + 56 pairs", "168"]),
     ("ranking", {"gamma_steps": 9}, ["gamma_steps is 9", "steps, 8"]),
     ("ranking", {"judge": "gpt-4"}, ["the judge is 'gpt-4'", "https://HOST/v1#MODEL"]),

@@ -140,14 +140,12 @@ def test_limited_personas_are_spread_over_the_alphabet(limit: int) -> None:
     assert limit == 1 or (gaps.min() >= 1 and gaps.max() - gaps.min() <= 1)
 
 
-def test_statements_are_limited_per_label_in_their_order() -> None:
-    whole, few = bench().personas(3), bench().personas(3, per_label=4)
+def test_statements_are_drawn_per_label_by_the_seed() -> None:
+    whole, few = bench(seed=2).personas(3), bench(seed=2).personas(3, per_label=4)
     for everything, part in zip(whole, few, strict=True):
-        for sign in (1, -1):
-            expected = [
-                s for s, y in zip(everything.statements, everything.labels, strict=True) if y == sign
-            ][:4]
-            assert [s for s, y in zip(part.statements, part.labels, strict=True) if y == sign] == expected
+        assert part.statements == everything.drawn(4, 2).statements
+        assert (part.labels == 1).sum() == (part.labels == -1).sum() == 4
+    assert few[0].statements != bench(seed=3).personas(3, per_label=4)[0].statements
 
 
 def test_pairs_are_repeatable_by_seed() -> None:

@@ -186,5 +186,7 @@ def test_plan_counts_every_run(bench: Bench) -> None:
         {work.name: work.runs for work in ranking.work({**settings, "seeds": seeds})}
         for seeds in ([0], [0, 1, 2])
     )
-    assert once["SFT, then DPO, two optimizers"] == 2 and once["SFT, then DPO, other gammas"] == 2
-    assert all(thrice[name] == 3 * runs for name, runs in once.items())
+    assert once["DPO, two optimizers"] == once["SFT, two optimizers"] == 2 and once["DPO, other gammas"] == 2
+    assert all(
+        thrice[name] == 3 * runs for name, runs in once.items() if name.endswith(("optimizers", "gammas"))
+    )

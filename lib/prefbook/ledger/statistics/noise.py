@@ -499,7 +499,8 @@ def _loss_at(tables: Tables, last: bool) -> str:
 def _second_number(tables: Tables, last: bool) -> str:
     """b of the ridge law at the first or the last time of the map."""
     times = tables["map_fits"]["time"]
-    return f"{ridge_law(tables, SHOWN, float(times.max() if last else times.min())).b:.2f}"
+    b = ridge_law(tables, SHOWN, float(times.max() if last else times.min())).b
+    return "undefined" if np.isnan(b) else f"{b:.2f}"
 
 
 def _apart(tables: Tables, training: str) -> str:
