@@ -18,7 +18,7 @@ from IPython.display import HTML, display
 from matplotlib.figure import Figure
 from myst_nb import glue
 
-from prefbook.figures.style import note, use_style
+from prefbook.figures.style import NEUTRAL, note, use_style
 from prefbook.ledger.claims import Claim, load_claims
 from prefbook.ledger.editions import HERE, REFERENCE, others, reference
 from prefbook.ledger.judging import Entry, judge_all
@@ -33,6 +33,7 @@ from prefdyn.experiments.provenance import save_table
 from prefdyn.files import writing
 
 SHOWN_ROWS = 24
+NOT_YET = f"the {REFERENCE} edition has not measured this yet"
 
 Experiment = Callable[[Bench, Any], pd.DataFrame | Mapping[str, pd.DataFrame]]
 """A function of a bench and a design; it returns the table of its own name, or several by name."""
@@ -126,13 +127,15 @@ class Chapter:
 
     def draw(self, drawing: Drawing, **options: Any) -> None:
         """Show a figure of the reference edition's tables, with this machine's over it; where that edition
-        does not hold them yet, this machine's alone, or a word that says so.
+        does not hold them yet, this machine's alone under words that say so, or words alone.
         """
         try:
             drawn = drawing(self.reference, self.here, **options)
         except NotMeasured:
             plt.close("all")  # what the drawing had begun
-            drawn = note("not measured yet") if self.here is None else drawing(self.here, None, **options)
+            drawn = note(NOT_YET) if self.here is None else drawing(self.here, None, **options)
+            if self.here is not None and isinstance(drawn, Figure):
+                drawn.suptitle(f"{HERE} alone; {NOT_YET}", fontsize=10, color=NEUTRAL, x=0.01, ha="left")
         if isinstance(drawn, str):
             display(HTML(drawn))
         else:

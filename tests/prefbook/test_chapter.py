@@ -289,7 +289,9 @@ def test_what_the_reference_does_not_hold_yet_is_said(
     chapter.draw(drawing)
     chapter.table("curve")
     chapter.ledger()
-    assert [text.get_text() for text in shown[0].axes[0].texts] == ["not measured yet"]
+    assert [text.get_text() for text in shown[0].axes[0].texts] == [
+        "the reference edition has not measured this yet"
+    ]
     assert plt.get_fignums() == []
     assert "does not hold this table yet" in shown[1].data
     assert words(glued["A-1"]) == words(glued["A-1-verdict"]) == "not run"
@@ -298,6 +300,7 @@ def test_what_the_reference_does_not_hold_yet_is_said(
     chapter.measure(curve)
     chapter.draw(drawing)
     assert shown[-1].axes[0].get_title(loc="left") + shown[-1].axes[0].get_title() == "4 points, None"
+    assert shown[-1].get_suptitle().startswith("this machine alone; the reference edition has not")
 
 
 def test_missing_table_of_the_reference_is_one_sentence(root: Path) -> None:

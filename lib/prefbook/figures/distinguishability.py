@@ -79,7 +79,8 @@ def _titled(ax: Axes, words: str, estimate: Estimate) -> None:
 def _plain_logarithmic(ax: Axes) -> None:
     """A logarithmic horizontal axis with plain numbers."""
     ax.set_xscale("log")
-    ax.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
+    low, high = ax.get_xlim()
+    ax.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1,) if high > 100 * low else (1, 2, 5)))
     ax.xaxis.set_major_formatter("{x:g}")
     ax.xaxis.set_minor_locator(mpl.ticker.NullLocator())
 
