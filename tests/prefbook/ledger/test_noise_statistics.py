@@ -359,6 +359,22 @@ def test_ridge_law_is_the_theorys_at_the_maps_steps(make: Make) -> None:
     assert early == theory.ridge_law(512, 64.0, np.radians(60), 2000, 0.0005, 10)
 
 
+def test_law_is_compared_at_every_noise_rate_and_apart_at_small_ones(make: Make) -> None:
+    """Accuracies that are the law's, but for 0.07 at one half and 0.02 at a rate of 0.1, of one setting."""
+    tables = make()
+    table = tables["accuracies"]
+    for setting in SETTINGS:
+        law = dict(zip(RATES.round(6), noise.first_step_law(tables, setting, RATES), strict=True))
+        own = table["setting"] == setting
+        table.loc[own, "accuracy"] = table[own]["rate"].round(6).map(law)
+    first = table["setting"] == "60°, γ = 1/4"
+    table.loc[first & np.isclose(table["rate"], 0.5), "accuracy"] += 0.07
+    table.loc[first & np.isclose(table["rate"], 0.1), "accuracy"] -= 0.02
+    off = make(accuracies=table)
+    told = [noise.QUOTED[key](off) for key in ("nz-law-off", "nz-law-off-near")]
+    assert told == ["7.0", "2.0"]
+
+
 def test_law_is_the_theorys_at_the_settings_of_the_table(make: Make) -> None:
     got = noise.first_step_law(make(), "120°, γ = 1/8", RATES)
     np.testing.assert_allclose(got, theory.first_step_accuracy(RATES, 512, 32.0, np.radians(120), 2000))
