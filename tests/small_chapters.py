@@ -10,7 +10,15 @@ import pandas as pd
 import pytest
 
 from prefbook.ledger.tables import Tables
-from prefdyn.experiments import distinguishability, generalization, noise, ranking
+from prefdyn.experiments import (
+    all_weights,
+    displacement,
+    distinguishability,
+    generalization,
+    interventions,
+    noise,
+    ranking,
+)
 from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.provenance import save_table
 
@@ -48,6 +56,24 @@ DISTINGUISHABILITY = distinguishability.Design(
     hh_steps=2,
     hh_learning_rate=5e-4,
 )
+OF_DISTINGUISHABILITY = (
+    distinguishability.embeddings,
+    distinguishability.statement_maps,
+    distinguishability.unembedding,
+    distinguishability.boundary,
+    distinguishability.priority_gaps,
+    distinguishability.pairs,
+    all_weights.fine_tuning,
+    all_weights.joint_training,
+    all_weights.clouds,
+    all_weights.misalignment,
+    all_weights.beta,
+    interventions.gradients,
+    interventions.intervention,
+    interventions.equalised,
+    displacement.text,
+)
+"""All experiments of chapter 1."""
 GENERALIZATION = generalization.Design(
     personas=5,
     statements_per_label=10,

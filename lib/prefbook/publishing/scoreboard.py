@@ -119,7 +119,10 @@ def estimate(part: Entry) -> str:
 
 def ledger(claims: Mapping[str, Claim], judged: Judged) -> str:
     """A chapter's claims in HTML, with a column for each edition."""
-    rows = [_row(claim, judged, f"{claim.kind}; {claim.place}") for claim in claims.values()]
+    rows = []
+    for claim in claims.values():
+        seen = [f"known before: {claim.seen}"] if claim.seen else []
+        rows.append(_row(claim, judged, f"{claim.kind}; {claim.place}", *seen))
     return TEMPLATES.get_template("ledger.html").render(rows=rows, titles=[*map(_upper, judged)])
 
 

@@ -14,13 +14,11 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from small_chapters import DISTINGUISHABILITY, two_editions
+from small_chapters import DISTINGUISHABILITY, OF_DISTINGUISHABILITY, two_editions
 
 from prefbook.figures import distinguishability as figures
 from prefbook.ledger.statistics import distinguishability as statistics
 from prefbook.ledger.tables import Tables
-from prefdyn.experiments import all_weights, displacement, interventions
-from prefdyn.experiments import distinguishability as ex
 from prefdyn.measures.estimates import Estimate
 
 Editions = tuple[Tables, Tables]
@@ -39,22 +37,6 @@ DRAWINGS = (
     figures.text,
 )
 MAPS = {figures.statement_maps: "statement_maps", figures.maps_after: "maps_after"}
-EXPERIMENTS = (
-    ex.embeddings,
-    ex.statement_maps,
-    ex.unembedding,
-    ex.boundary,
-    ex.priority_gaps,
-    all_weights.joint_training,
-    all_weights.fine_tuning,
-    all_weights.clouds,
-    all_weights.misalignment,
-    all_weights.beta,
-    interventions.gradients,
-    interventions.intervention,
-    interventions.equalised,
-    displacement.text,
-)
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +47,7 @@ def closed() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def editions(tmp_path_factory: pytest.TempPathFactory) -> Editions:
-    return two_editions(tmp_path_factory.mktemp("editions"), EXPERIMENTS, DISTINGUISHABILITY)
+    return two_editions(tmp_path_factory.mktemp("editions"), OF_DISTINGUISHABILITY, DISTINGUISHABILITY)
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from small_chapters import DISTINGUISHABILITY as DESIGN
+from small_chapters import OF_DISTINGUISHABILITY as EXPERIMENTS
 
 from prefdyn import data
 from prefdyn.errors import PrefdynError
@@ -24,23 +25,6 @@ from prefdyn.experiments.distinguishability import Cast, evenly
 from prefdyn.measures.geometry import Moments, moments
 from prefdyn.models import loading
 
-EXPERIMENTS = (
-    ex.embeddings,
-    ex.statement_maps,
-    ex.unembedding,
-    ex.boundary,
-    ex.priority_gaps,
-    ex.pairs,
-    all_weights.fine_tuning,
-    all_weights.joint_training,
-    all_weights.clouds,
-    all_weights.misalignment,
-    all_weights.beta,
-    interventions.gradients,
-    interventions.intervention,
-    interventions.equalised,
-    displacement.text,
-)
 Measure = Callable[[Callable[..., object]], dict[str, pd.DataFrame]]
 
 
