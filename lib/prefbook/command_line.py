@@ -62,6 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PrefdynError as error:
         print(f"prefdyn: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # whoever reads what is printed has enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         said = _refusal(error)
         if said is None:

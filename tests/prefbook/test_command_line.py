@@ -410,3 +410,13 @@ def test_models_tells_what_is_cached(
     cli.main(["models"])
     cached = {row.split()[0]: " yes " in row for row in capsys.readouterr().out.splitlines()}
     assert cached["gemma3-270m"] and not cached["smollm2-135m"]
+
+
+def test_reader_who_has_enough_stops_a_command_without_a_word() -> None:
+    program = "import sys; from prefbook import command_line; sys.exit(command_line.main(sys.argv[1:]))"
+    words = [sys.executable, "-c", program, "claims", "--from", "results/reference", "--json"]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.read(1) == b"["
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait() == 0
