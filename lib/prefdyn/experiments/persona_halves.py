@@ -126,7 +126,7 @@ def learn(persona: Statements, loss: Loss, descent: Descent) -> Learned:
 
 
 def share_flipped(before: ArrayLike, after: ArrayLike) -> Array:
-    """Of the log-ratios below 0 before, the share at 0 or above after, over the last axis; NaN without one."""
+    """Of the log-ratios below 0 before, the share at 0 or above after, along the last axis; NaN if none."""
     wrong, right = np.asarray(before) < 0, np.asarray(after) >= 0
     count = wrong.sum(-1)
     return np.where(count > 0, (wrong & right).sum(-1) / np.maximum(count, 1), np.nan)

@@ -115,9 +115,8 @@ def test_half_way_is_the_first_step_at_half_of_the_fall_of_the_validation_loss(a
         margins = 2 * descent.beta * p.labels[test] * (path @ p.features[test].T)
         losses = np.logaddexp(0, -margins).mean(1)
         early.append(losses.argmin() < 40)
-        stop = next(
-            step for step, loss in enumerate(losses) if losses[0] - loss >= (losses[0] - losses.min()) / 2
-        )
+        fallen = losses[0] - losses
+        stop = next(step for step in range(41) if fallen[step] >= fallen.max() / 2)
         now = p.log_ratio[index] + 2 * p.labels[index] * (p.features[index] @ path[stop])
         shares[place] = persona_halves.share_flipped(p.log_ratio[index], now)
     np.testing.assert_allclose(found, np.nanmean(shares, axis=-1))
