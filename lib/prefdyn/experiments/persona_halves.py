@@ -126,7 +126,7 @@ def learn(persona: Statements, loss: Loss, descent: Descent) -> Learned:
 
 
 def share_flipped(before: ArrayLike, after: ArrayLike) -> Array:
-    """Of the log-ratios below 0 before, the share at 0 or above after, over the last axis; NaN where none is."""
+    """Of the log-ratios below 0 before, the share at 0 or above after, along the last axis; NaN if none."""
     wrong, right = np.asarray(before) < 0, np.asarray(after) >= 0
     count = wrong.sum(-1)
     return np.where(count > 0, (wrong & right).sum(-1) / np.maximum(count, 1), np.nan)
@@ -143,8 +143,8 @@ def flipped_half_way(
             is, and as many to validate on.
 
     Returns:
-        The share, mean over the divisions in which there is one, shape (splits, 2); and the share of trainings
-        whose lowest loss came before the last step.
+        The share, mean over the divisions in which there is one, shape (splits, 2); and the share of
+        trainings whose lowest loss came before the last step.
     """
     train, test = np.moveaxis(parts, 3, 0)
     inner, s = persona.inner, torch.from_numpy(persona.labels)
@@ -153,7 +153,9 @@ def flipped_half_way(
         inner[train[..., :, None], test[..., None, :]],
     )
     path = descend_coefficients(own, s[train][..., None, :], loss, descent)
-    held_out = loss.value(2 * descent.beta * s[test] * (path @ other)[..., 0, :]).mean(-1)
+    # The steps are rows of one product: as a batch each would have a copy of the other states.
+    margins = torch.movedim(torch.movedim(path[..., 0, :], 0, -2) @ other, -2, 0)
+    held_out = loss.value(2 * descent.beta * s[test] * margins).mean(-1)
     lowest = held_out.argmin(0)
     stop = (held_out <= (held_out[0] + held_out.amin(0)) / 2).int().argmax(0)
     at_stop = path.gather(0, stop[None, ..., None, None].expand(1, *path.shape[1:]))[0]
