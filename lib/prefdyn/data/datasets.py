@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -101,6 +102,10 @@ NAMES = {
     "alpaca-eval-rankings": "AlpacaEval, all models of an instruction",
 }
 """Every data set that `load` knows, with its title."""
+WHOLE = ("sample", "pandalm", "alpaca-eval", "alpaca-eval-rankings")
+"""Those that have no splits."""
+SPLIT = re.compile(r"[\w-]+(\[[\w:%-]+\])?")
+"""A split, or a slice of one, as `datasets` has them."""
 
 
 # Loading ------------------------------------------------------------------------------------------
@@ -119,9 +124,13 @@ def load(name: str, source: Source = "hub", limit: int = 0, seed: int = 0) -> li
     Raises:
         PrefdynError: an unknown name, data that is not there, or a row that is not of its schema.
     """
-    name, _, split = name.partition(":")
+    name, mark, split = name.partition(":")
     if name not in NAMES:
         raise PrefdynError(f"there is no data set {name!r}: choose from {', '.join(NAMES)}")
+    if mark and name in WHOLE:
+        raise PrefdynError(f"{name} has no splits, so there is no {split!r}: name {name} alone")
+    if mark and not SPLIT.fullmatch(split):
+        raise PrefdynError(f"{split!r} is no name of a split of {name}: write one as in {name}:train")
     if name == "sample":
         found: Iterable[Ranking] = map(rankings.from_pair, load_pairs("sample"))
     elif name == "hh-rlhf":
