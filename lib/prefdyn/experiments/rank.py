@@ -1,21 +1,32 @@
-"""Ranking accuracy of models on data sets, as a table: RA's Tables 2 to 6 for one's own models."""
+"""Ranking accuracy of models on data sets: a chapter's table, and what `prefdyn rank` measures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
+from transformers import AutoConfig
 
-from prefdyn.data import Ranking, Source, datasets
+from prefdyn.data import Ranking, Source, examples
+from prefdyn.data.examples import Example
+from prefdyn.data.prompts import Template
 from prefdyn.engine.scoring import ResponseLogProbs
 from prefdyn.errors import PrefdynError
+from prefdyn.experiments import rank_tables
 from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.plan import model_size
+from prefdyn.experiments.rank_tables import Scored
+from prefdyn.files import public_name
 from prefdyn.measures import estimates
 from prefdyn.measures.estimates import Estimate
-from prefdyn.models import loading
+from prefdyn.models import devices, loading
 from prefdyn.theory import ranking as theory
 
 COLUMNS = ["model", "data", "examples", "responses", "ties", "accuracy", "low", "high", "chance"]
@@ -68,6 +79,40 @@ def table(
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+@dataclass(frozen=True)
+class Ranked:
+    """What was scored so far.
+
+    Attributes:
+        data: the examples of each data set, by its name.
+        scored: each data set as each model scored it, in the order in which that was done.
+        about: what a reader of the tables has to know, a sentence each.
+        failed: why a model stopped, by its name; what it had finished before is in `scored`.
+        fingerprints: of the models, by name.
+    """
+
+    data: dict[str, list[Example]]
+    scored: list[Scored]
+    about: list[str]
+    failed: dict[str, str]
+    fingerprints: dict[str, str]
+
+    @property
+    def accuracy(self) -> pd.DataFrame:
+        """See `rank_tables.accuracy`."""
+        return rank_tables.accuracy(self.data, self.scored)
+
+    @property
+    def comparisons(self) -> pd.DataFrame:
+        """See `rank_tables.comparisons`."""
+        return rank_tables.comparisons(self.data, self.scored)
+
+    def example_rows(self) -> Iterator[dict[str, Any]]:
+        """See `rank_tables.example_rows`."""
+        for one in self.scored:
+            yield from rank_tables.example_rows(self.data[one.data], one)
+
+
 def rank(
     models: Sequence[str],
     names: Sequence[str],
@@ -75,35 +120,124 @@ def rank(
     limit: int = 1000,
     seed: int = 0,
     device: str = "auto",
-    max_length: int = 512,
+    max_length: int = 2048,
+    template: Template = "dialogue",
+    reference: str = "",
+    beta: float = 0.1,
     progress: bool = True,
-) -> Iterator[pd.DataFrame]:
-    """Score every model on every data set; after each, the table so far, see `COLUMNS`.
+) -> Iterator[Ranked]:
+    """Score every model on every data set; after each, and at last, what was scored so far.
 
-    What was scored before, or by a run that was killed, is not scored again.
+    What was scored before, or by a run that was killed, is not scored again. Where a model fails, the next
+    one's turn comes.
 
     Args:
-        names: as `datasets.load` takes them; "sample" is the embedded pairs whatever the source.
-        limit: rankings of each data set, drawn by the seed; 0 is all.
+        names: as `examples.load` takes them; "sample" is the embedded pairs whatever the source.
+        limit: examples of each data set, drawn by the seed; 0 is all.
+        max_length: tokens of a prompt with a response, fewer where a model has fewer places; of a response
+            the first half as many are kept, of a prompt the end.
+        template: how prompts are put, see `prompts.put`.
+        reference: the model pi_ref of the implicit reward beta log pi/pi_ref; "" for none. It is given the
+            very texts that the model is given, and must have the model's tokens.
+        beta: of the implicit reward; it scales rewards and turns no order.
 
     Raises:
-        PrefdynError: no such model or data set, or data that is not of its schema, before anything is scored;
-            a model that cannot be loaded, or gives no numbers.
+        PrefdynError: no such model or data set, two with one name, or data that is not of its schema, before
+            anything is scored.
     """
-    from tqdm import tqdm
-
     if not names:
         raise PrefdynError("no data set is named: give --data NAME")
-    for model in models:
-        model_size(loading.full_name(model))
-    rankings = {name: datasets.load(name, source, limit, seed) for name in names}
-    found: list[pd.DataFrame] = []
-    for model in models:
+    devices.choose_device(device)
+    called = _short([loading.full_name(model) for model in models], public_name)
+    sets = _short(names, lambda name: Path(name).name if examples.is_file(name) else name)
+    ref = reference and loading.full_name(reference)
+    for model in [*called, *filter(None, [ref])]:
+        model_size(model)
+    data = {short: examples.load(name, source, limit, seed) for name, short in sets.items()}
+    drawn = f"drawn with seed {seed}"
+    about = [
+        f"{short}: {len(data[short])} examples{f' {drawn}' if len(data[short]) == limit else ''}; "
+        f"{examples.form(name, template)}"
+        for name, short in sets.items()
+    ]
+    out = Ranked(data, [], about, {}, {})
+    beside = Bench(ref, seed=seed, device=device, precision="float32") if ref else None
+    for number, (model, short) in enumerate(called.items(), start=1):
         bench = Bench(model, seed=seed, device=device, precision="float32")
-        for name, some in rankings.items():
-            with tqdm(
-                total=len(some), desc=f"{bench.model_name} on {name}", unit="ranking", disable=not progress
-            ) as bar:
-                scores = bench.scores(some, max_length, done=bar.update)
-            found.append(table(some, scores, bench.model_name, name))
-            yield pd.concat(found, ignore_index=True)
+        asked = _Asked(bench, None if model == ref else beside, short, max_length, template, beta, out)
+        try:
+            for name in data:
+                asked.score(name, f"[{number}/{len(called)}] {short} on {name}", progress)
+                yield out
+        except PrefdynError as error:
+            out.failed[short] = str(error)
+        except torch.OutOfMemoryError:
+            out.failed[short] = f"the model {short!r} needs more memory than {bench.device} has"
+    yield out
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A model whose turn it is, and where its scores go."""
+
+    bench: Bench
+    beside: Bench | None
+    short: str
+    max_length: int
+    template: Template
+    beta: float
+    out: Ranked
+
+    def score(self, name: str, title: str, progress: bool) -> None:
+        """Score a data set, and keep what came of it."""
+        from tqdm import tqdm
+
+        benches = [self.bench, *filter(None, [self.beside])]
+        longest = min(self.max_length, *(_places(one.model_name) for one in benches))
+        tokenizer = self.bench.lm.tokenizer if self.template == "chat" else None
+        try:
+            put = [one.put(self.template, tokenizer) for one in self.out.data[name]]
+        except PrefdynError as error:
+            raise PrefdynError(f"the model {self.short!r} cannot be asked: {error}") from error
+        self.out.fingerprints[self.short] = self.bench.fingerprint
+        found = []
+        for bench in benches:
+            shown = title if bench is self.bench else f"{title}, its reference"
+            with tqdm(total=len(put), desc=shown, unit="example", disable=not progress) as bar:
+                found.append(bench.scores(put, longest, done=bar.update))
+        scores, reference = found[0], found[1] if self.beside else None
+        if reference:
+            for one, other in zip(scores, reference, strict=True):
+                if (one.tokens != other.tokens).any():
+                    raise PrefdynError(
+                        f"the model {self.short!r} and its reference {public_name(benches[1].model_name)!r} "
+                        "have other tokens, so there is no ratio of their likelihoods: name the model that "
+                        "training began from"
+                    )
+        self.out.about.extend(_cut(self.short, name, scores, longest, self.max_length))
+        self.out.scored.append(Scored(self.short, name, put, scores, reference, self.beta))
+
+
+def _cut(
+    short: str, name: str, scores: Sequence[ResponseLogProbs], longest: int, asked: int
+) -> Iterator[str]:
+    """What is to be said where responses may not be whole."""
+    counts = np.concatenate([one.tokens for one in scores])
+    if cut := int((counts == longest // 2).sum()):
+        places = "" if longest == asked else f" ({short} has places for {longest})"
+        yield f"{short} on {name}: {cut} of {len(counts)} responses were cut at {longest // 2} tokens{places}"
+
+
+def _places(model: str) -> int:
+    """How many tokens a model has places for."""
+    if model == "smoke":
+        return loading.load(model, device="cpu").model.config.max_position_embeddings
+    config = AutoConfig.from_pretrained(loading.locate(model)[0])
+    return int(getattr(config, "max_position_embeddings", None) or sys.maxsize)
+
+
+def _short(names: Sequence[str], shorten: Callable[[str], str]) -> dict[str, str]:
+    """Different names, each with how it is shown: a short name where no two have the same."""
+    whole = list(dict.fromkeys(names))
+    short = [shorten(name) for name in whole]
+    return dict(zip(whole, short if len(set(short)) == len(short) else whole, strict=True))
