@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,8 +143,8 @@ def rank(
         beta: of the implicit reward; it scales rewards and turns no order.
 
     Raises:
-        PrefdynError: no such model or data set, two with one name, or data that is not of its schema, before
-            anything is scored.
+        PrefdynError: no such model or data set, or data that is not of its schema, before anything is
+            scored.
     """
     if not names:
         raise PrefdynError("no data set is named: give --data NAME")
@@ -153,20 +154,21 @@ def rank(
     ref = reference and loading.full_name(reference)
     for model in [*called, *filter(None, [ref])]:
         model_size(model)
-    data = {short: examples.load(name, source, limit, seed) for name, short in sets.items()}
-    drawn = f"drawn with seed {seed}"
-    about = [
-        f"{short}: {len(data[short])} examples{f' {drawn}' if len(data[short]) == limit else ''}; "
-        f"{examples.form(name, template)}"
-        for name, short in sets.items()
-    ]
-    out = Ranked(data, [], about, {}, {})
+    out = Ranked({}, [], [], {}, {})
+    for name, short in sets.items():
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always", UserWarning)
+            out.data[short] = examples.load(name, source, limit, seed)
+        drawn = f", drawn with seed {seed}" if len(out.data[short]) == limit else ""
+        form = examples.form(name, template)
+        out.about.append(f"{short}: {len(out.data[short])} examples{drawn}; {form}")
+        out.about.extend(str(one.message) for one in said if one.category is UserWarning)
     beside = Bench(ref, seed=seed, device=device, precision="float32") if ref else None
     for number, (model, short) in enumerate(called.items(), start=1):
         bench = Bench(model, seed=seed, device=device, precision="float32")
         asked = _Asked(bench, None if model == ref else beside, short, max_length, template, beta, out)
         try:
-            for name in data:
+            for name in out.data:
                 asked.score(name, f"[{number}/{len(called)}] {short} on {name}", progress)
                 yield out
         except PrefdynError as error:
@@ -200,32 +202,48 @@ class _Asked:
         except PrefdynError as error:
             raise PrefdynError(f"the model {self.short!r} cannot be asked: {error}") from error
         self.out.fingerprints[self.short] = self.bench.fingerprint
-        found = []
-        for bench in benches:
-            shown = title if bench is self.bench else f"{title}, its reference"
-            with tqdm(total=len(put), desc=shown, unit="example", disable=not progress) as bar:
-                found.append(bench.scores(put, longest, done=bar.update))
-        scores, reference = found[0], found[1] if self.beside else None
-        if reference:
-            for one, other in zip(scores, reference, strict=True):
-                if (one.tokens != other.tokens).any():
-                    raise PrefdynError(
-                        f"the model {self.short!r} and its reference {public_name(benches[1].model_name)!r} "
-                        "have other tokens, so there is no ratio of their likelihoods: name the model that "
-                        "training began from"
-                    )
-        self.out.about.extend(_cut(self.short, name, scores, longest, self.max_length))
-        self.out.scored.append(Scored(self.short, name, put, scores, reference, self.beta))
+
+        def scores(bench: Bench, title: str) -> list[ResponseLogProbs]:
+            with tqdm(total=len(put), desc=title, unit="example", disable=not progress) as bar:
+                return bench.scores(put, longest, done=bar.update)
+
+        own, reference = scores(self.bench, title), None
+        if self.beside is not None:
+            called = public_name(self.beside.model_name)
+            try:
+                reference = scores(self.beside, f"{title}, reference")
+                self.out.fingerprints[called] = self.beside.fingerprint
+                _same_tokens(self.short, own, called, reference)
+            except PrefdynError as error:  # what the model has without it is not lost
+                self.out.failed[f"{self.short} beside {called}"] = str(error)
+                reference = None
+        self.out.about.extend(_cut(f"{self.short} on {name}", own, longest, self.max_length))
+        self.out.scored.append(Scored(self.short, name, put, own, reference, self.beta))
 
 
-def _cut(
-    short: str, name: str, scores: Sequence[ResponseLogProbs], longest: int, asked: int
-) -> Iterator[str]:
+def _same_tokens(
+    model: str, own: Sequence[ResponseLogProbs], reference: str, other: Sequence[ResponseLogProbs]
+) -> None:
+    """Stop at a ratio of likelihoods of different tokens.
+
+    Raises:
+        PrefdynError: a response has more tokens for one of the two.
+    """
+    if any((one.tokens != beside.tokens).any() for one, beside in zip(own, other, strict=True)):
+        raise PrefdynError(
+            f"the model {model!r} and its reference {reference!r} have other tokens, so there is no ratio of "
+            "their likelihoods: name the model that training began from"
+        )
+
+
+def _cut(what: str, scores: Sequence[ResponseLogProbs], longest: int, asked: int) -> Iterator[str]:
     """What is to be said where responses may not be whole."""
     counts = np.concatenate([one.tokens for one in scores])
     if cut := int((counts == longest // 2).sum()):
-        places = "" if longest == asked else f" ({short} has places for {longest})"
-        yield f"{short} on {name}: {cut} of {len(counts)} responses were cut at {longest // 2} tokens{places}"
+        places = "" if longest == asked else f" (there are places for {longest} with the prompt)"
+        yield (
+            f"{what}: {cut} of {len(counts)} responses reach {longest // 2} tokens, where they are cut{places}"
+        )
 
 
 def _places(model: str) -> int:

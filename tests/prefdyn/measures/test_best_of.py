@@ -71,14 +71,22 @@ def test_interval_of_ties_covers_the_score_of_more_pairs() -> None:
 
 def test_the_best_of_n_shares_its_credit_with_what_scores_alike() -> None:
     """The shares are those of `rewardbench.reroll_and_score_dataset`, reward-bench 0.1.4."""
-    rows = [(1.0, 0.5, 0.2, 0.1), (1.0, 1.0, 0.2, 0.1), (0.1, 0.5, 0.5, 0.1), (2.0, 2.0, 2.0, 1.0), (0.0,) * 4]
+    rows = [
+        (1.0, 0.5, 0.2, 0.1),
+        (1.0, 1.0, 0.2, 0.1),
+        (0.1, 0.5, 0.5, 0.1),
+        (2.0, 2.0, 2.0, 1.0),
+        (0.0,) * 4,
+    ]
     assert [best_of.found(row, (0, 1, 1, 1)) for row in rows] == pytest.approx([1, 1 / 2, 0, 1 / 3, 1 / 4])
     assert best_of.found((0.1, 3.0, 2.0), (2, 0, 1)) == 1  # whatever the order of the others
     assert best_of.found((2.0, 1.0, 0.0), (0, 0, 1)) == 1 and best_of.found((2.0, 0.0, 1.0), (0, 0, 1)) == 0
 
 
 def test_order_is_a_coin_where_scores_are_alike() -> None:
-    assert best_of.ordered((3.0, 2.0, 1.0), (0, 1, 2)) == 1 and best_of.ordered((3.0, 2.0, 1.0), (0, 2, 1)) == 0
+    assert (
+        best_of.ordered((3.0, 2.0, 1.0), (0, 1, 2)) == 1 and best_of.ordered((3.0, 2.0, 1.0), (0, 2, 1)) == 0
+    )
     assert best_of.ordered((1.0, 1.0), (1, 0)) == 1 / 2
     assert best_of.ordered((1.0, 1.0, 1.0, 0.0), (2, 0, 1, 3)) == 1 / 6
     assert best_of.ordered((1.0, 1.0, 2.0), (0, 1, 2)) == 0
