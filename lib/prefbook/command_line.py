@@ -340,9 +340,7 @@ def _source_for_data() -> Iterator[None]:
 def _check_writable(path: Path) -> None:
     """See that a file can be written, and leave nothing."""
     if not path.parent.is_dir():
-        raise PrefdynError(
-            f"{path} cannot be written (no folder {path.parent}): make it, or name another file"
-        )
+        raise PrefdynError(f"{path} cannot be written: there is no folder {path.parent}, make it first")
     try:
         new = not path.exists()
         with open(path, "ab"):

@@ -240,10 +240,8 @@ def _cut(what: str, scores: Sequence[ResponseLogProbs], longest: int, asked: int
     """What is to be said where responses may not be whole."""
     counts = np.concatenate([one.tokens for one in scores])
     if cut := int((counts == longest // 2).sum()):
-        places = "" if longest == asked else f" (there are places for {longest} with the prompt)"
-        yield (
-            f"{what}: {cut} of {len(counts)} responses reach {longest // 2} tokens, where they are cut{places}"
-        )
+        places = "" if longest == asked else f" (there are places for {longest}, with a prompt)"
+        yield f"{what}: {cut} of {len(counts)} responses reach {longest // 2} tokens, and are cut{places}"
 
 
 def _places(model: str) -> int:
