@@ -278,8 +278,12 @@ def _claims(options: argparse.Namespace) -> None:
 
 
 def _rank(options: argparse.Namespace) -> None:
+    from transformers.utils import logging
+
     from prefdyn.experiments import rank, rank_report
 
+    if options.quiet:
+        logging.disable_progress_bar()  # of loading a model
     _check_ranking(options, rank_report.FORMATS)
     asked = ("limit", "seed", "device", "max_length", "template", "reference", "beta")
     settings: dict[str, Any] = {name: getattr(options, name) for name in asked}

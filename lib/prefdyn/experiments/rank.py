@@ -162,7 +162,8 @@ def rank(
         drawn = f", drawn with seed {seed}" if len(out.data[short]) == limit else ""
         form = examples.form(name, template)
         out.about.append(f"{short}: {len(out.data[short])} examples{drawn}; {form}")
-        out.about.extend(str(one.message) for one in said if one.category is UserWarning)
+        left_out = [str(one.message).rpartition(": ")[2] for one in said if one.category is UserWarning]
+        out.about.extend(f"{short}: {line}" for line in left_out)
     beside = Bench(ref, seed=seed, device=device, precision="float32") if ref else None
     for number, (model, short) in enumerate(called.items(), start=1):
         bench = Bench(model, seed=seed, device=device, precision="float32")
@@ -172,7 +173,7 @@ def rank(
                 asked.score(name, f"[{number}/{len(called)}] {short} on {name}", progress)
                 yield out
         except PrefdynError as error:
-            out.failed[short] = str(error)
+            out.failed[short] = str(error).replace(model, short)
         except torch.OutOfMemoryError:
             out.failed[short] = f"the model {short!r} needs more memory than {bench.device} has"
     yield out
@@ -208,14 +209,16 @@ class _Asked:
                 return bench.scores(put, longest, done=bar.update)
 
         own, reference = scores(self.bench, title), None
-        if self.beside is not None:
-            called = public_name(self.beside.model_name)
+        called = public_name(self.beside.model_name) if self.beside else ""
+        both = f"{self.short} beside {called}"
+        if self.beside is not None and both not in self.out.failed:
             try:
+                _same_tokens(self.short, own[:8], called, self.beside.scores(put[:8], longest))
                 reference = scores(self.beside, f"{title}, reference")
                 self.out.fingerprints[called] = self.beside.fingerprint
                 _same_tokens(self.short, own, called, reference)
             except PrefdynError as error:  # what the model has without it is not lost
-                self.out.failed[f"{self.short} beside {called}"] = str(error)
+                self.out.failed[both] = str(error).replace(self.beside.model_name, called)
                 reference = None
         self.out.about.extend(_cut(f"{self.short} on {name}", own, longest, self.max_length))
         self.out.scored.append(Scored(self.short, name, put, own, reference, self.beta))

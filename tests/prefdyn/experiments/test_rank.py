@@ -159,6 +159,17 @@ def test_paths_of_this_machine_are_in_no_file(cache: Path, tmp_path: Path, train
     assert '"reference": "trained"' in files[1].read_text()
 
 
+def test_what_was_left_out_of_a_data_set_is_told(cache: Path, tmp_path: Path) -> None:
+    votes = {f"annotator{which}": 1 for which in (1, 2, 3)}
+    row = {"instruction": "Tea?", "input": "", "response1": "Yes.", "response2": "No", **votes}
+    (tmp_path / "pandalm").mkdir()
+    (tmp_path / "pandalm" / "testset-v1.json").write_text(
+        json.dumps([row] * 3 + [{**row, "response1": True}])
+    )
+    found = ranked(["smoke"], ["pandalm"], source=tmp_path)
+    assert "pandalm: 1 rows with a response that is no text, skipped" in found.about
+
+
 def test_two_examples_have_a_table(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It was "Empty DataFrame"."""
     assert cli.main(["rank", "smoke", "--data", "sample", "--limit", "2", "--quiet"]) == 0
@@ -346,7 +357,8 @@ def test_a_model_that_fails_costs_neither_those_before_it_nor_those_after(
     assert rows.count("smoke") == 2 + 2 and rows.count("trained") == 2  # two are of the comparison
     error = said.err.splitlines()[-1]
     assert error.startswith("prefdyn: the model ") and message in error and "Traceback" not in said.err
-    assert message in json.loads(files[1].read_text())["failed"]["broken"]
+    kept = json.loads(files[1].read_text())["failed"]["broken"]
+    assert message in kept and str(tmp_path) not in kept
 
 
 def test_stopped_run_has_written_what_was_finished(
