@@ -280,7 +280,7 @@ def _claims(options: argparse.Namespace) -> None:
 def _rank(options: argparse.Namespace) -> None:
     from transformers.utils import logging
 
-    from prefdyn.experiments import rank, rank_report
+    from prefdyn.experiments import rank_models, rank_report
 
     if options.quiet:
         logging.disable_progress_bar()  # of loading a model
@@ -291,7 +291,7 @@ def _rank(options: argparse.Namespace) -> None:
     ranked = None
     try:
         with _source_for_data():
-            for ranked in rank.rank(
+            for ranked in rank_models.rank(
                 options.models, options.data, options.source, progress=not options.quiet, **settings
             ):
                 for path in options.output:

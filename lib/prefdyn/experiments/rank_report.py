@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from prefdyn import __version__
-from prefdyn.experiments.rank import Ranked
+from prefdyn.experiments.rank_models import Ranked
 from prefdyn.files import atomic_file
 
 FORMATS = (".csv", ".json", ".md")

@@ -21,7 +21,7 @@ from prefdyn.data import Ranking, examples
 from prefdyn.engine import scoring
 from prefdyn.engine.scoring import ResponseLogProbs
 from prefdyn.errors import PrefdynError
-from prefdyn.experiments import Bench, rank
+from prefdyn.experiments import Bench, rank, rank_models
 from prefdyn.experiments.rank_tables import PER_TOKEN, REWARD, WHOLE
 from prefdyn.measures.estimates import proportion
 from prefdyn.models import loading
@@ -95,13 +95,13 @@ CHATML = (
 )
 
 
-def last(runs: Iterator[rank.Ranked]) -> rank.Ranked:
+def last(runs: Iterator[rank_models.Ranked]) -> rank_models.Ranked:
     return list(runs)[-1]
 
 
-def ranked(models: list[str], names: list[str], **about: Any) -> rank.Ranked:
+def ranked(models: list[str], names: list[str], **about: Any) -> rank_models.Ranked:
     settings: dict[str, Any] = {"limit": 12, "device": "cpu", "progress": False, **about}
-    return last(rank.rank(models, names, **settings))
+    return last(rank_models.rank(models, names, **settings))
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
@@ -459,7 +459,7 @@ def test_a_folder_without_the_data_is_told_with_an_option_that_exists(
 
 def test_no_data_set_is_an_error() -> None:
     with pytest.raises(PrefdynError, match="no data set is named"):
-        next(rank.rank(["smoke"], []))
+        next(rank_models.rank(["smoke"], []))
 
 
 def test_names_are_short_where_they_stay_apart(cache: Path, tmp_path: Path) -> None:
