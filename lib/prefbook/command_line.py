@@ -287,7 +287,9 @@ def _rank(options: argparse.Namespace) -> None:
     _check_ranking(options, rank_report.FORMATS)
     asked = ("limit", "seed", "device", "max_length", "template", "reference", "beta")
     settings: dict[str, Any] = {name: getattr(options, name) for name in asked}
-    told = {name: public_name(value) if isinstance(value, str) else value for name, value in settings.items()}
+    told = {**settings, "reference": public_name(options.reference)}
+    if not options.reference:
+        del told["reference"], told["beta"]
     ranked = None
     try:
         with _source_for_data():

@@ -28,13 +28,16 @@ def text(ranked: Ranked) -> str:
 
 def markdown(ranked: Ranked, settings: Mapping[str, Any]) -> str:
     """Tables for a model card, with what they rest on."""
-    lines = ["### Ranking accuracy", "", *(f"- {line}" for line in ranked.about)]
-    lines += [f"- {name}: {value}" for name, value in _made(ranked, settings)["settings"].items()]
+    given = ", ".join(f"{name} {value}" for name, value in settings.items() if value != "")
+    weights = ", ".join(f"{name} {digest}" for name, digest in ranked.fingerprints.items())
+    lines = [f"- {line}" for line in ranked.about]
+    lines += [f"- `prefdyn rank` {__version__} with {given}", f"- fingerprints of the weights: {weights}"]
+    lines += [f"- {name} failed: {why}" for name, why in ranked.failed.items()]
     for title, table in _shown(ranked).items():
         rows = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
-        lines += ["", *([f"{title}:", ""] if title != ACCURACY else [])]
+        lines += ["", f"### {title}", ""]
         lines += ["| " + " | ".join(str(cell).replace("|", r"\|") for cell in row) + " |" for row in rows]
-    return "\n".join(lines) + "\n"
+    return "\n".join(["## Ranking", "", *lines]) + "\n"
 
 
 def write(path: Path, ranked: Ranked, settings: Mapping[str, Any]) -> None:
@@ -61,9 +64,6 @@ def write_examples(path: Path, ranked: Ranked) -> None:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-ACCURACY = "Accuracy"
-
-
 def _made(ranked: Ranked, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "prefdyn": __version__,
@@ -87,7 +87,7 @@ def _shown(ranked: Ranked) -> dict[str, pd.DataFrame]:
         columns |= {"examples": accuracy["examples"], "accuracy": accuracy["accuracy"].map(_number)}
         columns["95% interval"] = _interval(accuracy)
         columns["prefers shorter"] = accuracy["prefers_shorter"].map(_number)
-        out[ACCURACY] = pd.DataFrame(columns)
+        out["Accuracy"] = pd.DataFrame(columns)
     if len(comparisons):
         columns = {name: comparisons[name] for name in ("data", "first", "second", "score")}
         if comparisons["right"].nunique() > 1:

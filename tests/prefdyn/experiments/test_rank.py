@@ -130,6 +130,7 @@ def test_command_prints_its_tables_and_writes_them_in_every_form(
     assert [row["accuracy"] for row in whole["accuracy"]] == pytest.approx(table["accuracy"], abs=1e-5)
     assert [(row["first"], row["second"]) for row in whole["comparisons"]] == [("smoke", "trained")] * 2
     assert whole["settings"]["reference"] == "smoke" and whole["settings"]["beta"] == 0.5
+    assert "reference smoke, beta 0.5" in page and whole["models"]["trained"] in page
     assert set(whole["models"]) == {"smoke", "trained"} and whole["failed"] == {}
 
     assert page.count("| trained |") == 3 + 2 and "prompts are dialogues as published" in page
