@@ -144,7 +144,7 @@ def example(row: Mapping[str, Any], where: str) -> Example:
     """A row of one's own file, or of RewardBench.
 
     - `prompt`: a text, or a list of messages with `role` and `content`. A text that begins with
-      "\\n\\nHuman:" and ends with "\\n\\nAssistant:" is a dialogue, any other is a question.
+      `\\n\\nHuman:` and ends with `\\n\\nAssistant:` is a dialogue, any other is a question.
     - either `chosen` and `rejected`: a text, a list of texts, or a list of messages, of which the last is
       the response;
     - or `responses`, a list of texts, and `ranks`, a whole number for each, 0 for the best; equal ranks are
