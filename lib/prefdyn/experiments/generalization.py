@@ -49,14 +49,14 @@ class Design:
         promised: samples a cluster where the theorems promise something
         draws: of who is trained with whom and on which statements, where the unembedding alone is trained
         concept_counts: how many personas are then trained together, from 1
-        samples_a_label: statements of each label that are then trained on
+        samples_a_label: statements of each label that are then trained on, or all where there are fewer
         sampled: personas of which all statements are taken
         many_samples: statements of each label that are trained on of those
         beta: strength of the pull to the reference in full fine-tuning
         learning_rate: of full fine-tuning
         steps: updates of full fine-tuning
         batch_size: preferences an update
-        examples: statements of each label of each persona in full fine-tuning
+        examples: statements of each label of each persona in full fine-tuning, or all where there are fewer
         cluster_counts: how many personas are fine-tuned together, each number of them part of the next
         sets: of the most personas, which share nobody
         anchors: personas of each set that are trained in every number
@@ -113,20 +113,11 @@ class Design:
                 raise PrefdynError(
                     f"cluster_counts has {count} and anchors is {self.anchors}: they must fit into each other"
                 )
-        if self.statements_per_label:
-            self.check_parts(self.statements_per_label, "statements_per_label is")
-
-    def check_parts(self, statements: int, of: str) -> None:
-        """See that there are as many statements to train on as are asked for.
-
-        Raises:
-            PrefdynError: there are not; `of` says of whose statements.
-        """
-        wanted = max(self.examples, *self.samples_a_label)
-        if statements < wanted + self.held_out:
+        wanted = max(self.examples, *self.samples_a_label) + self.held_out
+        if 0 < self.statements_per_label < wanted:
             raise PrefdynError(
-                f"{of} {statements}: with held_out {self.held_out} and up to {wanted} statements of a label "
-                f"to train on it must be at least {wanted + self.held_out}"
+                f"statements_per_label is {self.statements_per_label}: with held_out, examples and "
+                f"samples_a_label it must be 0 (all) or at least {wanted}"
             )
 
 
@@ -136,9 +127,7 @@ def check_design(design: Design, source: Source) -> None:
     Raises:
         PrefdynError: it has not.
     """
-    counts = checks.personas(design, source, fewest=3, each=2)
-    for name, count in counts.items():
-        design.check_parts(count, f"statements of a label of the persona {name!r}:")
+    counts = checks.personas(design, source, fewest=3, each=design.held_out + 4)
     together = max(design.cluster_counts[-1] * design.sets, *design.concept_counts, design.lopsided)
     if together > len(counts):
         raise PrefdynError(

@@ -144,6 +144,7 @@ def cantelli(bench: Bench, design: Design) -> pd.DataFrame:
         label: +1 or -1.
         statements: held out, of that label.
         bound: on the probability of an error, from other statements' moments; 1 where it says nothing.
+        bound high: the upper end of its 95% interval.
         wrong: held-out statements whose margin is not positive.
     """
     everyone = states(bench, design)
