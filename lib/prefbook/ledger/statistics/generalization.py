@@ -130,11 +130,14 @@ def risk_as_samples_grow(tables: Tables) -> Estimate:
     table = tables["company"]
     table = table[table["arm"] == "as log K"]
     risks = table.pivot_table("risk", ["persona", "family"], "K")
-    return _over_families((risks.iloc[:, -1] - risks[1]).reset_index(name="more"), "more", tables.seed)
+    return over_families((risks.iloc[:, -1] - risks[1]).reset_index(name="more"), "more", tables.seed)
 
 
-def _over_families(table: pd.DataFrame, column: str, seed: int) -> Estimate:
+def over_families(table: pd.DataFrame, column: str, seed: int) -> Estimate:
+    """The mean of a column over personas, resampled by family; without those for which it has no value."""
     known = table.dropna(subset=column)
+    if len(known) < 3:
+        return estimates.unknown(len(known))
     return estimates.mean(known[column], known["family"], seed)
 
 
@@ -164,12 +167,12 @@ def _risk_change(tables: Tables, of: str) -> Estimate:
     table = tables["more_samples"]
     risks = table[table["of"] == of].pivot_table("risk", ["persona", "family"], "Q")
     change = (risks.iloc[:, -1] - risks.iloc[:, 0]).reset_index(name="change")
-    return _over_families(change, "change", tables.seed)
+    return over_families(change, "change", tables.seed)
 
 
 def slope_of_wait(tables: Tables) -> Estimate:
     """Slope of the log time to a given training loss in the log of the statements, mean over personas."""
-    return _over_families(slopes_of_wait(tables), "slope", tables.seed)
+    return over_families(slopes_of_wait(tables), "slope", tables.seed)
 
 
 def slopes_of_wait(tables: Tables) -> pd.DataFrame:
@@ -187,7 +190,7 @@ def _rare_label(tables: Tables, arm: str = "three to one", when: str = "first st
     over personas.
     """
     table = tables["imbalance"]
-    return _over_families(table[(table["arm"] == arm) & (table["when"] == when)], "rare", tables.seed)
+    return over_families(table[(table["arm"] == arm) & (table["when"] == when)], "rare", tables.seed)
 
 
 def _rare_label_all_weights(tables: Tables, arm: str = "three to one", last: bool = False) -> Estimate:
