@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from prefdyn.errors import PrefdynError
 
@@ -178,12 +178,33 @@ def writing(folder: Path) -> Iterator[None]:
 def alone(path: Path) -> Iterator[None]:
     """Without another process that makes the same file or folder, and what a killed one left of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    lock = _lock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         print(f"prefdyn: another process is making {path}; waiting for it", flush=True)
         lock.acquire()
+    with _held(lock, path):
+        yield
+
+
+def tidy(path: Path) -> None:
+    """Remove what a killed process left of a file or folder, unless another one is making it now."""
+    lock = _lock(path)
+    if Path(lock.lock_file).exists():
+        with contextlib.suppress(Timeout):
+            lock.acquire(timeout=0)
+            with _held(lock, path):
+                pass
+
+
+def _lock(path: Path) -> BaseFileLock:
+    return FileLock(path.with_name(f".{path.name}.lock"))
+
+
+@contextmanager
+def _held(lock: BaseFileLock, path: Path) -> Iterator[None]:
+    """While a lock is held, which goes in the end: without what was left of the file or folder."""
     try:
         for left in path.parent.glob(f".{glob.escape(path.name)}.????????"):
             # Its kernel may live for a second longer, and still write.

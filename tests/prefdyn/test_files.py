@@ -13,7 +13,7 @@ import pytest
 
 from prefdyn.data import datasets, load_pairs, persona_names
 from prefdyn.errors import PrefdynError
-from prefdyn.files import at_home, atomic_folder
+from prefdyn.files import at_home, atomic_folder, tidy
 from prefdyn.models import load
 
 
@@ -80,6 +80,21 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> No
     with atomic_folder(target):
         pass
     assert list(tmp_path.iterdir()) == [target] and (target / "page").read_text() == "whole"
+
+
+def test_tidy_takes_what_a_killed_process_left_and_nothing_of_a_living_one(tmp_path: Path) -> None:
+    target = tmp_path / "site"
+    target.mkdir()
+    tidy(target)
+    assert list(tmp_path.iterdir()) == [target]
+    maker = start(HOLDING, target)
+    assert maker.stdout is not None and maker.stdout.readline() == "begun\n"
+    tidy(target)
+    assert len(list(tmp_path.glob(".site.????????"))) == 1, "the living one's is left alone"
+    maker.send_signal(signal.SIGKILL)
+    maker.communicate()
+    tidy(target)
+    assert list(tmp_path.iterdir()) == [target]
 
 
 def test_folder_that_was_put_aside_when_its_maker_was_killed_comes_back(tmp_path: Path) -> None:

@@ -14,16 +14,17 @@ from prefdyn.measures.estimates import Estimate
 OUTCOMES = {
     "in company": ("accuracy, in company", 0.5),
     "left out": ("accuracy, left out", 0.5),
-    "cost of noise": ("accuracy lost to noise", 0.0),
+    "cost, centred": ("accuracy lost to noise", 0.0),
     "flipped": ("share flipped", None),
 }
 """What distinguishability might foretell, with its words and the value that says nothing."""
 ROWS = {
     "in company": ("in company", "left at the same accuracy alone"),
     "left out": ("left out", "left at the same alignment"),
-    "cost of noise": ("cost of noise", "left at the same clean accuracy"),
+    "cost of noise": ("cost of noise, raw states", "left at the same clean accuracy"),
+    "cost, centred": ("cost of noise, centred states", "left at the same clean accuracy"),
     "flipped": ("flipped, fixed length", "left at the same depth"),
-    "flipped at best": ("flipped, lowest loss", "left at the same depth"),
+    "flipped half-way": ("flipped, half-way", "left at the same depth"),
 }
 """Outcomes, each with the words for its correlation and for what is left of it."""
 

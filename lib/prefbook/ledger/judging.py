@@ -24,7 +24,7 @@ def measure(claim: Claim, statistic: Statistic, tables: Tables) -> Estimate:
     """A statistic of a claim, from the tables of one seed.
 
     Raises:
-        PrefdynError: no function has its name, or a table that it needs is missing.
+        PrefdynError: no function has its name, or a table that it needs is missing or lacks a column.
     """
     functions = STATISTICS.get(claim.chapter, {})
     if statistic.function not in functions:
@@ -32,7 +32,13 @@ def measure(claim: Claim, statistic: Statistic, tables: Tables) -> Estimate:
             f"the claim {claim.id} asks for the statistic {statistic.function!r}, and the chapter "
             f"{claim.chapter} has none of that name"
         )
-    return functions[statistic.function](tables)
+    try:
+        return functions[statistic.function](tables)
+    except KeyError as error:
+        raise PrefdynError(
+            f"{tables.folder}: no table has what the claim {claim.id} is judged by ({error.args[0]}), so "
+            "they are of another version of the chapter; run it again"
+        ) from error
 
 
 def judge(claim: Claim, tables: Tables, edition: str) -> Entry:

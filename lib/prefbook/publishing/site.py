@@ -87,8 +87,8 @@ def _lay_out(root: Path, executed: Mapping[str, Path], stage: Path) -> None:
         (stage / "book" / f"{chapter}.md").unlink(missing_ok=True)
         publish.notebook(notebook, stage / "book" / f"{chapter}.ipynb")
         own = stage / "_build" / "runs" / chapter
-        own.mkdir(parents=True)
-        for table in notebook.parent.glob("*.csv"):
+        for table in notebook.parent.glob("*.csv"):  # none where it shows the reference edition alone
+            own.mkdir(parents=True, exist_ok=True)
             shutil.copy2(table, own / table.name)
 
 

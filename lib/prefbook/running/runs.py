@@ -31,7 +31,7 @@ from prefdyn import data
 from prefdyn.cache import science_version
 from prefdyn.errors import PrefdynError
 from prefdyn.experiments import CHAPTERS, pace, plan
-from prefdyn.files import at_home, atomic_folder, public_name, sha256
+from prefdyn.files import at_home, atomic_folder, public_name, sha256, tidy
 from prefdyn.models import devices, loading
 
 SAYS = "prefdyn: "
@@ -286,6 +286,7 @@ def run_chapter(run: Run, progress: bool = True) -> bool:
         PrefdynError: the work cannot fit in memory, a cell failed, or the disk is full.
     """
     if run.is_done():
+        tidy(run.folder)
         return False
     if run.values["measure"]:
         _fetch(run)

@@ -33,35 +33,30 @@ Result = TypeVar("Result")
 MEASURES = (
     "δ",
     "δ/√Tr Σ",
-    "speed",
-    "tightness",
     "accuracy",
     "cost of noise",
-    "right before",
-    "flipped",
-    "in company",
-    "left out",
-    "depth",
-    "flipped at best",
-    "alignment",
     "accuracy, centred",
     "cost, centred",
+    "flipped",
+    "flipped half-way",
+    "in company",
+    "left out",
+    "right before",
+    "depth",
+    "alignment",
     "under noise",
     "under noise, centred",
 )
 """Of a persona; what each is, and its unit, stands at `measures`."""
 DIFFERENCES = ("under noise", "under noise, centred")
 """Those that follow from others."""
-BEFOREHAND = ("δ", "δ/√Tr Σ", "tightness", "right before", "depth", "alignment")
-"""Measures that need no training."""
-OUTCOMES = ("accuracy", "cost of noise", "flipped", "flipped at best", "in company", "left out")
-"""What training brings."""
 BY_DEFINITION = (
     ("δ/√Tr Σ", "δ"),
-    ("speed", "δ"),
-    ("speed", "δ/√Tr Σ"),
-    ("tightness", "δ/√Tr Σ"),
     ("cost of noise", "accuracy"),
+    ("accuracy, centred", "accuracy"),
+    ("cost, centred", "accuracy, centred"),
+    ("cost, centred", "cost of noise"),
+    ("flipped half-way", "flipped"),
     ("left out", "in company"),
 )
 """Pairs that are related by what they are, so that a correlation is no finding."""
@@ -69,7 +64,7 @@ HELD = {
     "cost of noise": "accuracy",
     "cost, centred": "accuracy, centred",
     "flipped": "depth",
-    "flipped at best": "depth",
+    "flipped half-way": "depth",
     "in company": "accuracy",
     "left out": "alignment",
 }
@@ -87,10 +82,10 @@ class Design:
         beta: strength of the pull to the reference, as in chapter 1
         unembedding_rate: learning rate of the training of fixed length, as in chapter 1
         unembedding_steps: its updates
-        long_rate: learning rate of the training that stops at the lowest validation loss
-        long_steps: updates within which that is looked for
+        long_rate: learning rate of the training that stops half of the way to the lowest validation loss
+        long_steps: updates within which the lowest is looked for
         long_divisions: such trainings of each half
-        noise_rates: shares of wrong labels
+        noise_rates: shares of wrong labels, over which their cost is averaged
         noise_beta: as in chapter 3
         learning_rate: as in chapter 3
         epochs: as in chapter 3
@@ -140,22 +135,22 @@ def measures(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     Tables:
         measures: one row a persona, split and half, in the order of the source, with
 
-            - persona, split (from 0), half (0 or 1);
+            - persona; family: what it shares its name with; split (from 0), half (0 or 1);
             - δ: distance of the means of the two clouds of hidden states, in their units;
             - δ/√Tr Σ: the same in units of the clouds' size;
-            - speed: fall of the mean loss of the training of fixed length, in nats;
-            - tightness: mean cosine of a state with the mean direction of its kind;
             - accuracy: share of positive margins on held-out statements, trained on clean labels;
             - cost of noise: how much less it is when trained on wrong labels, mean over the noise rates;
             - accuracy, centred; cost, centred: the same on states less the mean of all states;
             - right before: share of statements that the model ranks right before training;
-            - flipped: share of the others that the training of fixed length turns round (half a statement
-              added on either side);
-            - flipped at best: the same at the step of the lowest validation loss of a longer training;
+            - flipped: share of the others that the training of fixed length turns round; none where there
+              are no others;
+            - flipped half-way: the same at the first step of a longer training at which the validation loss
+              has fallen half of the way to its lowest;
             - depth: median |log-ratio| of those ranked wrong before, in nats;
             - in company, left out: held-out accuracy after training on all personas, and on all others;
             - alignment: cosine of the persona's mean difference with the sum of the others'.
-        personas: one row a persona, least distinguishable first, with the means of these over all halves, and
+        personas: one row a persona, least distinguishable first, with its family, the means of these over
+            all halves, and
 
             - under noise; under noise, centred: accuracy less cost;
             - violations: statements for which Theorem 4.1 of RA does not hold, over all halves;
@@ -164,10 +159,12 @@ def measures(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     """
     taken = _taken(bench, design)
     names = [persona.name for persona in _cast(bench, design)]
+    family = {name: data.family(name) for name in names}
     means = {name: values.mean(axis=(1, 2)) for name, values in taken.measures.items()}
     personas = pd.DataFrame(
         {
             "persona": names,
+            "family": family.values(),
             **means,
             "violations": taken.violations,
             "statements": taken.statements,
@@ -175,8 +172,10 @@ def measures(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
         }
     )
     raw = {name: values for name, values in taken.measures.items() if name not in DIFFERENCES}
+    table = halves.as_table(raw, "persona", names)
+    table.insert(1, "family", table["persona"].map(family))
     return {
-        "measures": halves.as_table(raw, "persona", names),
+        "measures": table,
         "personas": personas.sort_values("δ", ignore_index=True),
     }
 
@@ -188,25 +187,17 @@ def correlations(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
         correlations: one row a pair of measures, with
 
             - measure, with: their names; of one with itself the correlation is its reliability;
-            - ρ, low, high: the rank correlation and its 95% interval, bootstrapped over personas;
+            - ρ, low, high: the rank correlation and its 95% interval, bootstrapped over families of personas;
             - by definition: whether the two are related by what they are.
         held: one row an outcome that δ might foretell, with
 
             - outcome, held: names of the measure and of the one that is held constant;
             - ρ, low, high: its rank correlation with δ;
             - left, left low, left high: what is left of that (`Correlations.left`).
-        foretold: one row an outcome, with
-
-            - outcome: its name;
-            - a column for each measure that needs no training: the rank correlation with its interval, in
-              text.
     """
-    rho = halves.correlations(_taken(bench, design).measures, bench.seed)
-    foretold = [
-        {"outcome": outcome} | {name: str(rho.between(name, outcome)) for name in BEFOREHAND}
-        for outcome in OUTCOMES
-    ]
-    return {"correlations": _pairs(rho), "held": _held(rho), "foretold": pd.DataFrame(foretold)}
+    families = [data.family(persona.name) for persona in _cast(bench, design)]
+    rho = halves.correlations(_taken(bench, design).measures, bench.seed, clusters=families)
+    return {"correlations": _pairs(rho), "held": _held(rho)}
 
 
 def _pairs(rho: Correlations) -> pd.DataFrame:
@@ -266,9 +257,9 @@ def _taken(bench: Bench, design: Design) -> Taken:
 
     shapes = _kept(bench, persona_halves.before_training, ((p,) for p in people))
     learned = _kept(bench, persona_halves.learn, ((p, fixed) for p in people))
-    best = _kept(
+    half_way = _kept(
         bench,
-        persona_halves.flipped_at_best,
+        persona_halves.flipped_half_way,
         ((p, long, p.divided(design.long_divisions, rng)) for p in people),
     )
 
@@ -288,8 +279,6 @@ def _taken(bench: Bench, design: Design) -> Taken:
     found = {
         "δ": [shape["delta"] for shape in shapes],
         "δ/√Tr Σ": [shape["separation"] for shape in shapes],
-        "speed": [one.fall for one in learned],
-        "tightness": [shape["tightness"] for shape in shapes],
         "accuracy": raw[..., 0],
         "cost of noise": raw[..., 0] - noisy,
         "right before": [one.right_before for one in learned],
@@ -297,7 +286,7 @@ def _taken(bench: Bench, design: Design) -> Taken:
         "in company": joint.company,
         "left out": joint.transfer,
         "depth": [one.depth for one in learned],
-        "flipped at best": [share for share, _ in best],
+        "flipped half-way": [share for share, _ in half_way],
         "alignment": joint.alignment,
         "accuracy, centred": centred[..., 0],
         "cost, centred": centred[..., 0] - noisy_centred,
@@ -308,7 +297,7 @@ def _taken(bench: Bench, design: Design) -> Taken:
         {name: np.asarray(found[name]) for name in MEASURES},
         [one.violations for one in learned],
         [p.halves.size for p in people],
-        [early for _, early in best],
+        [early for _, early in half_way],
     )
 
 

@@ -69,21 +69,16 @@ class Statements:
 def before_training(persona: Statements) -> dict[str, Array]:
     """What is known before any training, each of shape (splits, 2).
 
-    Returns: "delta": ||mu_+ - mu_-||. "separation": delta / sqrt(Tr S), free of scale. "tightness": mean
-        cosine of a state with the mean direction of its kind, of which a von Mises-Fisher distribution's
-        kappa is an increasing function.
+    Returns: "delta": ||mu_+ - mu_-||. "separation": delta / sqrt(Tr S), free of scale.
     """
     # In an orthonormal basis of their span the states have fewer coordinates, and the same inner products.
     coordinates = np.linalg.qr(persona.features.T)[1].T
-    directions = coordinates / np.linalg.norm(coordinates, axis=1, keepdims=True)
-    out = np.empty((3, *persona.halves.shape[:2]))
+    out = np.empty((2, *persona.halves.shape[:2]))
     for place in np.ndindex(out.shape[1:]):
         index = persona.halves[place]
         m = moments(coordinates[index], persona.labels[index])
-        # The mean cosine of directions with their own mean direction is the length of their mean.
-        kinds = directions[index].reshape(2, len(index) // 2, -1).mean(axis=1)
-        out[:, *place] = m.distinguishability, m.spread_ratio**-0.5, np.linalg.norm(kinds, axis=1).mean()
-    return dict(zip(("delta", "separation", "tightness"), out, strict=True))
+        out[:, *place] = m.distinguishability, m.spread_ratio**-0.5
+    return dict(zip(("delta", "separation"), out, strict=True))
 
 
 @dataclass(frozen=True)
@@ -92,15 +87,12 @@ class Learned:
     2).
 
     Attributes:
-        fall: of the mean loss, in nats.
         right_before: share of statements that the model ranks right before training.
-        flipped: share of those ranked wrong before that are ranked right after; half a statement is added on
-            either side, so that it is 1/2 where none is wrong.
+        flipped: share of those ranked wrong before that are ranked right after; NaN where none is.
         depth: median |log-ratio| before training of those ranked wrong, in nats; 0 where none is.
         violations: statements for which Theorem 4.1 of RA does not hold.
     """
 
-    fall: Array
     right_before: Array
     flipped: Array
     depth: Array
@@ -121,13 +113,11 @@ def learn(persona: Statements, loss: Loss, descent: Descent) -> Learned:
     start = persona.log_ratio[index]
     now = start + gain.numpy()
     violated = ranking.violations(now >= 0, losses, -start, now, descent.beta)
-    untrained = float(loss.value(torch.zeros(1)))
     wrong = np.where(start < 0, -start, np.nan)
     depth = np.zeros(start.shape[:2])
     any_wrong = (start < 0).any(-1)
     depth[any_wrong] = np.nanmedian(wrong[any_wrong], axis=-1)
     return Learned(
-        untrained - losses.mean(-1).numpy(),
         (start >= 0).mean(-1),
         share_flipped(start, now),
         depth,
@@ -136,25 +126,25 @@ def learn(persona: Statements, loss: Loss, descent: Descent) -> Learned:
 
 
 def share_flipped(before: ArrayLike, after: ArrayLike) -> Array:
-    """Of the log-ratios below 0 before, the share at 0 or above after, with half a statement added on either
-    side; over the last axis.
-    """
+    """Of the log-ratios below 0 before, the share at 0 or above after, along the last axis; NaN if none."""
     wrong, right = np.asarray(before) < 0, np.asarray(after) >= 0
-    return ((wrong & right).sum(-1) + 0.5) / (wrong.sum(-1) + 1)
+    count = wrong.sum(-1)
+    return np.where(count > 0, (wrong & right).sum(-1) / np.maximum(count, 1), np.nan)
 
 
-def flipped_at_best(
+def flipped_half_way(
     persona: Statements, loss: Loss, descent: Descent, parts: NDArray[np.int64]
 ) -> tuple[Array, float]:
-    """The share flipped at the step of the lowest loss on statements kept for validation.
+    """The share flipped at the first step at which the loss on statements kept for validation has fallen half
+    of the way to its lowest.
 
     Args:
         parts: every half divided, as by `Statements.divided`, into statements to train on, of which the share
             is, and as many to validate on.
 
     Returns:
-        The share, mean over the divisions, shape (splits, 2); and the share of trainings whose best step came
-        before the last.
+        The share, mean over the divisions in which there is one, shape (splits, 2); and the share of
+        trainings whose lowest loss came before the last step.
     """
     train, test = np.moveaxis(parts, 3, 0)
     inner, s = persona.inner, torch.from_numpy(persona.labels)
@@ -163,12 +153,16 @@ def flipped_at_best(
         inner[train[..., :, None], test[..., None, :]],
     )
     path = descend_coefficients(own, s[train][..., None, :], loss, descent)
-    held_out = loss.value(2 * descent.beta * s[test] * (path @ other)[..., 0, :]).mean(-1)
-    best = held_out.argmin(0)
-    at_best = path.gather(0, best[None, ..., None, None].expand(1, *path.shape[1:]))[0]
+    # The steps are rows of one product: as a batch each would have a copy of the other states.
+    margins = torch.movedim(torch.movedim(path[..., 0, :], 0, -2) @ other, -2, 0)
+    held_out = loss.value(2 * descent.beta * s[test] * margins).mean(-1)
+    lowest = held_out.argmin(0)
+    stop = (held_out <= (held_out[0] + held_out.amin(0)) / 2).int().argmax(0)
+    at_stop = path.gather(0, stop[None, ..., None, None].expand(1, *path.shape[1:]))[0]
     start = persona.log_ratio[train]
-    now = start + (2 * s[train] * (at_best @ own)[..., 0, :]).numpy()
-    return share_flipped(start, now).mean(-1), float((best < descent.steps).double().mean())
+    now = start + (2 * s[train] * (at_stop @ own)[..., 0, :]).numpy()
+    share = np.ma.masked_invalid(share_flipped(start, now)).mean(-1).filled(np.nan)
+    return share, float((lowest < descent.steps).double().mean())
 
 
 def under_noise(

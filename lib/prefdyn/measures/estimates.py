@@ -50,7 +50,7 @@ def mean(sample: ArrayLike, clusters: ArrayLike | None = None, seed: int = 0) ->
     x = _checked(sample)
     centre = float(x.mean())
     if clusters is not None:
-        counts = _counts_by_cluster(clusters, seed)
+        counts = counts_by_cluster(clusters, seed)
         return from_resamples(centre, counts @ x / counts.sum(1), len(x), widened=True)
     half = float(stats.t.ppf((1 + LEVEL) / 2, len(x) - 1) * stats.sem(x))
     return Estimate(centre, centre - half, centre + half, len(x))
@@ -76,7 +76,7 @@ def median(sample: ArrayLike, seed: int = 0, clusters: ArrayLike | None = None) 
     x = _checked(sample)
     if clusters is None:
         return _bootstrap(np.median, x, seed=seed)
-    drawn = [np.median(np.repeat(x, counts)) for counts in _counts_by_cluster(clusters, seed)]
+    drawn = [np.median(np.repeat(x, counts)) for counts in counts_by_cluster(clusters, seed)]
     return from_resamples(float(np.median(x)), drawn, len(x))
 
 
@@ -92,7 +92,7 @@ def spearman(x: ArrayLike, y: ArrayLike, seed: int = 0, clusters: ArrayLike | No
     if clusters is None:
         out = _bootstrap(_spearman, a, b, seed=seed)
     else:
-        drawn = _weighted_spearman(a, b, _counts_by_cluster(clusters, seed))
+        drawn = _weighted_spearman(a, b, counts_by_cluster(clusters, seed))
         out = from_resamples(float(_spearman(a, b, -1)), drawn, len(a))
     if _permutation_p(a, b) >= 1 - LEVEL:
         out = Estimate(out.value, min(out.low, 0.0), max(out.high, 0.0), out.n)
@@ -106,7 +106,7 @@ def gain_in_spearman(
     y, all of shape (n,), bootstrapped together over the units or their clusters.
     """
     a, b, c = _checked(x), _checked(other), _checked(y)
-    counts = _counts_by_cluster(np.arange(len(c)) if clusters is None else clusters, seed)
+    counts = counts_by_cluster(np.arange(len(c)) if clusters is None else clusters, seed)
     drawn = _weighted_spearman(a, c, counts) - _weighted_spearman(b, c, counts)
     return from_resamples(float(_spearman(a, c, -1) - _spearman(b, c, -1)), drawn, len(c))
 
@@ -210,6 +210,16 @@ def resample_counts(units: int, seed: int = 0, resamples: int = RESAMPLES) -> ND
     return np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=resamples)
 
 
+def counts_by_cluster(clusters: ArrayLike, seed: int = 0, resamples: int = RESAMPLES) -> NDArray[np.int64]:
+    """How often each unit is there in each bootstrap resample of whole clusters, shape (resamples, n).
+
+    Args:
+        clusters: names of what each unit belongs to, shape (n,).
+    """
+    names, index = np.unique(np.asarray(clusters), return_inverse=True)
+    return resample_counts(len(names), seed, resamples)[:, index]
+
+
 def pseudo_values(
     statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]], sample: ArrayLike
 ) -> NDArray[np.float64]:
@@ -294,12 +304,6 @@ def _pearson(x: NDArray[np.float64], y: NDArray[np.float64], axis: int) -> NDArr
     a, b = (values - values.mean(axis=axis, keepdims=True) for values in (x, y))
     with np.errstate(invalid="ignore"):
         return (a * b).sum(axis) / np.sqrt((a**2).sum(axis) * (b**2).sum(axis))
-
-
-def _counts_by_cluster(clusters: ArrayLike, seed: int) -> NDArray[np.int64]:
-    """How often each unit is there in each resample of whole clusters, shape (resamples, n)."""
-    names, index = np.unique(np.asarray(clusters), return_inverse=True)
-    return resample_counts(len(names), seed)[:, index]
 
 
 def _weighted_spearman(

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from prefdyn.errors import PrefdynError
-from prefdyn.measures.estimates import RESAMPLES, Estimate, from_resamples, resample_counts
+from prefdyn.measures.estimates import RESAMPLES, Estimate, counts_by_cluster, from_resamples
 
 Array = NDArray[np.float64]
 
@@ -83,7 +83,7 @@ class Correlations:
         names: of the m measures.
         drawn: the symmetric matrix of the data and then of every resample, shape (1 + resamples, m, m). On
             the diagonal is the reliability; an entry is NaN where a measure is the same for all units.
-        units: how many there are.
+        units: how many they are over.
     """
 
     names: tuple[str, ...]
@@ -119,21 +119,31 @@ class Correlations:
 
 
 def correlations(
-    measures: Mapping[str, ArrayLike], seed: int = 0, resamples: int = RESAMPLES
+    measures: Mapping[str, ArrayLike],
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    clusters: Sequence[str] | None = None,
 ) -> Correlations:
     """Rank correlations of measures across halves, the mean over splits and over which half is whose.
 
+    A unit that lacks a measure on any half is left out of all.
+
     Args:
-        measures: by name, shape (units, splits, 2): a value for each unit and half.
+        measures: by name, shape (units, splits, 2): a value for each unit and half, NaN where there is none.
+        clusters: names of what each unit belongs to, where units of a kind may be alike: the bootstrap then
+            resamples whole clusters.
 
     Raises:
         PrefdynError: fewer than five units, which cannot exclude a correlation of 0.
     """
     values = np.array([np.asarray(measure, dtype=np.float64) for measure in measures.values()])
+    known = ~np.isnan(values).any(axis=(0, 2, 3))
+    values = values[:, known]
     _, n, splits, _ = values.shape
     if n < 5:
         raise PrefdynError(f"{n} personas are too few for a correlation between measures: give at least 5")
-    weights = np.vstack([np.ones(n), resample_counts(n, seed, resamples)])
+    names = np.arange(n) if clusters is None else np.asarray(clusters)[known]
+    weights = np.vstack([np.ones(n), counts_by_cluster(names, seed, resamples)])
     largest = np.abs(values).max(axis=(1, 2, 3), keepdims=True)
     values = np.round(values / np.where(largest > 0, largest, 1), DIGITS)
     orders = [[_order(values[:, :, split, half]) for half in (0, 1)] for split in range(splits)]

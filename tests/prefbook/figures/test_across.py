@@ -37,7 +37,7 @@ def _leave(folder: Path, people: int, seeds: list[int]) -> Tables:
         draw = np.random.default_rng([bench.seed, people])
         truth = draw.normal(size=(people, 1, 1))
         values = {one: truth + draw.normal(size=(people, 2, 2)) for one in experiments.MEASURES}
-        values["flipped at best"] = np.full((people, 2, 2), 0.5)  # a correlation that is not defined
+        values["flipped half-way"] = np.full((people, 2, 2), 0.5)  # a correlation that is not defined
         return experiments.Taken(values, [0] * people, [80] * people, [1.0] * people)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -290,6 +290,13 @@ def done(book: Path) -> Run:
     return run
 
 
+def test_what_a_killed_run_left_goes_though_the_run_before_it_is_up_to_date(done: Run) -> None:
+    for name in (".lock", ".a1b2c3d4"):
+        (done.folder.parent / f".{done.folder.name}{name}").touch()
+    assert runs.run_chapter(done, progress=False) is False
+    assert list(done.folder.parent.glob(".*")) == []
+
+
 @pytest.mark.parametrize(
     "given", [{"steps": 3}, {"seeds": [0, 1]}, {"precision": "bfloat16"}, {"model": "default"}]
 )

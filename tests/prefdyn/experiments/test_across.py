@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
+from prefdyn import data
 from prefdyn.engine import losses
 from prefdyn.engine.last_layer import Descent
 from prefdyn.errors import PrefdynError
@@ -38,7 +39,7 @@ DESIGN = Design(
     epochs=3,
     divisions=2,
 )
-NOT_MEASURED = ("persona", "split", "half")
+NOT_MEASURED = ("persona", "family", "split", "half")
 
 
 @pytest.mark.parametrize(
@@ -74,8 +75,9 @@ def correlated(shared_cache: None) -> dict[str, pd.DataFrame]:
 def test_a_row_for_every_persona_split_and_half(measured: dict[str, pd.DataFrame]) -> None:
     raw = measured["measures"]
     names = [persona.name for persona in bench().personas(5, 8)]
-    expected = pd.MultiIndex.from_product([names, [0, 1], [0, 1]], names=NOT_MEASURED)
-    assert list(raw[[*NOT_MEASURED]].itertuples(index=False, name=None)) == list(expected)
+    expected = pd.MultiIndex.from_product([names, [0, 1], [0, 1]])
+    assert list(raw[["persona", "split", "half"]].itertuples(index=False, name=None)) == list(expected)
+    assert list(raw["family"]) == [data.family(name) for name in raw["persona"]]
     assert [*raw.columns] == [
         *NOT_MEASURED,
         *(one for one in across.MEASURES if one not in across.DIFFERENCES),
@@ -88,7 +90,7 @@ def test_personas_are_the_means_of_the_measures_least_distinguishable_first(
 ) -> None:
     raw, personas = measured["measures"], measured["personas"]
     assert personas["δ"].is_monotonic_increasing
-    means = raw.drop(columns=["split", "half"]).groupby("persona").mean().loc[personas["persona"]]
+    means = raw.drop(columns=["family", "split", "half"]).groupby("persona").mean().loc[personas["persona"]]
     assert_frame_equal(personas.set_index("persona")[list(means.columns)], means)
     for suffix, cost in (("", "cost of noise"), (", centred", "cost, centred")):
         lost = personas[f"accuracy{suffix}"] - personas[f"under noise{suffix}"]
@@ -154,7 +156,7 @@ def test_nothing_is_measured_twice(
 
         return fail
 
-    for name in ("before_training", "learn", "flipped_at_best", "under_noise", "together"):
+    for name in ("before_training", "learn", "flipped_half_way", "under_noise", "together"):
         monkeypatch.setattr(persona_halves, name, refuse(name))
     assert_frame_equal(across.measures(bench(), DESIGN)["measures"], measured["measures"])
     again = across.correlations(bench(), DESIGN)
@@ -167,7 +169,9 @@ def test_correlations_are_those_of_the_measures(
     measured: dict[str, pd.DataFrame], correlated: dict[str, pd.DataFrame]
 ) -> None:
     names = ("δ", "accuracy", "cost of noise", "flipped", "in company", "depth")
-    rho = halves.correlations(halves.from_table(measured["measures"], names), seed=0)
+    raw = measured["measures"]
+    families = [data.family(name) for name in raw["persona"].unique()]
+    rho = halves.correlations(halves.from_table(raw, names), seed=0, clusters=families)
     pairs = correlated["correlations"].set_index(["measure", "with"])
     assert len(pairs) == len(across.MEASURES) * (len(across.MEASURES) + 1) / 2
     for x, y in (("accuracy", "δ"), ("flipped", "flipped"), ("in company", "accuracy")):
@@ -182,9 +186,6 @@ def test_correlations_are_those_of_the_measures(
         held.loc["flipped", ["left", "left low", "left high"]].astype(float),
         [left.value, left.low, left.high],
     )
-    foretold = correlated["foretold"].set_index("outcome")
-    assert list(foretold.columns) == list(across.BEFOREHAND) and list(foretold.index) == list(across.OUTCOMES)
-    assert foretold.loc["in company", "δ"] == str(rho.between("δ", "in company"))
     related = pairs[pairs["by definition"]].index
     assert set(related) == set(across.BY_DEFINITION)
 
@@ -196,8 +197,7 @@ def test_docstrings_name_every_column(
         words = str(experiment.__doc__)
         for name, table in tables.items():
             assert f"{name}: one row" in words
-            columns = [column for column in table if column not in across.BEFOREHAND or name != "foretold"]
-            assert [column for column in columns if str(column) not in words] == []
+            assert [column for column in table if str(column) not in words] == []
 
 
 def test_fewer_than_five_personas_are_refused() -> None:

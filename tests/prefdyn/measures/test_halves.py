@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from prefdyn.errors import PrefdynError
-from prefdyn.measures.estimates import Estimate
+from prefdyn.measures.estimates import Estimate, resample_counts
 from prefdyn.measures.halves import as_table, correlations, divide, from_table
 
 
@@ -34,6 +34,26 @@ def measured(seed: int, units: int = 9, splits: int = 2, values: int = 4) -> dic
         name: rng.integers(0, values, (units, splits, 2)) + np.arange(units)[:, None, None] // 3
         for name in "xyz"
     }
+
+
+def test_a_unit_that_lacks_a_measure_is_in_no_correlation() -> None:
+    whole, lacking = measured(3), measured(3)
+    lacking["z"] = lacking["z"].astype(float)
+    lacking["z"][4, 1, 0] = np.nan
+    found, kinds = correlations(lacking, clusters=[*"aabbccdde"]), [*"aabbcdde"]
+    without = {name: np.delete(values, 4, axis=0) for name, values in whole.items()}
+    expected = correlations(without, clusters=kinds)
+    assert found.units == 8
+    np.testing.assert_array_equal(found.drawn, expected.drawn)
+
+
+def test_families_are_drawn_whole() -> None:
+    measures, kinds = measured(5), np.array([0, 0, 0, 1, 1, 2, 2, 2, 3])
+    found = correlations(measures, seed=7, resamples=5, clusters=list(kinds))
+    for row, weights in zip(found.drawn[1:], resample_counts(4, 7, 5), strict=True):
+        units = np.repeat(np.arange(9), weights[kinds])
+        x, y = measures["x"][units], measures["y"][units]
+        np.testing.assert_allclose(row[0, 1], by_scipy(x, y), atol=1e-9)
 
 
 def by_scipy(x: np.ndarray, y: np.ndarray) -> float:

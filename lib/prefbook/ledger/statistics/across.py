@@ -16,37 +16,38 @@ CLAIMED = (
     "δ",
     "δ/√Tr Σ",
     "accuracy",
-    "cost of noise",
+    "accuracy, centred",
+    "cost, centred",
     "flipped",
-    "flipped at best",
+    "flipped half-way",
     "in company",
-    "left out",
 )
 """The measures that the claims are about."""
 
 
 def rank_correlations(tables: Tables) -> Correlations:
-    """Of the measures that the claims are about, across halves, with the bootstrap of the run's seed."""
+    """Of the measures that the claims are about, across halves, with the run's seed; resampled by family."""
     table = tables["measures"]
+    families = table.groupby("persona", sort=False)["family"].first()
     columns = tuple(table[["split", *CLAIMED]].itertuples(index=False, name=None))
-    return _correlations(columns, tables.seed)
+    return _correlations(columns, tuple(families), tables.seed)
 
 
 @functools.lru_cache(maxsize=8)
-def _correlations(rows: tuple[tuple[float, ...], ...], seed: int) -> Correlations:
+def _correlations(rows: tuple[tuple[float, ...], ...], families: tuple[str, ...], seed: int) -> Correlations:
     """The claims ask for the same ones again and again."""
     table = pd.DataFrame(rows, columns=["split", *CLAIMED])
-    return halves.correlations(halves.from_table(table, CLAIMED), seed)
+    return halves.correlations(halves.from_table(table, CLAIMED), seed, clusters=families)
 
 
 def cost(tables: Tables) -> Estimate:
-    """Rank correlation of δ with the accuracy that wrong labels cost."""
-    return rank_correlations(tables).between("δ", "cost of noise")
+    """Rank correlation of δ with the accuracy that wrong labels cost, on centred states."""
+    return rank_correlations(tables).between("δ", "cost, centred")
 
 
 def cost_left(tables: Tables) -> Estimate:
     """What is left of it with the clean accuracy held constant."""
-    return rank_correlations(tables).left("δ", "cost of noise", through="accuracy")
+    return rank_correlations(tables).left("δ", "cost, centred", through="accuracy, centred")
 
 
 def flipped(tables: Tables) -> Estimate:
@@ -54,9 +55,9 @@ def flipped(tables: Tables) -> Estimate:
     return rank_correlations(tables).between("δ", "flipped")
 
 
-def flipped_at_best(tables: Tables) -> Estimate:
-    """The same at the step of the lowest validation loss of a longer training."""
-    return rank_correlations(tables).between("δ", "flipped at best")
+def flipped_half_way(tables: Tables) -> Estimate:
+    """The same where the validation loss of a longer training has fallen half of the way to its lowest."""
+    return rank_correlations(tables).between("δ", "flipped half-way")
 
 
 def company(tables: Tables) -> Estimate:
@@ -69,14 +70,9 @@ def company_left(tables: Tables) -> Estimate:
     return rank_correlations(tables).left("δ", "in company", through="accuracy")
 
 
-def left_out(tables: Tables) -> Estimate:
-    """Rank correlation of δ with held-out accuracy after training on all other personas."""
-    return rank_correlations(tables).between("δ", "left out")
-
-
 def gain_for_cost(tables: Tables) -> Estimate:
     """How much larger the rank correlation with the cost of noise is, in size, for δ/√Tr Σ than for δ."""
-    return rank_correlations(tables).gain("δ/√Tr Σ", "δ", "cost of noise")
+    return rank_correlations(tables).gain("δ/√Tr Σ", "δ", "cost, centred")
 
 
 def gain_in_company(tables: Tables) -> Estimate:
@@ -90,10 +86,9 @@ STATISTICS: dict[str, Callable[[Tables], Estimate]] = {
         cost,
         cost_left,
         flipped,
-        flipped_at_best,
+        flipped_half_way,
         company,
         company_left,
-        left_out,
         gain_for_cost,
         gain_in_company,
     )
@@ -126,15 +121,6 @@ def left(tables: Tables, outcome: str) -> Estimate:
     return Estimate(value, low, high, len(tables["personas"]))
 
 
-def share_of_allowed(tables: Tables, x: str, y: str) -> float:
-    """How much of what the reliabilities of two measures allow their rank correlation is; NaN where one has
-    none.
-    """
-    every = correlations(tables)
-    own = [every[name, name].value for name in (x, y)]
-    return every[x, y].value / (own[0] * own[1]) ** 0.5 if min(own) > 0 else float("nan")
-
-
 def _mean(name: str) -> Callable[[Tables], str]:
     return lambda tables: str(estimates.mean(tables["personas"][name]))
 
@@ -149,11 +135,6 @@ def _left(outcome: str) -> Callable[[Tables], str]:
 
 def _said(estimate: Estimate) -> str:
     return str(estimate) if estimate.value == estimate.value else "not defined"
-
-
-def _cost_of_allowed(tables: Tables) -> str:
-    share = share_of_allowed(tables, "accuracy", "cost of noise")
-    return f"{share:.0%}" if share == share else "an unknown share"
 
 
 def _stops_early(tables: Tables) -> str:
@@ -190,21 +171,23 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "accuracy-in-company": _mean("in company"),
     "accuracy-left-out": _mean("left out"),
     "alignment-left-out": _rho("alignment", "left out"),
+    "left-out-rho": _rho("δ", "left out"),
     "left-out-left": _left("left out"),
     "cost-raw": _mean("cost of noise"),
-    "cost-of-allowed": _cost_of_allowed,
+    "cost-raw-rho": _rho("δ", "cost of noise"),
+    "cost-raw-left": _left("cost of noise"),
     "remains-raw": _mean("under noise"),
     "cost-centred": _mean("cost, centred"),
-    "cost-centred-rho": _rho("δ", "cost, centred"),
-    "cost-centred-left": _left("cost, centred"),
+    "cost-reliability": _rho("cost, centred", "cost, centred"),
     "remains-centred": _mean("under noise, centred"),
     "remains-centred-rho": _rho("δ", "under noise, centred"),
     "right-before": _mean("right before"),
     "flipped-share": _mean("flipped"),
     "flipped-left": _left("flipped"),
-    "flipped-best-share": _mean("flipped at best"),
-    "flipped-best-before": _rho("right before", "flipped at best"),
+    "flipped-half-share": _mean("flipped half-way"),
+    "flipped-half-left": _left("flipped half-way"),
     "flipped-depth": _rho("depth", "flipped"),
+    "flipped-half-depth": _rho("depth", "flipped half-way"),
     "stops-early": _stops_early,
     "violations": _violations,
     "pairs-clear": _clear,
