@@ -20,7 +20,7 @@ from prefdyn.experiments import (
     noise,
     ranking,
     responses,
-    samples,
+    statements,
     synthetic,
 )
 from prefdyn.experiments.bench import Bench
@@ -118,10 +118,10 @@ OF_GENERALIZATION = (
     company.company,
     company.own_answers,
     company.identities,
-    samples.more_samples,
-    samples.imbalance,
-    samples.imbalance_all_weights,
-    samples.cantelli,
+    statements.more_samples,
+    statements.imbalance,
+    statements.imbalance_all_weights,
+    statements.cantelli,
     responses.tokens,
     responses.moved,
     responses.losses,

@@ -108,13 +108,8 @@ def concepts(reference: Tables, here: Tables | None) -> Figure:
 
 def law(tables: Tables, counts: ArrayLike) -> NDArray[np.float64]:
     """A/K + (1 - 1/K) B over A, with A and B means over all personas."""
-    table = tables["company"]
-    table = table[table["arm"] == "all"]
-    rates = table.groupby("K")["foretold"].mean()
-    alone, most = rates.loc[1], rates.index[-1]
-    other = (rates.loc[most] / alone - 1 / most) / (1 - 1 / most)
     k = np.asarray(counts, dtype=float)
-    return np.asarray(1 / k + (1 - 1 / k) * other)
+    return np.asarray(1 / k + (1 - 1 / k) * statistics.b_over_a(tables))
 
 
 def left(reference: Tables, here: Tables | None) -> Figure:

@@ -1,8 +1,8 @@
 """Whether it generalizes (GN): chapter 2's design, its personas, and its experiments on their hidden states.
 
 Those on synthetic clusters are in `synthetic`, those that train many personas together in `company`, those
-with more or lopsided statements in `samples`, those on longer responses in `responses`. Every experiment is a
-function of a bench and a design that returns a table, or tables by name.
+with more or lopsided statements in `statements`, those on longer responses in `responses`. Every experiment
+is a function of a bench and a design that returns a table, or tables by name.
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ def mean_over_pairs(
     values = _checked(x)
     first, second = np.asarray(ends).T
     units = int(max(first.max(), second.max())) + 1
-    counts = _counts_by_cluster(np.arange(units) if clusters is None else clusters, seed)
+    counts = counts_by_cluster(np.arange(units) if clusters is None else clusters, seed)
     square = np.zeros((2, units, units))
     square[:, first, second] = np.stack([values, np.ones_like(values)])
     # Of all pairs at once: counts of the one end, times the pairs, times counts of the other.

@@ -265,25 +265,52 @@ STATISTICS: dict[str, Callable[[Tables], Estimate]] = {
 # Other numbers of the text ----------------------------------------------------------------------------
 
 
+def _signed(text: str) -> str:
+    return text.replace("-", "−")
+
+
+def _many(samples: float) -> str:
+    """A large number in words."""
+    return f"{samples / 1e9:.1f} billion" if samples >= 1e9 else f"{samples:,.0f}"
+
+
 def _width(tables: Tables) -> int:
     """d of the hidden states."""
     asked = tables["conditions_of_the_data"]
     return int(asked.loc[asked["condition"] == "d ≤ 5Q", "value"].iloc[0])
 
 
-def _range(of: str, tables: Tables) -> str:
-    """The middle 90% of the cosines of all pairs of personas."""
-    low, high = np.percentile(tables["cosines"][of], [5, 95])
-    return _signed(f"{low:.2f} to {high:.2f}")
-
-
-def _signed(text: str) -> str:
-    return text.replace("-", "−")
-
-
 def _shared_length(tables: Tables) -> str:
     personas = tables["personas"]
-    return f"{np.median(personas['shared length'] / personas['concept length']):.0f}"
+    return f"{np.median(2 * personas['shared length'] / personas['δ']):.0f}"
+
+
+def b_over_a(tables: Tables) -> float:
+    """B/A: mean product of two personas' concept vectors over that of one's in training and held out."""
+    rates = _foretold(tables)
+    most = int(rates.index[-1])
+    return float((rates.iloc[-1] / rates.loc[1] - 1 / most) / (1 - 1 / most))
+
+
+def _foretold(tables: Tables) -> pd.Series:
+    """Mean rate at the start by the concept vectors, by number of personas."""
+    table = tables["company"]
+    rates: pd.Series = table[table["arm"] == "all"].groupby("K")["foretold"].mean()
+    return rates
+
+
+def risks(tables: Tables, arm: str) -> pd.Series:
+    """Mean held-out risk by number of personas."""
+    table = tables["company"]
+    found: pd.Series = table[table["arm"] == arm].groupby("K")["risk"].mean()
+    return found
+
+
+def _samples_of(tables: Tables, last: bool) -> str:
+    """Statements of each label of the arm that grows, with one persona or with the most."""
+    table = tables["company"]
+    sizes = table[table["arm"] == "as log K"].groupby("K")["Q"].first()
+    return str(int(sizes.iloc[-1 if last else 0]))
 
 
 def _failing(tables: Tables) -> str:
@@ -292,11 +319,11 @@ def _failing(tables: Tables) -> str:
     return str(curves.loc[curves["v"] == curves["v"].max(), "conditions that fail"].iloc[0])
 
 
-def _outside_with_a_long_shared_component(tables: Tables) -> str:
-    """The share of margins of tight clusters outside the band, at the longest l_b."""
-    swept = tables["conditions"]
-    long = swept[(swept["varied"] == "shared length l_b") & (swept["v"] == swept["v"].min())]
-    return f"{long.loc[long['value'] == long['value'].max(), 'share outside'].iloc[0]:.2g}"
+def _vacuous(tables: Tables) -> str:
+    """Margins outside the band where the conditions hold and the theorem may fail for sure."""
+    band = tables["band"]
+    rest = band[band["failure allowed"] >= 1]
+    return f"{rest['outside the band'].sum()} of {rest['margins'].sum():,}"
 
 
 def _gap(steps: int, tables: Tables) -> str:
@@ -313,32 +340,39 @@ def _of_the_data(column: str, tables: Tables) -> str:
     return _many(float(tables["bound_of_the_data"][column].iloc[0]))
 
 
-def _needed(concepts: int, tables: Tables) -> str:
-    """Samples a cluster from which the bound of Theorem 4.2 is below 1."""
-    needed = tables["samples_needed"].set_index("form")[f"Q for K = {concepts}"]
-    return _many(needed["Theorem 4.2"])
+def _needed(concepts: int, tables: Tables, form: str = "Theorem 4.2") -> str:
+    """Samples a cluster from which a bound is below 1."""
+    return _many(tables["samples_needed"].set_index("form")[f"Q for K = {concepts}"][form])
 
 
-def _many(samples: float) -> str:
-    """A large number in words."""
-    return f"{samples / 1e9:.1f} billion" if samples >= 1e9 else f"{samples:,.0f}"
+def _left(tables: Tables, split: str) -> str:
+    """What is left of the margin among the most personas, geometric mean over sets."""
+    found = estimates.mean(_logs(margins_left(tables, split).iloc[:, -1]))
+    value, low, high = np.exp([found.value, found.low, found.high])
+    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def _statements(tables: Tables) -> str:
-    """How many statements the runs of the sweep have, and how many places for them."""
-    groups = tables["groups"]
-    places = int(groups["places"].iloc[0])
-    given = groups[groups["draw"] == 0].set_index("K")["statements"]
-    if set(given) == {places}:
-        return f"{places} for every K, each seen once"
-    return ", ".join(f"{count} for K = {k}" for k, count in given.items()) + f", with {places} places"
+def _law(tables: Tables, power: float) -> str:
+    """What the law leaves of the margin of the anchors among the most personas, mean over sets."""
+    logs = _logs(margins_left(tables, HELD_OUT, "foretold").iloc[:, -1])
+    return f"{np.exp(power * logs.mean()):.2f}"
 
 
-def _rate_of_many(answers: str, tables: Tables) -> str:
-    """The mean rate at the start with the most personas, as a share of that with the fewest."""
-    rates = tables["rates"]
-    means = rates[rates["answers"] == answers].groupby("K")["rate"].mean()
-    return f"{means.iloc[-1] / means.iloc[0]:.2f}"
+def _answers(tables: Tables, column: str, own: bool) -> str:
+    """Mean margin or risk of sixteen personas with answers of their own, or with one pair for all."""
+    table = tables["own_answers"]
+    part = table[table["Z"] == 1] if own else table[table["pairs"] == 1]
+    return f"{part[column].mean():.2f}"
+
+
+def _rare(tables: Tables, arm: str, when: str) -> str:
+    table = tables["imbalance"]
+    part = table[(table["arm"] == arm) & (table["when"] == when)]
+    return f"{part['rare'].mean():.2f}"
+
+
+def _rare_of_all_weights(tables: Tables, arm: str, last: bool) -> str:
+    return f"{_rare_label_all_weights(tables, arm, last).value:.2f}"
 
 
 def _misprinted(tables: Tables) -> str:
@@ -356,30 +390,57 @@ def _total_rate(response: str, last: bool, tables: Tables) -> str:
     return _signed(f"{row['total'].iloc[0]:.2g}")
 
 
+def _share_of_the_fall(tables: Tables) -> str:
+    """How much of the margins' mean change in a step of all weights the unembedding alone would bring."""
+    table = tables["moved"]
+    signs = np.where(table["response"] == "chosen", 1, -1)
+    return f"{(signs * table['rate']).sum() / (signs * table['moved']).sum():.0%}"
+
+
 QUOTED: dict[str, Callable[[Tables], str]] = {
-    "gn-personas": lambda tables: str(len(tables["personas"])),
     "gn-width": lambda tables: str(_width(tables)),
-    "gn-random-cosine": lambda tables: f"{0.674 / np.sqrt(_width(tables)):.3f}",
-    "gn-range-concepts": partial(_range, "concepts"),
-    "gn-statement-cosine": lambda tables: f"{tables['cosines']['statements'].median():.2f}",
+    "gn-random-cosine": lambda tables: f"{np.sqrt(2 / np.pi / _width(tables)):.3f}",
+    "gn-own-cosine": lambda tables: f"{tables['personas']['own statements'].mean():.2f}",
     "gn-shared-length": _shared_length,
+    "gn-risk-alone": lambda tables: f"{risks(tables, 'all').loc[1]:.0%}",
+    "gn-risk-company": lambda tables: f"{risks(tables, 'all').iloc[-1]:.0%}",
+    "gn-most-personas": lambda tables: str(risks(tables, "all").index[-1]),
+    "gn-most-samples": lambda tables: str(int(tables["company"].query("arm == 'all'")["Q"].iloc[0])),
+    "gn-log-first": partial(_samples_of, last=False),
+    "gn-log-last": partial(_samples_of, last=True),
     "gn-gap-5": partial(_gap, 5),
     "gn-gap-40": partial(_gap, 40),
     "gn-order": _order_of_convergence,
     "gn-failing": _failing,
-    "gn-outside-long": _outside_with_a_long_shared_component,
+    "gn-promised": lambda tables: str(int((tables["risk"]["log₁₀ failure"] < 0).sum())),
+    "gn-vacuous": _vacuous,
     "gn-promise-q": partial(_of_the_data, "Q for a failure below 1"),
     "gn-data-k": partial(_of_the_data, "K"),
     "gn-data-q": partial(_of_the_data, "Q"),
     "gn-bound-q": partial(_of_the_data, "Q for a bound below 1"),
+    "gn-appendix-q": partial(_needed, 135, form="Theorem A.2, Z = 1"),
     "gn-needed-1": partial(_needed, 1),
     "gn-needed-135": partial(_needed, 135),
-    "gn-statements": _statements,
-    "gn-rate-shared": partial(_rate_of_many, "Yes and No for all"),
-    "gn-rate-own": partial(_rate_of_many, "own answers"),
+    "gn-b-over-a": lambda tables: f"{b_over_a(tables):.2f}",
+    "gn-sets": lambda tables: str(tables["nested_sets"]["set"].nunique()),
+    "gn-largest": lambda tables: str(tables["nested_sets"]["K"].max()),
+    "gn-left": partial(_left, split=HELD_OUT),
+    "gn-left-trained": partial(_left, split=TRAINED),
+    "gn-law": partial(_law, power=1.0),
+    "gn-root": partial(_law, power=0.5),
+    "gn-margin-own": partial(_answers, column="margin", own=True),
+    "gn-margin-shared": partial(_answers, column="margin", own=False),
+    "gn-risk-own": partial(_answers, column="risk", own=True),
+    "gn-risk-shared": partial(_answers, column="risk", own=False),
+    "gn-rare-random": partial(_rare, arm="at random", when="first step"),
+    "gn-rare-balanced": partial(_rare, arm="as many of both", when="first step"),
+    "gn-rare-end": partial(_rare, arm="three to one", when="end"),
+    "gn-rare-all-end": partial(_rare_of_all_weights, arm="three to one", last=True),
     "gn-pairs": lambda tables: str(int(tables["places"]["pairs"].iloc[0])),
     "gn-place-cosine": lambda tables: f"{tables['places']['median cosine'].iloc[0]:.2f}",
     "gn-misprinted": _misprinted,
+    "gn-moved": lambda tables: str(tables["moved"]["pair"].nunique()),
+    "gn-moved-share": _share_of_the_fall,
     **{
         f"gn-total-{response}-{when}": partial(_total_rate, response, when == "last")
         for response in ("chosen", "rejected")
