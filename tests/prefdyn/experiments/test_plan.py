@@ -252,7 +252,7 @@ def total_of_generalization(**changes: Any) -> float:
 @pytest.mark.parametrize(
     "more",
     [
-        {"personas": 6},
+        {"personas": 7},
         {"statements_per_label": 20},
         {"held_out": 6},
         {"sampled": 4},
