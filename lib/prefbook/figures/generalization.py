@@ -175,10 +175,9 @@ def company(reference: Tables, here: Tables | None) -> Figure:
     whole = table[table["arm"] == "all"]
     margins = whole.pivot_table("margin", "persona", "K")
     counts = [*margins.columns]
-    for count, shade in zip(
-        counts[1:], style.ordered_colours([str(k) for k in counts[1:]]).values(), strict=True
-    ):
-        one.scatter(margins[1], margins[count], s=10, color=[shade], lw=0, label=f"K = {count}")
+    shades = style.ordered_colours([f"K = {count}" for count in counts[1:]])
+    for count, (label, colour) in zip(counts[1:], shades.items(), strict=True):
+        one.scatter(margins[1], margins[count], s=10, color=[colour], lw=0, label=label)
     ends = np.array([0, margins[1].max()])
     one.plot(ends, ends, "--", color=style.THEORY, lw=1, label="as alone")
     one.axhline(0, color=style.NEUTRAL, lw=1)
@@ -206,11 +205,8 @@ def answers(reference: Tables, here: Tables | None) -> Figure:
         for number, tables in enumerate(editions):
             own = tables["own_answers"]
             by_set = own.groupby(["pairs", "Z", "set"])[column].mean()
-            found = [
-                by_set.loc[pairs, reuse]
-                for pairs, reuse in arms
-                if (pairs, reuse) in by_set.index.droplevel("set")
-            ]
+            known = {(pairs, reuse) for pairs, reuse, _ in by_set.index}
+            found = [by_set.loc[pairs, reuse] for pairs, reuse in arms if (pairs, reuse) in known]
             if number:
                 style.this_machine(
                     ax, range(len(found)), [part.mean() for part in found], label="this machine"

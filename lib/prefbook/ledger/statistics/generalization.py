@@ -40,7 +40,7 @@ def _over_pairs(tables: Tables, column: str, drawn: bool = False) -> Estimate:
     """
     personas, pairs = tables["personas"], tables["cosines"]
     ends = pairs[["first", "second"]].to_numpy()
-    values, clusters = pairs[column].abs().to_numpy(), personas["family"]
+    values, clusters = pairs[column].abs().to_numpy(), personas["family"].to_numpy()
     if drawn:
         kept = np.flatnonzero(personas["drawn"])
         inside = np.isin(ends, kept).all(axis=1)
