@@ -318,7 +318,7 @@ def test_numbers_of_the_text(tables: Tables) -> None:
     assert (told["gn-margin-own"], told["gn-margin-shared"]) == ("0.12", "2.00")
     assert (told["gn-risk-own"], told["gn-risk-shared"]) == ("0.21", "0.31")
     assert (told["gn-rare-random"], told["gn-rare-balanced"], told["gn-rare-end"]) == ("0.25", "0.75", "0.38")
-    assert told["gn-rare-all-end"] == "0.35"
+    assert (told["gn-rare-random-end"], told["gn-rare-all-end"]) == ("0.50", "0.35")
     assert (told["gn-pairs"], told["gn-place-cosine"], told["gn-misprinted"]) == ("12", "0.43", "20.0%")
     assert (told["gn-moved"], told["gn-moved-share"]) == ("10", "25%")
     assert told["gn-total-chosen-first"] == "0.5" and told["gn-total-rejected-last"] == "−0.8"

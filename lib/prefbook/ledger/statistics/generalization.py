@@ -434,6 +434,7 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "gn-risk-shared": partial(_answers, column="risk", own=False),
     "gn-rare-random": partial(_rare, arm="at random", when="first step"),
     "gn-rare-balanced": partial(_rare, arm="as many of both", when="first step"),
+    "gn-rare-random-end": partial(_rare, arm="at random", when="end"),
     "gn-rare-end": partial(_rare, arm="three to one", when="end"),
     "gn-rare-all-end": partial(_rare_of_all_weights, arm="three to one", last=True),
     "gn-pairs": lambda tables: str(int(tables["places"]["pairs"].iloc[0])),
