@@ -213,10 +213,9 @@ class Scoreboard:
             more: further ones, functions of a chapter's tables by chapter and key.
         """
         finding, local = self.judged[REFERENCE], self.judged[HERE]
-        claims = {id_: claim for id_, claim in self.claims.items() if id_ in finding}
-        out = of_claims(claims, finding, local)
+        out = of_claims(self.claims, finding, local)
         shipped, here = self.editions[0], self.editions[-1]
-        for chapter in dict.fromkeys(claim.chapter for claim in claims.values()):
+        for chapter in filter(shipped.has, dict.fromkeys(claim.chapter for claim in self.claims.values())):
             tellers = {**QUOTED.get(chapter, {}), **(more or {}).get(chapter, {})}
             own = here.tables(chapter) if here.has(chapter) else None
             told = quotes(tellers, shipped.tables(chapter), own)
