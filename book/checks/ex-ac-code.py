@@ -12,8 +12,9 @@ points = 3
 
 HELD = {
     "cost of noise": "accuracy",
+    "cost, centred": "accuracy, centred",
     "flipped": "depth",
-    "flipped at best": "depth",
+    "flipped half-way": "depth",
     "in company": "accuracy",
     "left out": "alignment",
 }

@@ -169,6 +169,18 @@ class Chapter:
             glue(key, HTML(value), display=False)
         display(HTML(scoreboard.ledger(self._claims, self._judged)))
 
+    def quote_book(self) -> None:
+        """Glue the reference edition's numbers of all other chapters' claims, as `ledger` does its own, for a
+        page that draws the book together.
+        """
+        claims = load_claims(self.root / "book" / "claims.yml").values()
+        for chapter in dict.fromkeys(claim.chapter for claim in claims):
+            if chapter != self.name:
+                own = {claim.id: claim for claim in claims if claim.chapter == chapter}
+                judged = judge_all(own.values(), reference(self.root).tables(chapter), REFERENCE)
+                for key, value in scoreboard.of_claims(own, judged, None).items():
+                    glue(key, HTML(value), display=False)
+
     @cached_property
     def _claims(self) -> dict[str, Claim]:
         claims = load_claims(self.root / "book" / "claims.yml")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -250,6 +251,21 @@ def test_numbers_of_the_text_are_the_references_with_this_machines_beside_them(
     ledger = words(shown[-1].data)
     assert "Reference This machine A-1 Things rise." in ledger
     assert "supported inconclusive unlike the reference" in ledger
+
+
+def test_another_chapters_numbers_are_the_references(
+    root: Path, glued: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ship(root, seeds=[4])
+    shipped = root / "results" / "reference"
+    shutil.copytree(shipped / "small", shipped / "large")
+    claims = root / "book" / "claims.yml"
+    others = CLAIMS.replace("A-1", "B-1").replace("chapter: small", "chapter: large")
+    claims.write_text(CLAIMS + others, encoding="utf-8")
+    monkeypatch.setitem(judging.STATISTICS, "large", judging.STATISTICS["small"])
+    page().quote_book()
+    assert words(glued["B-1"]) == "4.5 [3.5, 5.5]" and words(glued["B-1-verdict"]) == "supported"
+    assert not any(key.startswith("A-1") for key in glued)
 
 
 def test_numbers_that_agree_stand_once(root: Path, shown: list[Any], glued: dict[str, str]) -> None:

@@ -57,10 +57,10 @@ def findings(chapter: str) -> list[str]:
 
 
 def keys(chapter: str) -> set[str]:
-    """What `Chapter.ledger` glues on a page."""
-    out = set(QUOTED[chapter])
+    """What `Chapter.ledger` glues on a page, and `Chapter.quote_book` where it is called."""
+    out, whole = set(QUOTED[chapter]), "chapter.quote_book()" in source(chapter)
     for id_, claim in load_claims(ROOT / "book" / "claims.yml").items():
-        if claim.chapter == chapter:
+        if whole or claim.chapter == chapter:
             numbered = [id_, *(f"{id_}-{k}" for k in range(2, len(claim.statistics) + 1))]
             out |= {f"{id_}-verdict", *numbered, *(f"{key}-n" for key in numbered)}
     return out

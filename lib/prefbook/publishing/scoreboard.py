@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from myst_nb import glue
 from prefbook.ledger.claims import VACUOUS, VERDICTS, Claim, Criterion, load_claims
 from prefbook.ledger.editions import HERE, NOT_RUN, REFERENCE, editions
 from prefbook.ledger.judging import Entry
+from prefbook.ledger.multiplicity import after_holm
 from prefbook.ledger.statistics import QUOTED
 from prefbook.ledger.tables import NotMeasured, Tables
 from prefbook.project import find_root
@@ -133,6 +134,7 @@ class Scoreboard:
         claims: by id, in the order of their declaration.
         editions: the reference edition first, this machine's last.
         judged: by the edition's title and the claim's id.
+        shown: the titles of the editions that have measured something, or the reference edition's.
     """
 
     def __init__(self, papers: Mapping[str, str], root: Path | None = None) -> None:
@@ -141,36 +143,61 @@ class Scoreboard:
         self.claims = load_claims(self.root / "book" / "claims.yml")
         self.editions = editions(self.root)
         self.judged = {edition.title: edition.entries for edition in self.editions}
+        self.shown = [title for title, entries in self.judged.items() if entries] or [REFERENCE]
         self.places = places(self.root, self.claims)
         self.papers = papers
 
     def tally(self) -> pd.DataFrame:
-        """How many empirical claims got each verdict, one row an edition."""
+        """How many empirical claims got each verdict, and how many of the supported ones stay so after Holm's
+        correction; one row an edition.
+        """
         empirical = [id_ for id_, claim in self.claims.items() if claim.kind == "empirical"]
         rows = []
-        for title, entries in self.judged.items():
+        for title in self.shown:
+            entries = self.judged[title]
             count = Counter(_verdict(entries.get(id_)) for id_ in empirical)
-            rows.append({"": title} | {word: count[word] for word in _words(["empirical"])})
+            row: dict[str, Any] = {"": title}
+            for word in _words(["empirical"]):
+                row[word] = count[word]
+                if word == VERDICTS["empirical"]["holds"]:
+                    row["of these after Holm's correction"] = len(after_holm(self.claims, entries))
+            rows.append(row)
         return pd.DataFrame(rows)
+
+    def grid(self) -> str:
+        """A mark a claim, of the shape of its kind and the colour of the reference edition's verdict, a line
+        a chapter; a mark leads to the claim's row.
+        """
+        entries = self.judged[REFERENCE]
+        lines: dict[str, list[dict[str, Any]]] = {}
+        for claim in self.claims.values():
+            mark = {"claim": claim, "verdict": _verdict(entries.get(claim.id))}
+            lines.setdefault(_title(self.root, claim.chapter), []).append(mark)
+        met = {mark["verdict"] for line in lines.values() for mark in line}
+        words = [word for word in _words(("empirical", "identity", "theorem")) if word in met]
+        return TEMPLATES.get_template("grid.html").render(lines=lines, words=words)
 
     def html(self, *kinds: str) -> str:
         """The table of the claims of these kinds, with its filter, which the script scoreboard.js brings to
         life.
         """
         claims = [claim for claim in self.claims.values() if claim.kind in kinds]
+        judged = {title: self.judged[title] for title in self.shown}
+        kept = {title: after_holm(self.claims, entries) for title, entries in judged.items()}
         rows = [
             _row(
                 claim,
-                self.judged,
+                judged,
                 f"{self._paper(claim)}, {claim.place}",
                 f"declared in {claim.declared}",
                 place=self.places[claim.id],
+                kept=kept,
             )
             for claim in claims
         ]
         return TEMPLATES.get_template("scoreboard.html").render(
             rows=rows,
-            titles=[*map(_upper, self.judged)],
+            titles=[*map(_upper, judged)],
             papers={claim.paper: self._paper(claim) for claim in claims},
             words=_words(kinds),
         )
@@ -221,6 +248,14 @@ def places(root: Path, declared: Mapping[str, Claim]) -> dict[str, str]:
     return out
 
 
+def _title(root: Path, chapter: str) -> str:
+    """Of a page; its name where it is not there."""
+    for _, line in _sections(root, chapter):
+        if line.startswith("# "):
+            return line[2:]
+    return chapter
+
+
 def _sections(root: Path, chapter: str) -> Iterator[tuple[str, str]]:
     """The paragraphs of a page, each with the id of its section; an executed page is laid out as .ipynb."""
     section = ""
@@ -232,8 +267,12 @@ def _sections(root: Path, chapter: str) -> Iterator[tuple[str, str]]:
                 yield section, line
 
 
-def _row(claim: Claim, judged: Judged, *asides: str, place: str = "") -> dict[str, Any]:
-    """What the template shows of a claim."""
+def _row(
+    claim: Claim, judged: Judged, *asides: str, place: str = "", kept: Mapping[str, Set[str]] | None = None
+) -> dict[str, Any]:
+    """What the template shows of a claim; `kept` has, by edition, what stays supported after Holm's
+    correction.
+    """
     entries = [by_id.get(claim.id) for by_id in judged.values()]
     verdicts = [_verdict(entry) for entry in entries]
     marks = [f"{number} {word}" for number, word in enumerate(verdicts)]
@@ -244,7 +283,10 @@ def _row(claim: Claim, judged: Judged, *asides: str, place: str = "") -> dict[st
         "asides": asides,
         "marks": [*marks, "differ"] if differ else marks,
         "cells": [
-            {"verdict": word, "asides": _disagreements(title, word, verdicts, entry)}
+            {
+                "verdict": word,
+                "asides": _disagreements(title, word, verdicts, entry) + _lost(claim, title, word, kept),
+            }
             for title, word, entry in zip(judged, verdicts, entries, strict=True)
         ],
         "statistics": [_statistic(claim, number, entries) for number in range(len(claim.statistics))],
@@ -263,6 +305,13 @@ def _disagreements(title: str, word: str, verdicts: Sequence[str], entry: Entry 
     if title == HERE and verdicts[0] not in (NOT_RUN, word):
         said.append(f"unlike the {REFERENCE}")
     return said
+
+
+def _lost(claim: Claim, title: str, word: str, kept: Mapping[str, Set[str]] | None) -> list[str]:
+    """That a supported claim is none after Holm's correction."""
+    if kept is None or word != VERDICTS["empirical"]["holds"] or claim.id in kept[title]:
+        return []
+    return ["not after Holm's correction"]
 
 
 def _statistic(claim: Claim, number: int, entries: Sequence[Entry | None]) -> dict[str, Any]:
@@ -334,7 +383,7 @@ OUTCOMES = {"holds": "met", "fails": "not met", "open": "cannot be told", "zero"
 """What a picture says of a criterion, for those who do not see it."""
 
 
-def _words(kinds: Sequence[str]) -> list[str]:
+def _words(kinds: Collection[str]) -> list[str]:
     """The verdicts that claims of these kinds can have."""
     words = [word for kind in kinds for word in VERDICTS[kind].values()]
     return list(dict.fromkeys([*words, *([VACUOUS] if "theorem" in kinds else []), NOT_RUN]))

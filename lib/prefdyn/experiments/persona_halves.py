@@ -153,7 +153,9 @@ def flipped_half_way(
         inner[train[..., :, None], test[..., None, :]],
     )
     path = descend_coefficients(own, s[train][..., None, :], loss, descent)
-    held_out = loss.value(2 * descent.beta * s[test] * (path @ other)[..., 0, :]).mean(-1)
+    # The steps are rows of one product: as a batch each would have a copy of the other states.
+    margins = torch.movedim(torch.movedim(path[..., 0, :], 0, -2) @ other, -2, 0)
+    held_out = loss.value(2 * descent.beta * s[test] * margins).mean(-1)
     lowest = held_out.argmin(0)
     stop = (held_out <= (held_out[0] + held_out.amin(0)) / 2).int().argmax(0)
     at_stop = path.gather(0, stop[None, ..., None, None].expand(1, *path.shape[1:]))[0]
