@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape, quoteattr
@@ -105,15 +106,15 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("html-page-context", _describe, priority=400)
     if repository is not None:
         app.setup_extension("sphinx.ext.githubpages")  # or GitHub leaves out folders like _static
-        app.connect("config-inited", lambda app, config: _settle(config, repository))
-        app.connect("html-page-context", lambda *about: _own_address(*about, repository), priority=400)
         app.setup_extension("sphinxext.opengraph")
-        app.connect("html-page-context", lambda *about: _add_buttons(*about, repository), priority=502)
-        app.connect("build-finished", lambda app, error: error or _write_sitemap(app, repository))
+        app.connect("config-inited", partial(_settle, repository=repository))
+        app.connect("html-page-context", partial(_own_address, repository=repository), priority=400)
+        app.connect("html-page-context", partial(_add_buttons, repository=repository), priority=502)
+        app.connect("build-finished", partial(_write_sitemap, repository=repository))
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
-def _settle(config: Config, repository: Repository) -> None:
+def _settle(app: Sphinx, config: Config, repository: Repository) -> None:
     config.html_baseurl = config.ogp_site_url = repository.site
     config.ogp_site_name = config.html_title
     config.ogp_image = PICTURE
@@ -175,7 +176,7 @@ def _group(tooltip: str, icon: str, label: str, buttons: list[dict[str, str]]) -
     }
 
 
-def _write_sitemap(app: Sphinx, repository: Repository) -> None:
+def _write_sitemap(app: Sphinx, error: Exception | None, repository: Repository) -> None:
     lines = (f"<url><loc>{escape(address)}</loc></url>" for address in _addresses(app, repository))
     whole = "\n".join(lines)
     text = (

@@ -1,5 +1,5 @@
-"""A site that is published from a repository: one address in _config.yml switches on all that leads there, and
-nothing of it is loaded.
+"""A site that is published from a repository: one address in _config.yml switches on all that leads there,
+and nothing of it is loaded.
 """
 
 from __future__ import annotations
@@ -7,8 +7,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -74,7 +72,7 @@ def write_book(root: Path, url: str) -> Path:
     """A book of two pages with our settings and another repository; the chapter as an executed notebook."""
     (root / "book" / "checks").mkdir(parents=True)
     config = (ROOT / "_config.yml").read_text(encoding="utf-8")
-    text, changed = re.subn(r'(?m)^(repository:\n  url: ).*$', rf'\g<1>"{url}"', config)
+    text, changed = re.subn(r"(?m)^(repository:\n  url: ).*$", rf'\g<1>"{url}"', config)
     assert changed == 1
     (root / "_config.yml").write_text(text, encoding="utf-8")
     (root / "_toc.yml").write_text(TABLE_OF_CONTENTS)
@@ -129,18 +127,23 @@ def test_address_names_the_owner_the_repository_and_the_site(
     assert found.url == f"https://github.com/{owner}/{name}"
 
 
-@pytest.mark.parametrize("text", ["", "repository:\n", "repository: {url: ''}\n", "repository: {branch: x}\n"])
+@pytest.mark.parametrize(
+    "text", ["", "repository:\n", "repository: {url: ''}\n", "repository: {branch: x}\n"]
+)
 def test_no_address_is_no_repository(tmp_path: Path, text: str) -> None:
     (tmp_path / "_config.yml").write_text(text)
     assert repository.of(tmp_path) is None
 
 
 @pytest.mark.parametrize(
-    "url", ["github.com/a/b", "https://github.com/a", "https://elsewhere.org/a/b", "https://github.com/a/b/c", 7]
+    "url",
+    ["github.com/a/b", "https://github.com/a", "https://elsewhere.org/a/b", "https://github.com/a/b/c", 7],
 )
 def test_other_address_is_refused_in_one_sentence(tmp_path: Path, url: object) -> None:
     (tmp_path / "_config.yml").write_text(f"repository: {{url: {json.dumps(url)}}}\n")
-    with pytest.raises(PrefdynError, match="write https://github.com/OWNER/NAME, or leave it empty") as error:
+    with pytest.raises(
+        PrefdynError, match=r"write https://github\.com/OWNER/NAME, or leave it empty"
+    ) as error:
         repository.of(tmp_path)
     assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
 
@@ -234,15 +237,15 @@ def test_sitemap_has_every_page_once(published: Path) -> None:
 
 @pytest.mark.site
 def test_published_site_loads_nothing_from_elsewhere(published: Path, browser: Any) -> None:
+    asked: list[str] = []
     for name in ("index", "book/small"):
-        foreign: list[str] = []
         tab = browser.new_page()
-        tab.on("request", lambda request: foreign.append(request.url))
+        tab.on("request", lambda request: asked.append(request.url))
         tab.goto(f"{published.as_uri()}/{name}.html")
         tab.get_by_role("button", name="The source of this page").click()
         assert tab.get_by_role("link", name="Suggest an edit").is_visible()
         tab.close()
-        assert [url for url in foreign if not url.startswith(("file:", "data:"))] == []
+    assert asked and [url for url in asked if not url.startswith(("file:", "data:"))] == []
 
 
 @pytest.mark.site
@@ -250,7 +253,10 @@ def test_colab_opens_a_class_notebook_that_fetches_the_book_first(published: Pat
     notebook = nbformat.read(published / "colab" / "small.ipynb", as_version=4)
     nbformat.validate(notebook)
     first, *rest = notebook.cells
-    assert first.cell_type == "code" and "git clone --quiet --depth 1 https://github.com/Someone/a-book\n" in first.source
+    assert (
+        first.cell_type == "code"
+        and "git clone --quiet --depth 1 https://github.com/Someone/a-book\n" in first.source
+    )
     assert first.source.splitlines()[-1] == "%cd a-book/_build/course/student"
     text = "\n".join(cell.source for cell in rest)
     assert "Add one and one." in text and "Two." not in text
@@ -265,12 +271,12 @@ def test_index_is_the_first_page_with_links_as_seen_from_the_root(tmp_path: Path
         '<html data-content_root="../"><a href="#here">a</a><a href="other.html#there">b</a>'
         '<img src="../_images/p.png"><a href="https://example.org/x">c</a><a href="mailto:a@b">d</a>'
         '<form action="../search.html"></form><a href="api/data.html">e</a><a href="/root">f</a>'
-        "<img src=\"data:image/png;base64,AA\"><p>src=&quot;x&quot;</p></html>"
+        '<img src="data:image/png;base64,AA"><p>src=&quot;x&quot;</p></html>'
     )
     notebooks.open_with(tmp_path, "book/first")
     assert (tmp_path / "index.html").read_text() == (
         '<html data-content_root="./"><a href="#here">a</a><a href="book/other.html#there">b</a>'
         '<img src="_images/p.png"><a href="https://example.org/x">c</a><a href="mailto:a@b">d</a>'
         '<form action="search.html"></form><a href="book/api/data.html">e</a><a href="/root">f</a>'
-        "<img src=\"data:image/png;base64,AA\"><p>src=&quot;x&quot;</p></html>"
+        '<img src="data:image/png;base64,AA"><p>src=&quot;x&quot;</p></html>'
     )
