@@ -48,8 +48,8 @@ MEASURES = (
     "under noise, centred",
 )
 """Of a persona; what each is, and its unit, stands at `measures`."""
-DIFFERENCES = ("under noise", "under noise, centred")
-"""Those that follow from others."""
+MEANS_ALONE = ("right before", "under noise", "under noise, centred")
+"""Those that are written as means over halves alone."""
 BY_DEFINITION = (
     ("δ/√Tr Σ", "δ"),
     ("cost of noise", "accuracy"),
@@ -135,23 +135,24 @@ def measures(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     Tables:
         measures: one row a persona, split and half, in the order of the source, with
 
-            - persona; family: what it shares its name with; split (from 0), half (0 or 1);
+            - persona, split (from 0), half (0 or 1); what follows is rounded to four decimals, which three
+              seeds of all personas need to fit a file of 1 MiB;
             - δ: distance of the means of the two clouds of hidden states, in their units;
             - δ/√Tr Σ: the same in units of the clouds' size;
             - accuracy: share of positive margins on held-out statements, trained on clean labels;
             - cost of noise: how much less it is when trained on wrong labels, mean over the noise rates;
             - accuracy, centred; cost, centred: the same on states less the mean of all states;
-            - right before: share of statements that the model ranks right before training;
-            - flipped: share of the others that the training of fixed length turns round; none where there
-              are no others;
+            - flipped: share of the statements that the model ranks wrong before training that the training of
+              fixed length turns round; none where there are no such statements;
             - flipped half-way: the same at the first step of a longer training at which the validation loss
               has fallen half of the way to its lowest;
             - depth: median |log-ratio| of those ranked wrong before, in nats;
             - in company, left out: held-out accuracy after training on all personas, and on all others;
             - alignment: cosine of the persona's mean difference with the sum of the others'.
-        personas: one row a persona, least distinguishable first, with its family, the means of these over
-            all halves, and
+        personas: one row a persona, least distinguishable first, with its family (what it shares its name
+            with), the means of these over all halves, and
 
+            - right before: share of statements that the model ranks right before training;
             - under noise; under noise, centred: accuracy less cost;
             - violations: statements for which Theorem 4.1 of RA does not hold, over all halves;
             - statements: of how many;
@@ -171,11 +172,9 @@ def measures(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
             "stops early": taken.stops_early,
         }
     )
-    raw = {name: values for name, values in taken.measures.items() if name not in DIFFERENCES}
-    table = halves.as_table(raw, "persona", names)
-    table.insert(1, "family", table["persona"].map(family))
+    raw = {name: values for name, values in taken.measures.items() if name not in MEANS_ALONE}
     return {
-        "measures": table,
+        "measures": halves.as_table(raw, "persona", names).round(4),
         "personas": personas.sort_values("δ", ignore_index=True),
     }
 

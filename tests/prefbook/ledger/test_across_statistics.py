@@ -51,14 +51,13 @@ def leave(tmp_path: Path) -> Callable[..., Tables]:
         for seed in seeds:
             values = {**drawn(seed, people), **changes}
             rho = halves.correlations(values, seed, resamples=20)
-            table = halves.as_table(values, "persona", names)
-            kinds = dict(zip(names, families(people), strict=True))
-            parts["measures"].append(table.assign(family=table["persona"].map(kinds)))
+            parts["measures"].append(halves.as_table(values, "persona", names))
             extra = {"under noise", "under noise, centred"}
             means = {name: value.mean(axis=(1, 2)) for name, value in values.items()}
             means |= {name: means["accuracy"] for name in extra}
             means |= {"violations": np.zeros(people, int), "statements": np.full(people, 80)}
-            parts["personas"].append(pd.DataFrame({"persona": names, **means, "stops early": 0.75}))
+            who = {"persona": names, "family": families(people)}
+            parts["personas"].append(pd.DataFrame({**who, **means, "stops early": 0.75})[::-1])
             parts["correlations"].append(_pairs(rho))
             parts["held"].append(_held(rho))
         for name, tables in parts.items():

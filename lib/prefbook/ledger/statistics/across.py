@@ -28,9 +28,14 @@ CLAIMED = (
 def rank_correlations(tables: Tables) -> Correlations:
     """Of the measures that the claims are about, across halves, with the run's seed; resampled by family."""
     table = tables["measures"]
-    families = table.groupby("persona", sort=False)["family"].first()
     columns = tuple(table[["split", *CLAIMED]].itertuples(index=False, name=None))
-    return _correlations(columns, tuple(families), tables.seed)
+    return _correlations(columns, families(tables), tables.seed)
+
+
+def families(tables: Tables) -> tuple[str, ...]:
+    """Of the personas, in the order of the table of measures."""
+    known = tables["personas"].set_index("persona")["family"]
+    return tuple(known[tables["measures"]["persona"].unique()])
 
 
 @functools.lru_cache(maxsize=8)

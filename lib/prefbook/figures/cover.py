@@ -1,0 +1,39 @@
+"""The picture on the first page and in the README: what the book found first, in one look."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from prefbook.figures import style
+from prefbook.ledger.statistics import distinguishability as statistics
+from prefbook.ledger.tables import Tables
+
+DISTANCE, FALL = "δ of training", "fall of the loss"
+
+
+def cover(reference: Tables) -> Figure:
+    """Every behaviour of chapter 1: its distance before training, and how far its loss falls when all weights
+    are trained; the least and the most distinguishable are named.
+    """
+    known = reference.of(reference.seed)
+    table = known["fine_tuning"].sort_values(DISTANCE, ignore_index=True)
+    figure, (ax,) = style.panels(height=4.4)
+    shades = list(style.ordered_colours(list(table["behaviour"])).values())
+    ax.scatter(table[DISTANCE], table[FALL], c=shades, s=48, edgecolor="white", linewidth=0.6, zorder=3)
+    for place, offset, side in ((0, (9, -4), "left"), (len(table) - 1, (0, -18), "right")):
+        row = table.iloc[place]
+        ax.annotate(
+            style.readable(row["behaviour"]),
+            (row[DISTANCE], row[FALL]),
+            xytext=offset,
+            textcoords="offset points",
+            ha=side,
+            fontsize=10,
+        )
+    ax.axhline(0, color=style.NEUTRAL, linewidth=1)
+    ax.set(
+        title=f"{len(table)} behaviours: ρ = {statistics.fall_of_all_weights(known)}",
+        xlabel="distance δ of the two clouds of hidden states, before any training",
+        ylabel="fall of the held-out loss (nats)",
+    )
+    return figure
