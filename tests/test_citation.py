@@ -49,6 +49,8 @@ def test_citation_has_what_its_format_asks() -> None:
 def test_papers_are_cited_in_the_versions_that_exist() -> None:
     cited = {work["doi"].removeprefix("10.48550/arXiv."): work["title"] for work in CITATION["references"]}
     assert cited == EXISTING
+    versions = {work["title"]: work["version"] for work in CITATION["references"] if "version" in work}
+    assert versions == {EXISTING["2408.03459"]: "v5", EXISTING["2510.01458"]: "v2"}, "those with a new title"
     own = {
         work["@id"].removeprefix("https://doi.org/10.48550/arXiv."): work["name"]
         for work in CODEMETA["referencePublication"]
@@ -87,7 +89,13 @@ def test_codemeta_says_the_same() -> None:
     assert (
         CODEMETA["runtimePlatform"] == "Python 3.11 to 3.13" and PROJECT["requires-python"] == ">=3.11,<3.14"
     )
-    for name in ("readme", "softwareHelp", "buildInstructions", "contIntegration", "softwareRequirements"):
+    for name in (
+        "readme",
+        "softwareHelp",
+        "buildInstructions",
+        "continuousIntegration",
+        "softwareRequirements",
+    ):
         assert (ROOT / CODEMETA[name]).is_file(), name
 
 
