@@ -81,6 +81,14 @@ def test_without_any_table_every_claim_is_not_run(root: Path) -> None:
     ]
 
 
+def test_the_declaring_commit_is_linked_where_the_book_is_published(root: Path) -> None:
+    assert "/commit/" not in board(root).html(*KINDS)
+    (root / "_config.yml").write_text("repository: {url: https://github.com/someone/book}\n")
+    claim = next(parsed(root).iter("tbody"))
+    links = [one.get("href") for one in claim.iter("a")]
+    assert "https://github.com/someone/book/commit/0abc123" in links
+
+
 def test_editions_stand_side_by_side(root: Path, leave: Leave) -> None:
     leave(root / "results" / "reference" / "first")
     leave(root / "results" / "reference-large" / "first", rise=ACROSS)
