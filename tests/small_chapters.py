@@ -14,10 +14,14 @@ from prefdyn.experiments import (
     all_weights,
     displacement,
     distinguishability,
+    flipping,
     generalization,
     interventions,
+    known_judge,
     noise,
+    offline_judges,
     ranking,
+    supervised,
 )
 from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.provenance import save_table
@@ -119,25 +123,46 @@ NOISE = noise.Design(
 )
 RANKING = ranking.Design(
     max_length=100,
-    ranked=12,
+    ranked=24,
+    ranked_long=3,
+    ranked_lists=3,
+    tuned_pairs=20,
+    judged=20,
+    judge="embedded",
+    longest=0,
+    trained=8,
     followed=6,
     validation=4,
-    judged=10,
-    judge="embedded",
+    judge_pairs=10,
+    runs=2,
     answered=3,
     answer_tokens=4,
     sft_learning_rate=1e-3,
-    sft_steps=1,
     beta=0.2,
-    learning_rate=3e-3,
-    rmsprop_learning_rate=1e-3,
+    learning_rate=1e-3,
     steps=4,
     checkpoints=2,
     batch_size=3,
-    gammas=[0.0, 1.0, 2.0],
-    gamma_steps=2,
-    gamma_followed=5,
+    world_runs=2,
+    world_prompts=4,
+    world_tokens=5,
+    world_pairs=4,
+    world_betas=[0.1, 1.0],
+    world_learning_rate=1e-3,
+    world_steps=4,
+    world_batch_size=4,
+    objectives=["γ = 0", "γ = 2", "IPO", "SLiC", "SimPO", "SFT"],
 )
+OF_RANKING = (
+    ranking.ranking_accuracy,
+    supervised.supervised,
+    offline_judges.offline_judges,
+    flipping.followed,
+    flipping.win_rate,
+    known_judge.known_judge,
+    known_judge.objectives,
+)
+"""All experiments of chapter 4."""
 
 
 def two_editions(

@@ -16,10 +16,13 @@ GROUPS = ("right → right", "right → wrong", "wrong → right", "wrong → wr
 """How the reference ranked a pair, and how the policy does."""
 
 
-def follow(record: pd.DataFrame, split: str) -> pd.DataFrame:
+def follow(record: pd.DataFrame, split: str, first: pd.DataFrame | None = None) -> pd.DataFrame:
     """One row a step and pair of a split whose every pair is a group of the record.
 
     Such a split is in `each` of a `phases.Phase`.
+
+    Args:
+        first: a record of the same pairs that begins with the reference, where this one does not.
 
     Returns: Columns step, pair, loss, margin, log_ratio (of the policy, in nats), c (log
         pi_ref(y_l|x)/pi_ref(y_w|x), from step 0), right, group (one of `GROUPS`), distance.
@@ -28,7 +31,8 @@ def follow(record: pd.DataFrame, split: str) -> pd.DataFrame:
     out = part[["step", "loss", "margin", "distance"]].reset_index(drop=True)
     out["pair"] = part["group"].astype(int).to_numpy()
     out["log_ratio"] = (part["logp_chosen"] - part["logp_rejected"]).to_numpy()
-    start = out[out["step"] == 0].set_index("pair")["log_ratio"]
+    begun = out if first is None else follow(first, split)
+    start = begun[begun["step"] == 0].set_index("pair")["log_ratio"]
     out["c"] = -start.loc[out["pair"]].to_numpy()
     out["right"] = part["ranking_accuracy"].to_numpy() == 1
     before = out["c"] <= 0
