@@ -151,7 +151,7 @@ RANKING = ranking.Design(
     world_learning_rate=1e-3,
     world_steps=4,
     world_batch_size=4,
-    objectives=["γ = 0", "γ = 2", "IPO", "SLiC", "SimPO", "SFT"],
+    objectives=["γ 0", "γ 2", "IPO", "SLiC", "SimPO", "SFT"],
 )
 OF_RANKING = (
     ranking.ranking_accuracy,

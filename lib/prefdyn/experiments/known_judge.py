@@ -152,8 +152,8 @@ def _simpo(tokens: int) -> dict[str, Any]:
 
 
 _OBJECTIVES: dict[str, Callable[[int], dict[str, Any]]] = {
-    "γ = 0": lambda tokens: {"gamma": 0.0},
-    "γ = 2": lambda tokens: {"gamma": 2.0},
+    "γ 0": lambda tokens: {"gamma": 0.0},
+    "γ 2": lambda tokens: {"gamma": 2.0},
     "IPO": lambda tokens: {"loss": "ipo"},
     "SLiC": lambda tokens: {"loss": "slic"},
     "SimPO": _simpo,

@@ -30,7 +30,7 @@ KINDS = ("per token", "whole")
 """The two likelihoods of a response: the mean of its log-probabilities over tokens, and their sum."""
 LOOKS = 4
 """At a training in the world with a known judge, after its start."""
-OBJECTIVES = ("γ = 0", "γ = 2", "IPO", "SLiC", "SimPO", "SFT")
+OBJECTIVES = ("γ 0", "γ 2", "IPO", "SLiC", "SimPO", "SFT")
 """What is trained beside DPO in the world with a known judge."""
 
 

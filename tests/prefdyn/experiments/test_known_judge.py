@@ -122,8 +122,8 @@ def test_other_objectives_are_what_they_are_called(tables: dict[str, pd.DataFram
     pairs, tokens = tables["objective_pairs"], SMALL.world_tokens
     of = {name: pairs[pairs["objective"] == name] for name in SMALL.objectives}
     expected = {
-        "γ = 0": np.logaddexp(0, -margins(of["γ = 0"], 0.0)),
-        "γ = 2": np.logaddexp(0, -margins(of["γ = 2"], 2.0)),
+        "γ 0": np.logaddexp(0, -margins(of["γ 0"], 0.0)),
+        "γ 2": np.logaddexp(0, -margins(of["γ 2"], 2.0)),
         "IPO": (margins(of["IPO"]) - 1) ** 2,
         "SLiC": np.maximum(0, 1 - margins(of["SLiC"])),
         "SimPO": np.logaddexp(0, 1 - 2.5 * (of["SimPO"]["gain"] - of["SimPO"]["c"]) / tokens),
