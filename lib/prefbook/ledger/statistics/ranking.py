@@ -152,8 +152,10 @@ def _ideal_hits(
         return theory.idealized_log_ratio(log_ratio(pairs, per_token), pairs["alpha"], beta) > 0
     scored = tables["scored"].set_index(["data", "pair"])
     one = scored.loc[list(zip(pairs["data"], pairs["pair"], strict=True))]
-    sums = [one[f"logp {k}"].to_numpy() / (one[f"tokens {k}"].to_numpy() if per_token else 1) for k in (1, 2)]
-    return theory.code_idealized(*sums, one["alpha"], beta, per_token)
+    first, second = (
+        one[f"logp {k}"].to_numpy() / (one[f"tokens {k}"].to_numpy() if per_token else 1) for k in (1, 2)
+    )
+    return theory.code_idealized(first, second, one["alpha"], beta, per_token)
 
 
 def code_less_theorem(tables: Tables) -> Estimate:
@@ -322,7 +324,7 @@ def tuned(tables: Tables, names: tuple[str, ...]) -> pd.DataFrame:
     return part.assign(c=part["rejected after"] - part["chosen after"], cluster=cluster)
 
 
-def _between_tenths(pairs: pd.DataFrame, sign: int, values: pd.Series, seed: int) -> Estimate:
+def _between_tenths(pairs: pd.DataFrame, sign: int, values: ArrayLike, seed: int) -> Estimate:
     """The mean of values in the tenth of least c less that in the tenth of greatest c, times a sign, with the
     bootstrap over prompts.
     """
@@ -401,7 +403,8 @@ def better_than_shorter(tables: Tables) -> Estimate:
 
 def shorter_wins(pairs: pd.DataFrame) -> NDArray[np.float64]:
     """1 where the chosen response has fewer tokens, 0 where it has more, 1/2 where as many."""
-    return (1 - np.sign(pairs["chosen"] - pairs["rejected"]).to_numpy(dtype=float)) / 2
+    apart = (pairs["chosen"] - pairs["rejected"]).to_numpy(dtype=float)
+    return (1 - np.sign(apart)) / 2
 
 
 # RA-9 -----------------------------------------------------------------------------------------------
@@ -501,5 +504,15 @@ STATISTICS: dict[str, Callable[[Tables], Estimate]] = {
 
 
 # Quoted ---------------------------------------------------------------------------------------------
+
+
+def _share(value: float) -> str:
+    return f"{value:.0%}" if value == 0 or value >= 0.1 else f"{value:.1%}"
+
+
+def no_verdict(tables: Tables) -> str:
+    """The share of its questions on which the judge of the design gave no verdict."""
+    return _share(float(tables["judge"].iloc[0].get("no verdict", 0)))
+
 
 QUOTED: dict[str, Callable[[Tables], str]] = {}
