@@ -124,6 +124,7 @@ NOISE = noise.Design(
 RANKING = ranking.Design(
     max_length=100,
     ranked=24,
+    ranked_small=5,
     ranked_long=3,
     ranked_lists=3,
     tuned_pairs=20,

@@ -8,7 +8,7 @@ that returns a table, or tables by name. Log-likelihoods and c are in nats.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,8 @@ from prefdyn.experiments.plan import CHARACTERS_PER_TOKEN, LISTS, Lengths, Work,
 from prefdyn.files import public_name
 from prefdyn.measures import judges
 
-LONG = ("alpaca-eval", "alpaca-eval-rankings")
-"""Data sets whose responses are so long that fewer of their rankings are scored."""
+SMALL = ("pandalm", "llmbar-natural", "llmbar-adversarial")
+"""Data sets of fewer than a thousand rankings."""
 KINDS = ("per token", "whole")
 """The two likelihoods of a response: the mean of its log-probabilities over tokens, and their sum."""
 LOOKS = 4
@@ -41,6 +41,7 @@ class Design:
     Attributes:
         max_length: tokens of a prompt with its response; what is longer is cut
         ranked: rankings scored of each data set; 0 is all
+        ranked_small: of those of PandaLM and LLMBar, which have few; 0 is all
         ranked_long: of those of AlpacaEval, whose responses are long
         ranked_lists: of those of more than two long responses; 0 leaves them out
         tuned_pairs: of the pairs that are scored, those of which the model is fine-tuned on one half and
@@ -74,6 +75,7 @@ class Design:
 
     max_length: int
     ranked: int
+    ranked_small: int
     ranked_long: int
     ranked_lists: int
     tuned_pairs: int
@@ -134,8 +136,16 @@ class Design:
 
     def limit(self, name: str) -> int:
         """How many rankings of a data set are scored; 0 is all."""
-        limits = {"alpaca-eval": self.ranked_long, "alpaca-eval-rankings": self.ranked_lists}
-        return limits.get(name, self.ranked)
+        return _limit(name, asdict(self))
+
+
+def _limit(name: str, p: Mapping[str, Any]) -> int:
+    """How many rankings of a data set are scored under a design's values; 0 is all."""
+    if name == "alpaca-eval-rankings":
+        return p["ranked_lists"]
+    if name == "alpaca-eval":
+        return p["ranked_long"]
+    return p["ranked_small" if name in SMALL else "ranked"]
 
 
 def check_design(design: Design, source: Source) -> None:
@@ -285,7 +295,6 @@ def work(p: Mapping[str, Any]) -> list[Work]:
 def scored_work(p: Mapping[str, Any]) -> list[Work]:
     """The scores of each data set: of all seeds' draws, or of the whole set once."""
     source, seeds = p["data"], len(set(p["seeds"]))
-    limits = {"alpaca-eval": p["ranked_long"], "alpaca-eval-rankings": p["ranked_lists"]}
     out = []
     for name in datasets.available(source):
         if name == "alpaca-eval-rankings" and not p["ranked_lists"]:
@@ -296,8 +305,7 @@ def scored_work(p: Mapping[str, Any]) -> list[Work]:
         else:
             found = datasets.load(name, source)
             known, lengths = len(found), Lengths.of(found, p["max_length"])
-        limit = limits.get(name, p["ranked"])
-        count = min(limit or known, known)
+        count = min(_limit(name, p) or known, known)
         draws = seeds if count < known else 1
         out.append(
             Work(

@@ -56,7 +56,9 @@ def test_no_response_is_cut_where_the_bound_is_far(bench: Bench) -> None:
 
 
 def test_fewer_of_the_long_data_sets_are_scored() -> None:
-    assert [SMALL.limit(name) for name in ("hh-rlhf", "alpaca-eval", "alpaca-eval-rankings")] == [24, 3, 3]
+    few = replace(SMALL, ranked_lists=4)
+    names = ("hh-rlhf", "pandalm", "llmbar-natural", "alpaca-eval", "alpaca-eval-rankings")
+    assert [few.limit(name) for name in names] == [24, 5, 5, 3, 4]
 
 
 # Fine-tuning alone ----------------------------------------------------------------------------------
