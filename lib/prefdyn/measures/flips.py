@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,33 +37,6 @@ def follow(record: pd.DataFrame, split: str, first: pd.DataFrame | None = None) 
     before = out["c"] <= 0
     out["group"] = np.where(before, *(np.where(out["right"], *names) for names in (GROUPS[:2], GROUPS[2:])))
     return out.sort_values(["step", "pair"], ignore_index=True)
-
-
-def by_group(followed: pd.DataFrame) -> pd.DataFrame:
-    """Mean loss and margin of each group at each step, and the share of all pairs that it holds.
-
-    A group without pairs has no row.
-
-    Columns "loss low", "loss high", "margin low" and "margin high" bound the means, over pairs; they are NaN
-    for fewer than three.
-    """
-    rows = []
-    for (step, group), part in followed.groupby(["step", "group"]):
-        row: dict[str, Any] = {
-            "step": step,
-            "group": group,
-            "pairs": len(part),
-            "share": len(part) / followed["pair"].nunique(),
-        }
-        for column in ("loss", "margin"):
-            known = (
-                estimates.mean(part[column])
-                if len(part) >= 3
-                else Estimate(part[column].mean(), np.nan, np.nan, len(part))
-            )
-            row |= {column: known.value, f"{column} low": known.low, f"{column} high": known.high}
-        rows.append(row)
-    return pd.DataFrame(rows)
 
 
 def mean_loss(record: pd.DataFrame, split: str) -> pd.Series:
@@ -124,21 +96,3 @@ def trajectory(followed: pd.DataFrame, wins: Mapping[int, ArrayLike], pairs: int
             }
         )
     return pd.DataFrame(rows)
-
-
-FEWEST = 5
-"""Points below which no rank correlation is given.
-
-Four in perfect order are no rarer than one chance in twelve, five are one in sixty.
-"""
-
-
-def correlate(x: ArrayLike, y: ArrayLike, seed: int = 0) -> Estimate:
-    """Spearman's rank correlation with its interval.
-
-    It is unknown (NaN) for fewer than `FEWEST` points or where one side never changes.
-    """
-    a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    if len(a) < FEWEST or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return Estimate(np.nan, np.nan, np.nan, len(a))
-    return estimates.spearman(a, b, seed)

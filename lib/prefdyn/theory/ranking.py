@@ -7,13 +7,9 @@ overflows at beta 0.01.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-from prefdyn.measures import estimates
-from prefdyn.measures.estimates import Estimate
 
 BETAS = (0.01, 0.1, 1.0, 5.0, 10.0)
 """The strengths over which RA takes the minimum, median and maximum (Appendix C.4)."""
@@ -71,65 +67,6 @@ def idealized_log_ratio(reference_log_ratio: ArrayLike, alpha: ArrayLike, beta: 
     """
     share = np.clip(np.asarray(alpha, dtype=np.float64), UNANIMITY, 1 - UNANIMITY)
     return np.asarray(reference_log_ratio, dtype=np.float64) + (np.log(share) - np.log1p(-share)) / beta
-
-
-@dataclass(frozen=True)
-class Idealized:
-    """Idealized ranking accuracy over strengths of beta, beside the actual one.
-
-    Attributes:
-        by_beta: at each beta, with its bootstrap interval over examples.
-        low, median, high: the least, middle and largest over beta.
-        gap: the alignment gap: the median over beta, minus the actual accuracy, on the same examples.
-    """
-
-    by_beta: dict[float, Estimate]
-    low: Estimate
-    median: Estimate
-    high: Estimate
-    gap: Estimate
-
-
-def idealized(
-    reference_log_ratios: ArrayLike,
-    actual_log_ratios: ArrayLike,
-    alphas: ArrayLike,
-    betas: Sequence[float] = BETAS,
-    seed: int = 0,
-) -> Idealized:
-    """Idealized ranking accuracy of pairs without ties, and the alignment gap (RA Section 3.3).
-
-    The accuracy is that of Corollary 3.3.
-
-    Args:
-        reference_log_ratios: log pi_ref(y_w|x)/pi_ref(y_l|x), shape (n,).
-        actual_log_ratios: the same of the model whose gap it is, shape (n,).
-        alphas: share of raters who prefer y_w, above 1/2, shape (n,).
-
-    Raises:
-        PrefdynError: fewer than three pairs.
-    """
-    hits = [
-        (idealized_log_ratio(reference_log_ratios, alphas, beta) > 0).astype(np.float64) for beta in betas
-    ]
-    actual = (np.asarray(actual_log_ratios) >= 0).astype(np.float64)
-
-    def over_betas(summary: str, *columns: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
-        return getattr(np, summary)([column.mean(axis) for column in columns], axis=0)
-
-    def estimate(summary: str) -> Estimate:
-        return estimates.bootstrap(
-            lambda *columns, axis: over_betas(summary, *columns, axis=axis), *hits, seed=seed
-        )
-
-    gap = estimates.bootstrap(
-        lambda *columns, axis: over_betas("median", *columns[:-1], axis=axis) - columns[-1].mean(axis),
-        *hits,
-        actual,
-        seed=seed,
-    )
-    by_beta = {beta: estimates.proportion(column) for beta, column in zip(betas, hits, strict=True)}
-    return Idealized(by_beta, estimate("min"), estimate("median"), estimate("max"), gap)
 
 
 # The same by the authors' code --------------------------------------------------------------------

@@ -85,29 +85,6 @@ def test_idealized_ratio_does_not_overflow() -> None:
         (0.999 / 0.001) ** (1 / 0.001)  # what log space is there for
 
 
-def test_idealized_accuracy_by_hand() -> None:
-    # log(0.999 / 0.001) = 6.907: it mends gaps of 690 nats at beta 0.01, 69 at 0.1, 6.9 at 1, 1.38 at 5 and
-    # 0.69 at 10.
-    reference = np.array([1.0, -0.5, -1.0, -5.0, -50.0, -500.0])
-    found = theory.idealized(reference, reference, np.ones(6))
-    assert [estimate.value for estimate in found.by_beta.values()] == pytest.approx(
-        [6 / 6, 5 / 6, 4 / 6, 3 / 6, 2 / 6]
-    )
-    assert (found.low.value, found.median.value, found.high.value) == pytest.approx((2 / 6, 4 / 6, 1.0))
-    assert found.gap.value == pytest.approx(4 / 6 - 1 / 6)
-    for estimate in (found.low, found.median, found.high, found.gap):
-        assert estimate.low <= estimate.value <= estimate.high and estimate.n == 6
-
-
-def test_gap_is_resampled_over_pairs_together() -> None:
-    # The optimum and the model disagree on the same quarter of pairs: the gap's interval is that of a share
-    # of a quarter.
-    reference = np.tile([5.0, 5.0, 5.0, -1.0], 50)
-    found = theory.idealized(reference, reference, np.full(200, 0.999), betas=[1.0])
-    assert found.gap.value == pytest.approx(0.25)
-    assert found.gap.high - found.gap.low == pytest.approx(2 * 1.96 * math.sqrt(0.25 * 0.75 / 200), rel=0.15)
-
-
 # Theorem 4.1 and its relatives --------------------------------------------------------------------
 
 
