@@ -537,6 +537,12 @@ def _ties(tables: Tables, by_code: bool) -> str:
     return _share(float(np.mean([theory.ranked_right((a, b), ranks[which]) for a, b, which in pairs])))
 
 
+def _longer(tables: Tables, names: tuple[str, ...]) -> str:
+    """How often the chosen response has more tokens."""
+    pairs = clear_pairs(tables, names)
+    return _share(float((pairs["chosen"] > pairs["rejected"]).mean()))
+
+
 def _prompts(tables: Tables) -> str:
     return f"{clear_pairs(tables, VOTED)['prompt'].nunique():,}"
 
@@ -607,7 +613,11 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "ideal-whole": lambda tables: _optimum(tables, PAPERS_BETA, False),
     "code-whole": lambda tables: _optimum(tables, MIDDLE_BETA, False, by_code=True),
     "theorem-whole": lambda tables: _optimum(tables, MIDDLE_BETA, False),
+    "code-least": lambda tables: _optimum(tables, max(theory.BETAS), False, by_code=True),
+    "theorem-least": lambda tables: _optimum(tables, max(theory.BETAS), False),
     "largest-whole": _largest,
+    "longer-hh": lambda tables: _longer(tables, TRAINED_ON),
+    "longer-pandalm": lambda tables: _longer(tables, VOTED),
     "ties-printed": lambda tables: _ties(tables, by_code=False),
     "ties-code": lambda tables: _ties(tables, by_code=True),
     "pandalm-prompts": _prompts,
@@ -621,6 +631,7 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "world-flips-unseen": lambda tables: _in_world(tables, "unseen", "flipped"),
     "fresh-wins": lambda tables: _wins(tables, "DPO, fresh pairs"),
     "same-wins": lambda tables: _wins(tables, "DPO, same pairs"),
+    "rho-length": lambda tables: str(hardness_and_length(tables)),
     "rho-size": lambda tables: _rho(tables, "size"),
     "rho-difference": lambda tables: _rho(tables, "difference"),
     "judge-accuracy": _judge,
