@@ -137,6 +137,7 @@ def by_length(reference: Tables, here: Tables | None) -> Figure:
     ax.axvline(0, color=style.NEUTRAL, linewidth=1)
     ax.axhline(0.5, color=style.NEUTRAL, linewidth=1, linestyle=":")
     ax.set_xscale("symlog", linthresh=5)
+    ax.set_xticks([-50, -20, -5, 0, 5, 20, 50], labels=["−50", "−20", "−5", "0", "5", "20", "50"])
     ax.set(
         xlabel="tokens of the chosen response less those of the rejected", ylabel="ranked right", ylim=(0, 1)
     )
@@ -154,12 +155,12 @@ def optimum(reference: Tables, here: Tables | None) -> Figure:
     figure, axes = style.panels(1, 2, sharey=True)
     for tables, own in both(reference, here):
         pairs = statistics.clear_pairs(tables, statistics.VOTED)
-        for ax, (kind, (colour, marker)) in zip(axes, KINDS.items(), strict=True):
+        for ax, kind in zip(axes, KINDS, strict=True):
             for by_code, dash, apart in ((False, "-", 0.96), (True, "--", 1.04)):
                 found = statistics.idealized(tables, kind == "per token", by_code)
                 said = "by the authors' code" if by_code else "by the theorem"
-                shade = style.NEGATIVE if by_code else colour
-                look = {"linestyle": dash, "capsize": 3, "marker": "^" if by_code else marker, "label": said}
+                shade, marker = (style.NEGATIVE, "^") if by_code else (style.POSITIVE, "o")
+                look = {"linestyle": dash, "capsize": 3, "marker": marker, "label": said}
                 ax.errorbar(
                     np.array(list(found)) * apart * (1.14 if own else 1),
                     [one.value for one in found.values()],
