@@ -24,8 +24,8 @@ from prefdyn.experiments import (
     ranking,
     responses,
     statements,
-    synthetic,
     supervised,
+    synthetic,
 )
 from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.provenance import save_table
