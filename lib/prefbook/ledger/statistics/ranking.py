@@ -540,7 +540,7 @@ def _ties(tables: Tables, by_code: bool) -> str:
 def _longer(tables: Tables, names: tuple[str, ...]) -> str:
     """How often the chosen response has more tokens."""
     pairs = clear_pairs(tables, names)
-    return _share(float((pairs["chosen"] > pairs["rejected"]).mean()))
+    return _share(float((pairs["chosen"] > pairs["rejected"]).mean())) if len(pairs) else MISSING
 
 
 def _prompts(tables: Tables) -> str:
@@ -564,12 +564,13 @@ def _reach(tables: Tables, which: int) -> str:
 
 
 def _in_world(tables: Tables, split: str, what: str) -> str:
-    """A share of pairs at the end of DPO at the paper's strength: ranked right; right at the optimum; or of
-    the wrong ones, flipped.
+    """A share of pairs at the end of DPO at the paper's strength: ranked right; right for the reference;
+    right at the optimum; or of the wrong ones, flipped.
     """
     pairs = last_look(tables, split)
     hits = {
         "right": pairs["gain"] >= pairs["c"],
+        "reference": pairs["c"] <= 0,
         "ideal": pairs["difference"] / pairs["β"] > pairs["c"],
         "flipped": (pairs["gain"] >= pairs["c"])[pairs["c"] > 0],
     }[what]
@@ -618,6 +619,7 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "largest-whole": _largest,
     "longer-hh": lambda tables: _longer(tables, TRAINED_ON),
     "longer-pandalm": lambda tables: _longer(tables, VOTED),
+    "longer-adversarial": lambda tables: _longer(tables, LLMBAR[1:]),
     "ties-printed": lambda tables: _ties(tables, by_code=False),
     "ties-code": lambda tables: _ties(tables, by_code=True),
     "pandalm-prompts": _prompts,
@@ -625,6 +627,7 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "reach-paper": lambda tables: _reach(tables, 0),
     "reach-strong": lambda tables: _reach(tables, 1),
     "world-ideal": lambda tables: _in_world(tables, "unseen", "ideal"),
+    "world-reference": lambda tables: _in_world(tables, "unseen", "reference"),
     "world-unseen": lambda tables: _in_world(tables, "unseen", "right"),
     "world-trained": lambda tables: _in_world(tables, "trained", "right"),
     "world-flips-trained": lambda tables: _in_world(tables, "trained", "flipped"),
