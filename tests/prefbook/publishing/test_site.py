@@ -29,13 +29,14 @@ import pytest
 import yaml
 from PIL import Image
 
-from prefbook.figures import clusters, distinguishability, explorer
+from prefbook.figures import clusters, distinguishability, explorer, ranking
 from prefbook.ledger.tables import Tables
 from prefbook.publishing import notebooks as publish
 from prefbook.publishing import pdf, site
 from prefbook.publishing.scoreboard import Scoreboard
 from prefbook.running.runs import Run
 from prefdyn.errors import PrefdynError
+from prefdyn.theory.ranking import dpo_threshold, idealized_log_ratio
 
 pytestmark = pytest.mark.site
 
@@ -122,7 +123,7 @@ def visits(browser: Any, address: str) -> dict[str, Visit]:
     """Every page of the table of contents, and the search, once."""
     context = browser.new_context(color_scheme="light", viewport={"width": 1280, "height": 900})
     seen = {}
-    for name in [*PAGES, "search", "genindex"]:
+    for name in [*PAGES, "index", "search", "genindex"]:
         page, seen[name] = visit(context, f"{address}{name}.html", address)
         page.close()
     context.close()
@@ -132,7 +133,7 @@ def visits(browser: Any, address: str) -> dict[str, Visit]:
 # What holds of every page -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [*PAGES, "search", "genindex"])
+@pytest.mark.parametrize("name", [*PAGES, "index", "search", "genindex"])
 def test_page_loads_without_error_or_outside_request(visits: dict[str, Visit], name: str) -> None:
     assert visits[name].errors == []
     assert visits[name].foreign == []
@@ -187,10 +188,15 @@ def test_page_is_light(visits: dict[str, Visit], name: str) -> None:
     assert 100_000 < visits[name].facts["bytes"] < 3 * 2**20
 
 
-def test_root_leads_to_the_first_page(browser: Any, address: str) -> None:
+def test_root_is_the_first_page(browser: Any, address: str, visits: dict[str, Visit]) -> None:
+    root, first = visits["index"].facts, visits[PAGES[0]].facts
+    assert root["title"] == first["title"] and root["formulas"] == first["formulas"]
+    targets = [{urldefrag(link).url for link in facts["links"]} for facts in (root, first)]
+    assert targets[0] - targets[1] <= {f"{address}index.html"}, "its links lead where those of the page lead"
     page = browser.new_page()
     page.goto(address)
-    page.wait_for_url(f"{address}{PAGES[0]}.html")
+    page.get_by_role("link", name="What is learned first?").first.click()
+    page.wait_for_url(f"{address}book/distinguishability.html")
     page.close()
 
 
@@ -409,6 +415,35 @@ def test_behaviours_say_who_they_are_by_pointer_and_by_key(browser: Any) -> None
     page.close()
 
 
+# A pair's beta, c and alpha -----------------------------------------------------------------------
+
+
+def test_sliders_move_the_optimum_and_the_threshold(browser: Any) -> None:
+    page = browser.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.set_content(ranking.threshold_explorer(Tables(ROOT), None))
+    said, sliders = page.locator(".said"), page.locator("input")
+
+    def told(beta: int, c: int, alpha: int) -> tuple[str, float, float]:
+        for slider, value in zip(sliders.all(), (beta, c, alpha), strict=True):
+            slider.fill(str(value))
+        found = re.match(r".* the pair (\w+) by ([\d.]+) nats.* at most ([\d.e-]+) nats", said.inner_text())
+        assert found
+        return found[1], float(found[2]), float(found[3])
+
+    for place, beta in ((0, 0.01), (2, 0.1), (4, 1.0), (6, 10.0)):
+        for c in (-20, 0, 20, 60):
+            for percent in (50, 75, 100):
+                side, far, loss = told(place, c, percent)
+                optimum = float(idealized_log_ratio(-c, percent / 100, beta))
+                assert side == ("right" if optimum > 0 else "wrong")
+                assert far == pytest.approx(abs(optimum), abs=0.051)  # told to a tenth of a nat
+                assert loss == pytest.approx(float(dpo_threshold(c, beta)), rel=0.05)  # to two digits
+    assert errors == []
+    page.close()
+
+
 # The interactive figure on noise ------------------------------------------------------------------
 
 
@@ -602,8 +637,8 @@ def test_second_build_has_nothing_to_do(tmp_path: Path, monkeypatch: pytest.Monk
 
     def pretend(stage: Path) -> None:
         calls.append(stage)
-        (stage / "_build" / "html").mkdir(parents=True)
-        (stage / "_build" / "html" / "index.html").write_text("made")
+        (stage / "_build" / "html" / "book").mkdir(parents=True)
+        (stage / "_build" / "html" / "book" / "index.html").write_text("made")
 
     monkeypatch.setattr(site, "_jupyter_book", pretend)
     notebook = tmp_path / "a.ipynb"
@@ -634,8 +669,8 @@ def pretend(stage):
         order.write(f"{sys.argv[3]} begins, ")
         order.flush()
         time.sleep(2)
-        (stage / "_build" / "html").mkdir(parents=True)
-        for name in ("index.html", "other.html"):
+        (stage / "_build" / "html" / "book").mkdir(parents=True)
+        for name in ("book/index.html", "other.html"):
             (stage / "_build" / "html" / name).write_text(sys.argv[3])
         order.write(f"{sys.argv[3]} ends, ")
 
