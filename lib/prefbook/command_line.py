@@ -141,6 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     edition = "an edition, such as results/reference (default: _build/runs, what this machine measured)"
     add("--from", dest="folder", type=Path, metavar="FOLDER", help=edition)
     add("--json", action="store_true", help="as a list of objects")
+    command("crate", _crate, "the shipped tables and the ledger as a data set to publish, an RO-Crate")
     add = command("rank", _rank, "ranking accuracy of models on preference data sets")
     add("models", nargs="+", metavar="MODEL", help=a_model)
     unknown = "data sets; an unknown name lists them all"
@@ -266,6 +267,14 @@ def _claims(options: argparse.Namespace) -> None:
             f"{edition.folder} holds no tables: run `prefdyn run` first, or name an edition, as in "
             "`prefdyn claims --from results/reference`"
         )
+
+
+def _crate(options: argparse.Namespace) -> None:
+    from prefbook.project import find_root
+    from prefbook.publishing import crate
+
+    root = find_root()
+    print(f"prefdyn: the data set is in {crate.write(root, root / '_build' / 'crate')}")
 
 
 def _rank(options: argparse.Namespace) -> None:

@@ -102,7 +102,7 @@ class Tables(Mapping[str, pd.DataFrame]):
     @property
     def provenance(self) -> dict[str, str]:
         """Of the table that was made last, by field: it rests on all that was used by then."""
-        heads = [_head(self.folder / f"{name}.csv") for name in self]
+        heads = [head(self.folder / f"{name}.csv") for name in self]
         return max(heads, key=lambda head: float(head.get("seconds", 0)), default={})
 
 
@@ -112,7 +112,7 @@ def is_measured(path: Path) -> bool:
         return file.read(2) == b"# "
 
 
-def _head(path: Path) -> dict[str, str]:
+def head(path: Path) -> dict[str, str]:
     """The comment lines above a table, by field."""
     with open(path, encoding="utf-8") as file:
         above = itertools.takewhile(lambda line: line.startswith("# "), file)

@@ -6,12 +6,19 @@ from __future__ import annotations
 
 import base64
 import io
+import posixpath
+import re
 from pathlib import Path
 
 import nbformat
 
 ICON_SCRIPT = "_static/scripts/fontawesome.js"
 """1.5 MB that draw every icon a second time: the theme's style sheet has them as a web font."""
+
+LINK = re.compile(
+    r"""(?P<name>\s(?:href|src|action|data-content_root)=")(?P<link>(?![a-zA-Z][\w+.-]*:|\#|/)[^"]+)"""
+)
+"""An attribute of a page that leads to another file of the site."""
 
 
 def notebook(source: Path, target: Path) -> None:
@@ -51,3 +58,15 @@ def trim(html: Path) -> None:
     script = html / ICON_SCRIPT
     if script.is_file():
         script.write_text("")
+
+
+def open_with(html: Path, page: str) -> None:
+    """Make a page the one that a built site opens with: as index.html, its links as seen from there."""
+
+    def seen_from_root(found: re.Match[str]) -> str:
+        slash = "/" if found["link"].endswith("/") else ""  # the theme's data-content_root is a folder
+        link = posixpath.normpath(posixpath.join(posixpath.dirname(page), found["link"]))
+        return f"{found['name']}{link}{slash}"
+
+    text = (html / f"{page}.html").read_text(encoding="utf-8")
+    (html / "index.html").write_text(LINK.sub(seen_from_root, text), encoding="utf-8")

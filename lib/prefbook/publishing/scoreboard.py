@@ -27,7 +27,7 @@ from prefbook.project import find_root
 
 TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("prefbook.publishing"),
-    autoescape=True,
+    autoescape=jinja2.select_autoescape(),
     trim_blocks=True,
     lstrip_blocks=True,
     undefined=jinja2.StrictUndefined,

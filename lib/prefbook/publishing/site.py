@@ -13,7 +13,12 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import nbformat
+
+from prefbook.project import read_sections
+from prefbook.publishing import course, repository
 from prefbook.publishing import notebooks as publish
+from prefbook.publishing.myst import References
 from prefdyn.cache import LIBRARY
 from prefdyn.errors import PrefdynError
 from prefdyn.files import atomic_folder, sha256
@@ -61,6 +66,8 @@ def build(root: Path, executed: Mapping[str, Path], output: Path | None = None) 
                 _jupyter_book(stage)
                 (stage / "_build" / "html").replace(made)
                 publish.trim(made)
+                publish.open_with(made, read_sections(root / "_toc.yml")["root"])
+                _leave_for_colab(root, executed, made)
                 (made / STAMP).write_text(digest)
     except FileNotFoundError as error:
         raise PrefdynError(f"{error.filename}: no such file, and the site needs it") from error
@@ -92,11 +99,22 @@ def _lay_out(root: Path, executed: Mapping[str, Path], stage: Path) -> None:
             shutil.copy2(table, own / table.name)
 
 
+def _leave_for_colab(root: Path, executed: Mapping[str, Path], html: Path) -> None:
+    """The chapters as notebooks for a class, which Colab opens from the repository of a published site."""
+    if (published := repository.of(root)) is None:
+        return
+    references = References(root)
+    (html / "colab").mkdir()
+    for chapter in executed:
+        notebook = course.notebook(root, chapter, "student", references.quoting(chapter))
+        nbformat.write(repository.for_colab(notebook, published), html / "colab" / f"{chapter}.ipynb")
+
+
 def _digest(root: Path, executed: Mapping[str, Path]) -> str:
     """Of every file that is laid out, of the package that draws the scoreboard, of the library whose
     docstrings are on its pages, and of the versions of what builds the site.
     """
-    versions = ("jupyter-book", "sphinx", "sphinx-book-theme", "myst-nb")
+    versions = ("jupyter-book", "sphinx", "sphinx-book-theme", "myst-nb", "sphinxext-opengraph")
     lines = [f"{name} {importlib.metadata.version(name)}" for name in versions]
     package = Path(__file__).parents[1]
     code = [*package.glob("**/*.py"), *package.glob("publishing/templates/*"), *LIBRARY.glob("**/*.py*")]
