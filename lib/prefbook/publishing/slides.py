@@ -98,7 +98,8 @@ def _package(name: str) -> Path:
     found = find_spec(name)
     if found is None or found.origin is None:
         raise PrefdynError(
-            f"the slides need the package {name.replace('_', '-')}: install it with `make course`"
+            f"the slides need the package {name.replace('_', '-')}: install the extra that it is in, "
+            "pip install 'prefdyn[book]'"
         )
     return Path(found.origin).parent
 
