@@ -125,6 +125,8 @@ More.</p>
 <div class="proof theorem admonition" id="thm">
 <p class="admonition-title"><span class="caption-number">Theorem 9.1</span></p>
 <section><p>It holds.</p></section></div>
+<details class="sd-dropdown predict"><summary><span class="sd-summary-text">Predict: is it <em>so</em>?</span></summary>
+<div><p>It is.</p></div></details>
 <div class="proof admonition" id="p"><p class="admonition-title">Proof</p><p>Trivial.</p></div>
 <p>Long.
 So it is</p><div class="math" id="e1">\\[a\\]</div><div class="math" id="e2">\\[b\\]</div></section>
@@ -141,12 +143,13 @@ def test_rule_of_the_slides(tmp_path: Path) -> None:
         "{{ slide.kind }}|{{ slide.heading }}|{{ slide.lead }}|{{ slide.body }}{% endfor %}"
     )
     made = slides.deck(page, frame)
-    lines = re.sub(r"\n(?!(text|statement)\|)", " ", made).split("\n")
+    lines = re.sub(r"\n(?!(text|statement|question)\|)", " ", made).split("\n")
     assert lines[0] == "What is it?|First &amp; second. Third &lt;b&gt;. Fourth.|1"
     assert lines[1] == "text|In short||<ul><li><p>It is <strong>1</strong> .</p></li></ul>"
     assert lines[2].startswith("statement|The idea|A lead, with a link.|<div") and "It holds." in lines[2]
-    assert lines[3].startswith("text|The idea||<p>So it is</p><div") and "b" in lines[3]
-    assert len(lines) == 4 and "Trivial" not in made and "Notes" not in made
+    assert lines[3] == "question|The idea||<p>Predict: is it <em>so</em>?</p>"
+    assert lines[4].startswith("text|The idea||<p>So it is</p><div") and "b" in lines[4]
+    assert len(lines) == 5 and "It is.<" not in made and "Trivial" not in made and "Notes" not in made
 
 
 def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
