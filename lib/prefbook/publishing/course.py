@@ -187,7 +187,7 @@ def _check(root: Path, exercise: Exercise, first: bool) -> list[NotebookNode]:
 HAND_IN = """## Hand in
 
 Save the notebook first.
-The cell below then packs it into a zip file, which Gradescope and a file-upload assignment of Canvas take as it is.
+The cell below then packs it into a zip file, for Gradescope or for an assignment of Canvas that takes a file.
 In Colab it packs nothing: hand in the file of *File → Download → Download .ipynb*."""
 
 

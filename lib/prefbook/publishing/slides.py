@@ -54,9 +54,9 @@ def deck(page: Path, frame: Path) -> str:
     """A deck in HTML.
 
     The rule: a slide for every finding, definition, theorem and numbered figure of the main line, under the
-    heading of its section; one for what is to be predicted, without its answer; one for labelled equations that follow each other, each with the words that lead
-    to it. The first slide of a section begins with the section's first sentence. The ledger takes as many as
-    it needs.
+    heading of its section; one for what is to be predicted, without its answer; one for labelled equations
+    that follow each other, each with the words that lead to it. The first slide of a section begins with the
+    section's first sentence. The ledger takes as many as it needs.
 
     Args:
         page: a chapter's page of the built site.
@@ -198,7 +198,11 @@ def _of_each(elements: Sequence[Any]) -> Cut:
     """Slides of what is no equation: none of a proof, nor of an equation of a theorem or exercise."""
     for element in elements:
         if element.name == "details":
-            yield "question", Markup("<p>{}</p>").format(_inner(element.select_one(".sd-summary-text"))), Markup()
+            yield (
+                "question",
+                Markup("<p>{}</p>").format(_inner(element.select_one(".sd-summary-text"))),
+                Markup(),
+            )
         elif element.name == "table":
             yield from _ledger(element)
         elif element.name == "figure":

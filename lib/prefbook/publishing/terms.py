@@ -1,7 +1,7 @@
 """A Sphinx extension: a link to a word of the glossary has the word's definition as its title.
 
-Without a script a browser shows it under the mouse; with _static/terms.js it is also shown on focus, and can be
-dismissed.
+Without a script a browser shows it under the mouse; with _static/terms.js it is also shown on focus, and can
+be dismissed.
 """
 
 from __future__ import annotations

@@ -125,7 +125,8 @@ More.</p>
 <div class="proof theorem admonition" id="thm">
 <p class="admonition-title"><span class="caption-number">Theorem 9.1</span></p>
 <section><p>It holds.</p></section></div>
-<details class="sd-dropdown predict"><summary><span class="sd-summary-text">Predict: is it <em>so</em>?</span></summary>
+<details class="sd-dropdown predict"><summary>
+<span class="sd-summary-text">Predict: is it <em>so</em>?</span></summary>
 <div><p>It is.</p></div></details>
 <div class="proof admonition" id="p"><p class="admonition-title">Proof</p><p>Trivial.</p></div>
 <p>Long.
@@ -153,7 +154,5 @@ def test_rule_of_the_slides(tmp_path: Path) -> None:
 
 
 def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(
-        PrefdynError, match="the slides need the package no-such-package: install the extra"
-    ):
+    with pytest.raises(PrefdynError, match="the slides need the package no-such-package: install the extra"):
         slides._package("no_such_package")

@@ -86,7 +86,7 @@ def test_definition_is_shown_on_hover_and_on_focus_and_goes_with_escape(page: Pa
     links.first.hover()
     assert tip.is_visible() and tip.inner_text().startswith("The rise r_i")
     box = tip.bounding_box()
-    assert 0 <= box["x"] and box["x"] + box["width"] <= 390
+    assert box["x"] >= 0 and box["x"] + box["width"] <= 390
     tip.hover()
     tab.wait_for_timeout(400)
     assert tip.is_visible(), "a definition can be pointed at"
