@@ -18,12 +18,13 @@ said=$$($(PIP) install --quiet --require-hashes --no-deps --no-build-isolation -
   fi; exit 1; }
 endef
 
-.PHONY: book site test lint course lock clean help
+.PHONY: book site crate test lint course lock clean help
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make book       run every chapter and build the site (PROFILE=$(PROFILE); DATA=sample|hub|PATH and MODEL=NAME choose others)"
 	@echo "make site       build the site from the tables that come with the book, and what was run here; run nothing"
+	@echo "make crate      the tables and the ledger that come with the book as a data set to publish, in _build/crate"
 	@echo "make test       run the test suite"
 	@echo "make lint       ruff, mypy, and which room may import which"
 	@echo "make course     notebooks for a class, autograders and slides, in _build/course (slides once the book is built)"
@@ -35,6 +36,9 @@ book: .venv/for-book
 
 site: .venv/for-book
 	@$(BIN)/prefdyn build
+
+crate: .venv/for-book
+	@$(BIN)/prefdyn crate
 
 test: .venv/for-tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 
 
-BOOK = ["run", "run noise --dry-run", "book", "build", "course", "pdf"]
+BOOK = ["run", "run noise --dry-run", "book", "build", "course", "crate", "pdf"]
 """Commands that need the extra `book`, and the book."""
 
 

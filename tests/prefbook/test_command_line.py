@@ -63,12 +63,12 @@ def test_help_of_the_installed_script_names_every_command() -> None:
     done = subprocess.run([SCRIPT, "--help"], capture_output=True, text=True, check=True)
     assert all(
         f"\n    {command} " in done.stdout
-        for command in ("run", "build", "book", "course", "claims", "models")
+        for command in ("run", "build", "book", "course", "claims", "crate", "models")
     )
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("command", ["run", "build", "book", "course", "claims", "models"])
+@pytest.mark.parametrize("command", ["run", "build", "book", "course", "claims", "crate", "models"])
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main([command, "--help"])
@@ -214,7 +214,7 @@ def test_command_outside_the_book_says_where_to_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for command in (["run"], ["build"], ["book"], ["course"], ["claims"]):
+    for command in (["run"], ["build"], ["book"], ["course"], ["claims"], ["crate"]):
         assert cli.main(command) == 1
         assert "_config.yml and book/" in one_line(capsys.readouterr().err)
 

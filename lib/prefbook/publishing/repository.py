@@ -118,7 +118,7 @@ def _settle(app: Sphinx, config: Config, repository: Repository) -> None:
     config.html_baseurl = config.ogp_site_url = repository.site
     config.ogp_site_name = config.html_title
     config.ogp_image = PICTURE
-    config.ogp_image_alt = "A figure of the book"
+    config.ogp_image_alt = "Behaviours by how far apart the model sees them, against what training does to them"
     config.ogp_custom_meta_tags = ('<meta name="twitter:card" content="summary_large_image" />',)
 
 

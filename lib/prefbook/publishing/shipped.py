@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
-import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -14,7 +14,8 @@ from pathlib import Path
 from prefbook.ledger.editions import Edition, others, reference
 from prefbook.ledger.judging import Entry
 from prefbook.ledger.tables import head
-from prefdyn import experiments
+from prefbook.project import chapters
+from prefdyn.cache import LIBRARY
 from prefdyn.errors import PrefdynError
 
 RUN = (
@@ -74,14 +75,20 @@ class Shipped:
         Raises:
             PrefdynError: there is none, or one has no provenance.
         """
-        found = [
-            _table(edition, path)
-            for edition in self.editions
-            for path in sorted(edition.folder.glob("*/*.csv"))
-        ]
+        found = []
+        for edition in self.editions:
+            for folder in filter(Path.is_dir, sorted(edition.folder.iterdir())):
+                about = described(self._modules(folder.name))
+                found += [_table(edition, path, about) for path in sorted(folder.glob("*.csv"))]
         if not found:
             raise PrefdynError(f"{self.root / 'results'} holds no tables, so there is nothing to publish")
         return found
+
+    def _modules(self, chapter: str) -> list[Path]:
+        """Where the experiments of a chapter can be: in no other chapter's module; its own comes last."""
+        foreign = set(chapters(self.root)) - {chapter}
+        found = [path for path in sorted((LIBRARY / "experiments").glob("*.py")) if path.stem not in foreign]
+        return sorted(found, key=lambda path: path.stem == chapter)
 
     @cached_property
     def ledger(self) -> list[Entry]:
@@ -91,16 +98,20 @@ class Shipped:
     @property
     def pending(self) -> list[str]:
         """Tables that an edition does not hold yet, as EDITION/CHAPTER/TABLE."""
-        folders = [folder for edition in self.editions for folder in sorted(edition.folder.iterdir())]
+        folders = [
+            (edition, folder)
+            for edition in self.editions
+            for folder in filter(Path.is_dir, sorted(edition.folder.iterdir()))
+        ]
         return [
-            f"{folder.parent.name}/{folder.name}/{name}"
-            for folder in folders
-            if folder.is_dir()
-            for name in sorted(Edition("", folder.parent, self.root).tables(folder.name).pending)
+            f"{edition.title}/{folder.name}/{name}"
+            for edition, folder in folders
+            for name in sorted(edition.tables(folder.name).pending)
+            if not (folder / f"{name}.csv").is_file()
         ]
 
 
-def _table(edition: Edition, path: Path) -> Table:
+def _table(edition: Edition, path: Path, about: Mapping[str, str]) -> Table:
     provenance = head(path)
     if missing := [field for field in ("made", *RUN) if field not in provenance]:
         raise PrefdynError(
@@ -109,23 +120,34 @@ def _table(edition: Edition, path: Path) -> Table:
         )
     whole = edition.tables(path.parent.name)[path.stem]
     shown = path.relative_to(edition.folder.parent)
-    about = described(path.parent.name).get(path.stem, "")
-    return Table(edition, shown, tuple(whole.columns), len(whole), provenance, about)
+    return Table(edition, shown, tuple(whole.columns), len(whole), provenance, about.get(path.stem, ""))
 
 
-def described(chapter: str) -> dict[str, str]:
-    """What the docstrings of a chapter's experiments say of the columns of their tables, by table."""
+def described(modules: Sequence[Path]) -> dict[str, str]:
+    """What the docstrings of experiments say of their tables, by table; the last module that has one counts.
+
+    That is their sections `Columns:` and `Tables:`; without either, what follows their first sentence.
+    """
     found: dict[str, str] = {}
-    for name, function in inspect.getmembers(experiments.CHAPTERS.get(chapter), inspect.isfunction):
-        text = inspect.getdoc(function) or ""
-        for kind, section in re.findall(r"^(Columns|Tables):\n((?: +.*\n?|\n)+)", text, re.M):
-            parts = re.split(r"^ {4}(?=\S)", section, flags=re.M)[1:]
-            if kind == "Columns":
-                found[name] = "; ".join(map(_one_line, parts))
-                continue
-            for part in parts:
-                names, _, words = part.partition(":")
-                found |= {table.strip(): _one_line(words) for table in names.split(",")}
+    for module in modules:
+        for node in ast.parse(module.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef) and (text := ast.get_docstring(node)):
+                found |= _of_docstring(node.name, text)
+    return found
+
+
+def _of_docstring(name: str, text: str) -> dict[str, str]:
+    sections = dict(re.findall(r"^(Columns|Tables):\n((?: +.*\n?|\n)+)", text, re.M))
+    entries = {kind: re.split(r"^ {4}(?=\S)", section, flags=re.M)[1:] for kind, section in sections.items()}
+    found: dict[str, str] = {}
+    for entry in entries.get("Tables", []):
+        names, _, words = entry.partition(":")
+        found |= {table.strip(): _one_line(words) for table in names.split(",")}
+    if "Columns" in entries:
+        found[name] = "; ".join(map(_one_line, entries["Columns"]))
+    elif not found:
+        rest = re.split(r"^(?:Args|Raises):$", text.partition("\n\n")[2], flags=re.M)[0]
+        found[name] = _one_line(rest.replace("Returns:", ""))
     return found
 
 

@@ -121,7 +121,7 @@ def visits(browser: Any, address: str) -> dict[str, Visit]:
     """Every page of the table of contents, and the search, once."""
     context = browser.new_context(color_scheme="light", viewport={"width": 1280, "height": 900})
     seen = {}
-    for name in [*PAGES, "search", "genindex"]:
+    for name in [*PAGES, "index", "search", "genindex"]:
         page, seen[name] = visit(context, f"{address}{name}.html", address)
         page.close()
     context.close()
@@ -131,7 +131,7 @@ def visits(browser: Any, address: str) -> dict[str, Visit]:
 # What holds of every page -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [*PAGES, "search", "genindex"])
+@pytest.mark.parametrize("name", [*PAGES, "index", "search", "genindex"])
 def test_page_loads_without_error_or_outside_request(visits: dict[str, Visit], name: str) -> None:
     assert visits[name].errors == []
     assert visits[name].foreign == []
@@ -186,10 +186,15 @@ def test_page_is_light(visits: dict[str, Visit], name: str) -> None:
     assert 100_000 < visits[name].facts["bytes"] < 3 * 2**20
 
 
-def test_root_leads_to_the_first_page(browser: Any, address: str) -> None:
+def test_root_is_the_first_page(browser: Any, address: str, visits: dict[str, Visit]) -> None:
+    root, first = visits["index"].facts, visits[PAGES[0]].facts
+    assert root["title"] == first["title"] and root["formulas"] == first["formulas"]
+    targets = [{urldefrag(link).url for link in facts["links"]} for facts in (root, first)]
+    assert targets[0] - targets[1] <= {f"{address}index.html"}, "its links lead where those of the page lead"
     page = browser.new_page()
     page.goto(address)
-    page.wait_for_url(f"{address}{PAGES[0]}.html")
+    page.get_by_role("link", name="What is learned first?").first.click()
+    page.wait_for_url(f"{address}book/distinguishability.html")
     page.close()
 
 
@@ -584,8 +589,8 @@ def test_second_build_has_nothing_to_do(tmp_path: Path, monkeypatch: pytest.Monk
 
     def pretend(stage: Path) -> None:
         calls.append(stage)
-        (stage / "_build" / "html").mkdir(parents=True)
-        (stage / "_build" / "html" / "index.html").write_text("made")
+        (stage / "_build" / "html" / "book").mkdir(parents=True)
+        (stage / "_build" / "html" / "book" / "index.html").write_text("made")
 
     monkeypatch.setattr(site, "_jupyter_book", pretend)
     notebook = tmp_path / "a.ipynb"
@@ -616,8 +621,8 @@ def pretend(stage):
         order.write(f"{sys.argv[3]} begins, ")
         order.flush()
         time.sleep(2)
-        (stage / "_build" / "html").mkdir(parents=True)
-        for name in ("index.html", "other.html"):
+        (stage / "_build" / "html" / "book").mkdir(parents=True)
+        for name in ("book/index.html", "other.html"):
             (stage / "_build" / "html" / name).write_text(sys.argv[3])
         order.write(f"{sys.argv[3]} ends, ")
 
