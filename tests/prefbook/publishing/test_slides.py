@@ -110,6 +110,22 @@ def test_deck_has_the_findings_what_the_main_line_numbers_and_the_ledger(
     )
 
 
+@pytest.mark.site
+def test_site_leads_to_every_deck_and_a_deck_asks_before_it_shows(html: Path, decks: dict[str, Path]) -> None:
+    sessions = BeautifulSoup((html / "book" / "sessions.html").read_text(encoding="utf-8"), "html.parser")
+    links = [str(link["href"]) for link in sessions.select('article a[href^="../slides/"]')]
+    assert {(html / "book" / link).resolve() for link in links} == {path.resolve() for path in decks.values()}
+    deck = BeautifulSoup(decks["noise"].read_text(encoding="utf-8"), "html.parser")
+    kinds = [
+        "question" if frame.select_one(".question") else "picture"
+        for frame in deck.select(".frame")
+        if frame.select_one(".question, .picture")
+    ]
+    assert kinds.count("picture") > 5
+    asked = [before for before, kind in zip(kinds, kinds[1:], strict=False) if kind == "picture"]
+    assert set(asked) == {"question"}
+
+
 # On a page made by hand ---------------------------------------------------------------------------
 
 PAGE = """<article><section>
