@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,7 @@ def test_site_leads_to_every_deck_and_a_deck_asks_before_it_shows(html: Path, de
         if frame.select_one(".question, .picture")
     ]
     assert kinds.count("picture") > 5
-    asked = [before for before, kind in zip(kinds, kinds[1:], strict=False) if kind == "picture"]
+    asked = [before for before, kind in itertools.pairwise(kinds) if kind == "picture"]
     assert set(asked) == {"question"}
 
 
