@@ -146,8 +146,11 @@ def test_commands_that_need_no_extra_work(base: Path, tmp_path: Path) -> None:
     version, models = (call([base / "prefdyn", word], tmp_path) for word in ("--version", "models"))
     assert version.returncode == 0 and version.stdout.strip()
     assert models.returncode == 0 and "smollm2-135m" in models.stdout
-    ranked = call([base / "prefdyn", "rank", "smoke", "--data", "sample", "--quiet"], tmp_path)
+    (tmp_path / "mine.jsonl").write_text('{"prompt": "Tea?", "chosen": "Yes.", "rejected": "No."}\n' * 3)
+    words = ["--data", "sample", "mine.jsonl", "--output", "ranks.md", "--quiet"]
+    ranked = call([base / "prefdyn", "rank", "smoke", *words], tmp_path)
     assert ranked.returncode == 0 and "smoke" in ranked.stdout, ranked.stderr
+    assert "mine.jsonl" in (tmp_path / "ranks.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -155,6 +158,7 @@ def test_commands_that_need_no_extra_work(base: Path, tmp_path: Path) -> None:
     [
         ("rank smoke --data shp", "hub"),
         ("rank smoke --data hh-rlhf", "hub"),
+        ("rank smoke --data reward-bench-2", "hub"),
         *((command, "book") for command in BOOK),
     ],
 )

@@ -25,8 +25,11 @@ def test_rooms_load_nothing_until_something_in_them_is_used() -> None:
 @pytest.mark.parametrize("room", ["data", "measures", "theory"])
 def test_arrays_and_tables_need_no_torch(room: str) -> None:
     names = {
-        "data": ("personas", "pairs", "rankings", "datasets", "noise", "fingerprints"),
-        "measures": ("estimates", "geometry", "halves", "endpoint"),
+        "data": (
+            *("personas", "pairs", "rankings", "datasets", "examples", "prompts"),
+            *("noise", "fingerprints"),
+        ),
+        "measures": ("estimates", "geometry", "halves", "endpoint", "best_of", "paired"),
         "theory": ("clusters", "distinguishability", "noise", "ranking", "reward_dynamics", "vmf"),
     }[room]
     assert loaded_by(*(f"prefdyn.{room}.{name}" for name in names)) <= {"statsmodels"}

@@ -1,5 +1,5 @@
-"""The figures of chapter 2: each draws the tables of the reference edition, and over them what this machine
-measured, where that stands beside it.
+"""The figures of chapter 2 on hidden states and on trained models: each draws the tables of the reference
+edition, and over them what this machine measured, where that stands beside it.
 """
 
 from __future__ import annotations
@@ -10,21 +10,32 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from numpy.typing import ArrayLike, NDArray
 
 from prefbook.figures import style
-from prefbook.ledger.statistics.generalization import STATISTICS
+from prefbook.ledger.statistics import generalization as statistics
 from prefbook.ledger.tables import Tables
 from prefdyn.measures import estimates
 from prefdyn.measures.estimates import Estimate
 
-MAPS = {"means": "means", "shared mean removed": "shared mean removed", "concepts": "concepts μ₊ − μ₋"}
-"""Columns of the table `cosines`, with their titles."""
-TIGHT, WIDE = style.FIRST, style.SECOND
-"""Colours of clusters, by their spread."""
 CHOSEN = {"chosen": (style.POSITIVE, "o"), "rejected": (style.NEGATIVE, "s")}
+ARMS = {
+    "as with one": (style.NEUTRAL, "s:", "as few as alone"),
+    "as log K": (style.SECOND, "o-", "growing as log K"),
+    "all": (style.FIRST, "^--", "all there are"),
+}
+"""How many statements a persona has in company: the colour, the line and the words of each."""
+COSINES = {
+    "statements": (style.NEUTRAL, "statements"),
+    "statements centred": (style.POSITIVE, "statements, shared mean removed"),
+    "dealt": (style.SECOND, "the same, dealt at random"),
+    "concepts": (style.FIRST, "concept vectors μ₊ − μ₋"),
+}
+"""Columns of the table `cosines`, each with its colour and name."""
 
 
 def _first(tables: Tables | None) -> Tables | None:
@@ -40,7 +51,14 @@ def _editions(reference: Tables, here: Tables | None) -> list[Tables]:
 def _bars(points: Sequence[Estimate]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Estimates as values and lengths of error bars."""
     value, low, high = (np.array([getattr(p, name) for p in points]) for name in ("value", "low", "high"))
-    return value, np.maximum([value - low, high - value], 0)
+    return value, np.nan_to_num(np.maximum([value - low, high - value], 0))
+
+
+def _means(table: pd.DataFrame, column: str, by: str, seed: int) -> tuple[NDArray[np.float64], ...]:
+    """Values of `by`, means over personas with bars by family."""
+    kinds = sorted(table[by].unique())
+    value, bars = _bars([statistics.over_families(table[table[by] == kind], column, seed) for kind in kinds])
+    return np.array(kinds, dtype=float), value, bars
 
 
 def _legend(figure: Figure, here: Tables | None, columns: int = 4) -> None:
@@ -61,320 +79,244 @@ def _ticks(ax: Axes, axis: str, values: ArrayLike, small: bool = False) -> None:
 # Hidden states --------------------------------------------------------------------------------------
 
 
-def ten(reference: Tables, here: Tables | None) -> Figure:
-    """Cosines between ten personas, evenly spaced in the order of `everyone`."""
-    return _maps(reference, here, most=10, height=3.0)
-
-
-def everyone(reference: Tables, here: Tables | None) -> Figure:
-    """Cosines between all personas, in an order in which similar ones are neighbours."""
-    return _maps(reference, here, most=None, height=3.2)
-
-
-def _maps(reference: Tables, here: Tables | None, most: int | None, height: float) -> Figure:
+def concepts(reference: Tables, here: Tables | None) -> Figure:
+    """Cosines between the concept vectors of all personas as a map, four kinds of cosines as histograms."""
     tables, own = reference.of(reference.seed), _first(here)
-    personas = tables["personas"].sort_values("place")
+    personas, pairs = tables["personas"], tables["cosines"]
     count = len(personas)
-    chosen = np.linspace(0, count - 1, min(most or count, count)).astype(int)
-    rows, pairs = personas.iloc[chosen], tables["cosines"]
-    index = rows["index"].to_numpy()
-    figure, axes = style.panels(1, 3, height=height, sharey=True)
-    for ax, (column, title) in zip(axes, MAPS.items(), strict=True):
-        matrix = np.eye(count)
-        matrix[pairs["first"], pairs["second"]] = matrix[pairs["second"], pairs["first"]] = pairs[column]
-        image = ax.imshow(matrix[index][:, index], cmap="PuOr_r", vmin=-1, vmax=1)
-        low, middle, high = np.percentile(pairs[column], [5, 50, 95])
-        said = f"{title}\nmedian {middle:.2f}\n90%: {low:.2f} to {high:.2f}"
-        if own is not None:
-            said += f"\nthis machine: {own['cosines'][column].median():.2f}"
-        ax.set_title(said.replace("-", "−"), fontsize=8.5)
-        ax.grid(False)
-        ax.set_xticks([])
-        ax.tick_params(left=False, labelleft=False)
-    if most:
-        names = [style.readable(name) for name in rows["persona"]]
-        axes[0].set_yticks(range(len(rows)), names, fontsize=8)
-        axes[0].tick_params(labelleft=True)
-    figure.colorbar(image, ax=axes, shrink=0.75, label="cosine")
-    return figure
-
-
-# Clusters -------------------------------------------------------------------------------------------
-
-
-def interactions(reference: Tables, here: Tables | None) -> Figure:
-    """What the samples of six clusters do to each other; it is a draw, and a second one adds nothing."""
-    pairs = reference.of(reference.seed)["interactions"]
-    size = int(pairs["second"].max()) + 1
-    matrix = np.empty((size, size))
-    matrix[pairs["first"], pairs["second"]] = matrix[pairs["second"], pairs["first"]] = pairs["interaction"]
-    figure, (ax,) = style.panels(1, 1, height=4.2, width=5.4)
-    limit = np.abs(matrix).max()
-    image = ax.imshow(matrix, cmap="PuOr_r", vmin=-limit, vmax=limit)
-    concepts = 6
-    middles = (np.arange(concepts) + 0.5) * size / concepts
-    ax.set_xticks(middles, range(1, concepts + 1))
-    ax.set_yticks(middles, range(1, concepts + 1))
-    ax.set(xlabel="concept of sample i", ylabel="concept of sample j")
-    ax.grid(False)
-    figure.colorbar(image, ax=ax, shrink=0.8, label="C(xᵢ, xⱼ)")
-    return figure
-
-
-def band(reference: Tables, here: Tables | None) -> Figure:
-    """Training margins of one draw of tight and of wide clusters, and the theorem's band."""
-    curves, own = reference.of(reference.seed)["curves"], _first(here)
-    figure, axes = style.panels(1, 2, sharey=True)
-    for ax, (spread, part) in zip(axes, curves.groupby("v"), strict=True):
-        flow, descent = (part[part["by"] == by] for by in ("flow", "descent"))
-        at, shade = flow["time"], style.POSITIVE
-        ax.fill_between(at, flow["lowest"], flow["highest"], color=shade, alpha=0.2, lw=0)
-        ax.fill_between(at, flow["5%"], flow["95%"], color=shade, alpha=0.4, lw=0)
-        ax.plot(at, flow["median"], color=shade, label="median sample")
-        for edge, label in (("lower edge", "band"), ("upper edge", None)):
-            ax.plot(at, flow[edge], "--", color=style.THEORY, lw=1.2, label=label)
-        if len(descent):
-            dots = {"color": style.NEGATIVE, "label": "gradient descent"}
-            ax.plot(descent["time"], descent["median"], "o", **dots)
-        if own is not None:
-            local = own["curves"].query("by == 'flow' and v == @spread").iloc[4::8]
-            style.this_machine(ax, local["time"], local["median"])
-        ax.set(title=f"v = {spread:g}", xlabel="time, in units of τ₁")
-    axes[0].set_ylabel("reward margin")
-    style.legend_below(figure, ncols=4, fontsize=9)
-    return figure
-
-
-def conditions(reference: Tables, here: Tables | None) -> Figure:
-    """Share of training margins outside the band, when one quantity is varied."""
-    swept, own = reference.of(reference.seed)["conditions"], _first(here)
-    tight = swept["v"].min()
-    shades: dict[Any, str] = {tight: TIGHT, 0.4: WIDE}
-    figure, axes = style.panels(3, 2, height=2.3, sharey=True)
-    for ax, (title, part) in zip(axes, swept.groupby("varied", sort=False), strict=True):
-        alone = part["v"].nunique() > 2  # the spread itself is varied
-        for shade, one in (
-            [(style.NEUTRAL, part)] if alone else [(shades[v], o) for v, o in part.groupby("v")]
-        ):
-            low = one["share outside"] - one["low"].clip(lower=0)
-            bars = [low, one["high"] - one["share outside"]]
-            ax.errorbar(one["value"], one["share outside"], bars, color=shade, lw=1.2)
-            holds = one["conditions that fail"] == "none"
-            for mask, fill in ((holds, shade), (~holds, "white")):
-                places = one["value"][mask], one["share outside"][mask]
-                ax.scatter(*places, s=34, facecolor=fill, edgecolor=shade, zorder=3)
-        if own is not None:
-            local = own["conditions"].query("varied == @title")
-            colours = [style.NEUTRAL if alone else shades[v] for v in local["v"]]
-            for colour, value, share in zip(colours, local["value"], local["share outside"], strict=True):
-                look: dict[str, Any] = {"markersize": 8, "markerfacecolor": "none", "label": None}
-                style.this_machine(ax, [value], [share], color=colour, **look)
-        ax.set(title=title, xscale="log")
-        _ticks(ax, "x", part["value"].unique(), small=True)
-    for ax in axes[::2]:
-        ax.set_ylabel("share outside")
-    for spread, shade in shades.items():
-        axes[0].plot([], [], "o-", color=shade, label=f"v = {spread}")
-    axes[0].plot([], [], "o", color=style.NEUTRAL, label="all conditions hold")
-    axes[0].plot([], [], "o", color=style.NEUTRAL, mfc="white", label="one fails or more")
-    _legend(figure, here, columns=3)
-    return figure
-
-
-def risk(reference: Tables, here: Tables | None) -> Figure:
-    """Risk of synthetic clusters and its two bounds, as powers of ten, over the samples a cluster."""
-    tables, own = reference.of(reference.seed), _first(here)
-    bounds, risks = tables["bounds"], tables["risk"]
-    figure, (ax,) = style.panels(1, 1, height=4.4)
-    forms = (("log₁₀ bound", "--", "Theorem 4.2"), ("log₁₀ bound, appendix", ":", "Theorem A.2, Z = 1"))
-    looks: dict[Any, dict[str, Any]] = {
-        1: {"s": 90, "facecolor": "none", "edgecolor": TIGHT},
-        16: {"s": 22, "facecolor": WIDE, "edgecolor": WIDE},
-    }
-    for pairs, look in looks.items():
-        found, lines = risks[risks["K"] == pairs], bounds[bounds["K"] == pairs]
-        places = {"label": f"risk, K = {pairs}", "linewidth": 1.4, "zorder": 3}
-        ax.scatter(found["Q"], found["log₁₀ risk"], **look, **places)
-        for column, dashes, _ in forms:
-            ax.plot(lines["Q"], lines[column], dashes, color=look["edgecolor"], lw=1.4)
-        if own is not None:
-            local = own["risk"].query("K == @pairs").groupby("Q")["log₁₀ risk"].median()
-            style.this_machine(ax, local.index, local, color=look["edgecolor"], label=None)
-    largest = float(tables["bound_of_the_data"]["Q"].iloc[0])
-    ax.axhspan(0, 1e4, color=style.NEUTRAL, alpha=0.12, lw=0)
-    ax.axvline(largest, color=style.THEORY, lw=1)
-    ax.set(xscale="log", ylim=(-3e4, 1e3), xlabel="samples a cluster Q", ylabel="log₁₀ of risk or bound")
-    ax.set_yscale("symlog", linthresh=1)
-    ax.text(bounds["Q"].max(), 60, "says nothing", ha="right", color=style.THEORY)
-    aside: dict[str, Any] = {"xytext": (4, 0), "textcoords": "offset points", "fontsize": 9}
-    ax.annotate("the data's Q", (largest, -4), **aside)
-    for _, dashes, label in forms:
-        ax.plot([], [], dashes, color=style.THEORY, label=label)
-    _legend(figure, here)
-    return figure
-
-
-# More concepts, more samples --------------------------------------------------------------------------
-
-
-def _counts(editions: Sequence[Tables]) -> dict[Any, tuple[float, ...]]:
-    """A colour for each number of personas trained together."""
-    counts = sorted({int(count) for tables in editions for count in tables["sweep"]["K"]})
-    colours = style.ordered_colours([str(count) for count in counts])
-    return {count: colours[str(count)] for count in counts}
-
-
-def _final(tables: Tables, split: str) -> pd.DataFrame:
-    """The rows of the sweep after the last step."""
-    sweep = tables["sweep"]
-    return sweep[(sweep["step"] == sweep["step"].max()) & (sweep["split"] == split)]
-
-
-def sweep(reference: Tables, here: Tables | None) -> Figure:
-    """Margin, loss and accuracy over the steps of full fine-tuning, trained and held out."""
-    editions = _editions(reference, here)
-    table, shades = editions[0]["sweep"], _counts(editions)
-    last = table["step"].max()
-    beyond = {count: last * (1 + 0.04 * (place + 1)) for place, count in enumerate(shades)}
-    starts = {"margin": 0.0, "loss": np.log(2)}
-    figure, axes = style.panels(2, 3, height=2.9, sharex=True)
-    where = [(split, column) for split in ("trained", "held out") for column in (*starts, "accuracy")]
-    for ax, (split, column) in zip(axes, where, strict=True):
-        part = table[table["split"] == split]
-        for count, one in part.groupby("K"):
-            line = one.groupby("step")[column].mean()
-            if column in starts:
-                line = pd.concat([pd.Series({0: starts[column]}), line])
-            ax.plot(line.index, line, color=shades[count], label=f"K = {count}")
-            final, (low, high) = _bars([estimates.mean(one.loc[one["step"] == last, column])])
-            if column == "accuracy":
-                low, high = np.minimum(low, final), np.minimum(high, 1 - final)
-            bars = {"color": shades[count], "fmt": "o", "markersize": 3.5, "lw": 1.4}
-            ax.errorbar([beyond[count]], final, [low, high], **bars)
-        for own in editions[1:]:
-            found = _final(own, split).groupby("K")[column].mean()
-            for which in found.index:
-                look: dict[str, Any] = {"color": shades[which], "markersize": 4.5, "label": None}
-                style.this_machine(ax, [beyond[which]], [found[which]], **look)
-        ax.set(title=f"{column}, {split}")
-        ax.locator_params(axis="x", integer=True)
-    for ax in axes[3:]:
-        ax.set_xlabel("step")
-    _legend(figure, here, columns=len(shades) + 1)
-    return figure
-
-
-def rates(reference: Tables, here: Tables | None) -> Figure:
-    """Final margins over the number of personas, and the rates at the start that hidden states foretell."""
-    editions = _editions(reference, here)
+    matrix = np.eye(count)
+    matrix[pairs["first"], pairs["second"]] = matrix[pairs["second"], pairs["first"]] = pairs["concepts"]
+    order = personas.sort_values("place")["index"].to_numpy()
     figure, (left, right) = style.panels(1, 2, height=3.9)
-    _margins(left, editions)
-    counts = _rates(right, editions[0]["rates"])
-    for own in editions[1:]:
-        for words, part in own["rates"].groupby("answers"):
-            means = part.groupby("K")["rate"].mean()
-            shade = ANSWERS[str(words)]
-            style.this_machine(right, means.index, means / means.iloc[0], color=shade, label=None)
-        style.this_machine(right, [], [])
-    right.set(yscale="log", xlabel="personas K", ylabel="rate at the start")
-    _ticks(right, "y", counts[0] / counts)
-    for ax in (left, right):
-        ax.set_xscale("log", base=2)
-        _ticks(ax, "x", counts)
-        ax.legend(fontsize=8, loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=1 if ax is left else 2)
+    image = left.imshow(matrix[order][:, order], cmap="PuOr_r", vmin=-1, vmax=1)
+    left.grid(False)
+    left.set(title="Concept vectors", xticks=[], yticks=[], xlabel="personas, alike side by side")
+    figure.colorbar(image, ax=left, shrink=0.7, label="cosine")
+    bins = np.linspace(-1, 1, 81)
+    for column, (shade, label) in COSINES.items():
+        share = np.histogram(pairs[column], bins)[0] / len(pairs)
+        right.stairs(share, bins, color=shade, fill=column == "concepts", alpha=0.9, lw=1.6, label=label)
+        if own is not None:
+            style.this_machine(right, [own["cosines"][column].median()], [0.002], color=shade, label=None)
+    right.set(title="All pairs of personas", xlabel="cosine", ylabel="share of pairs", yscale="log")
+    _legend(figure, here, columns=2)
     return figure
 
 
-ANSWERS = {"Yes and No for all": style.FIRST, "own answers": style.SECOND}
+# More concepts --------------------------------------------------------------------------------------
 
 
-def _margins(ax: Axes, editions: Sequence[Tables]) -> None:
-    """A point for each run, and the means over runs."""
-    shades = _counts(editions)
-    looks = {"trained": ("o", "-", 0.94), "held out": ("s", "--", 1.06)}
-    named = {"trained": "order_of_training_margins", "held out": "order_of_held_out_margins"}
-    for split, (marker, dashes, aside) in looks.items():
-        part = _final(editions[0], split)
-        colours = [shades[count] for count in part["K"]]
-        face: Any = colours if split == "trained" else "none"
-        at = part["K"] * aside
-        ax.scatter(at, part["margin"], s=24, marker=marker, facecolor=face, edgecolor=colours, zorder=3)
-        line = part.groupby("K")["margin"].mean()
-        label = f"{split}: ρ = {STATISTICS[named[split]](editions[0])}"
-        ax.plot(line.index * aside, line, dashes, lw=1.4, color=style.NEUTRAL, label=label)
-        for own in editions[1:]:
-            found = _final(own, split).groupby("K")["margin"].mean()
-            look: dict[str, Any] = {
-                "markerfacecolor": style.NEUTRAL if split == "trained" else "white",
-                "zorder": 5,
-            }
-            style.this_machine(ax, found.index * aside, found, color=style.NEUTRAL, label=None, **look)
-    ax.axhline(0, color=style.NEUTRAL, lw=1)
-    ax.set(xlabel="personas K", ylabel="final margin")
+def law(tables: Tables, counts: ArrayLike) -> NDArray[np.float64]:
+    """A/K + (1 - 1/K) B over A, with A and B means over all personas."""
+    k = np.asarray(counts, dtype=float)
+    return np.asarray(1 / k + (1 - 1 / k) * statistics.b_over_a(tables))
 
 
-def _rates(ax: Axes, table: pd.DataFrame) -> NDArray[np.float64]:
-    """Mean rates relative to those of the fewest personas, beside 1/K; the numbers of personas."""
-    counts = np.sort(table["K"].unique()).astype(float)
-    for words, shade in ANSWERS.items():
-        part = table[table["answers"] == words]
-        unit = part.loc[part["K"] == counts[0], "rate"].mean()
-        points = [estimates.mean(part.loc[part["K"] == count, "rate"] / unit) for count in counts]
-        value, bars = _bars(points)
-        ax.errorbar(counts, value, bars, color=shade, marker="o", label=words)
-    ax.plot(counts, counts[0] / counts, "--", color=style.THEORY, label="1/K")
-    return counts
+def left(reference: Tables, here: Tables | None) -> Figure:
+    """What is left of the margins of anchors among more and more personas: every anchor, and means of sets
+    with the law.
+    """
+    tables, own = reference.of(reference.seed), _first(here)
+    table = tables["nested_sets"]
+    counts = sorted(table["K"].unique())
+    figure, (one, two) = style.panels(1, 2, height=4.2)
+    held_out = (
+        table[table["split"] == "held out"].pivot_table("margin", ["persona", "δ"], "K").reset_index("δ")
+    )
+    scale = Normalize(held_out["δ"].min(), held_out["δ"].max())
+    shades = ScalarMappable(scale, "viridis")
+    for place, (_, row) in enumerate(held_out.sort_values("δ").iterrows()):
+        points = row[counts].to_numpy(dtype=float)
+        one.plot(points, [place] * len(points), color=shades.to_rgba(row["δ"]), lw=0.8, zorder=2)
+        for count, point in zip(counts, points, strict=True):
+            size = 12 + 14 * np.log2(count)
+            one.scatter(
+                [point],
+                [place],
+                s=size,
+                color=[shades.to_rgba(row["δ"])],
+                edgecolor="white",
+                lw=0.5,
+                zorder=3,
+            )
+    if own is not None:
+        local = own["nested_sets"].query("split == 'held out'").groupby("K")["margin"].mean()
+        style.this_machine(one, local, np.full(len(local), -2), label=None)
+    one.axvline(0, color=style.NEUTRAL, lw=1)
+    one.set(title="Every anchor", xlabel="held-out margin", ylabel="anchor personas, by δ", yticks=[])
+    figure.colorbar(shades, ax=one, shrink=0.7, label="δ")
+    looks = {"held out": (style.FIRST, "o", 1.0), "trained": (style.SECOND, "s", 1.06)}
+    for split, (shade, marker, aside) in looks.items():
+        parts = statistics.margins_left(tables, split)
+        value, bars = _bars([estimates.mean(parts[count]) for count in counts])
+        two.errorbar(np.array(counts) * aside, value, bars, color=shade, fmt=marker, label=split)
+        if own is not None:
+            mine = statistics.margins_left(own, split).mean()
+            style.this_machine(two, mine.index * aside, mine, color=shade, label=None)
+    grid = np.geomspace(counts[0], counts[-1], 60)
+    foretold = law(tables, grid)
+    two.plot(grid, foretold, "--", color=style.THEORY, lw=1.4, label="A/K + (1 − 1/K)B")
+    two.plot(grid, foretold**0.5, "-.", color=style.THEORY, lw=1.4, label="its square root")
+    two.plot(grid, 1 / grid, ":", color=style.THEORY, lw=1.4, label="1/K: own answers")
+    two.set(
+        title="Means of sets", xlabel="personas K", ylabel="left of the margin", xscale="log", yscale="log"
+    )
+    _ticks(two, "x", counts)
+    _ticks(two, "y", [0.0625, 0.125, 0.25, 0.5, 1])
+    _legend(figure, here, columns=4)
+    return figure
 
 
-KINDS = {
-    "tight, training": (0, TIGHT, "o-"),
-    "tight, held-out": (0, TIGHT, "s--"),
-    "wide, training": (0, WIDE, "o-"),
-    "wide, held-out": (0, WIDE, "s--"),
-    "hidden states, training": (1, style.POSITIVE, "o-"),
-}
-"""What is waited for: the panel, the colour and the line of each."""
+def company(reference: Tables, here: Tables | None) -> Figure:
+    """The unembedding alone: what is left of every persona's margin, and held-out risk with more personas."""
+    tables, own = reference.of(reference.seed), _first(here)
+    table = tables["company"]
+    figure, (one, two) = style.panels(1, 2, height=3.9)
+    whole = table[table["arm"] == "all"]
+    margins = whole.pivot_table("margin", "persona", "K")
+    counts = [*margins.columns]
+    shades = style.ordered_colours([f"K = {count}" for count in counts[1:]])
+    for count, (label, colour) in zip(counts[1:], shades.items(), strict=True):
+        one.scatter(margins[1], margins[count], s=10, color=[colour], lw=0, label=label)
+    ends = np.array([0, margins[1].max()])
+    one.plot(ends, ends, "--", color=style.THEORY, lw=1, label="as alone")
+    one.axhline(0, color=style.NEUTRAL, lw=1)
+    one.set(title="Every persona", xlabel="held-out margin alone", ylabel="held-out margin in company")
+    for arm, (shade, look, label) in ARMS.items():
+        at, value, bars = _means(table[table["arm"] == arm], "risk", "K", tables.seed)
+        two.errorbar(at, value, bars, color=shade, fmt=look, markersize=5, lw=1.4, label=label)
+        if own is not None:
+            mine = own["company"].query("arm == @arm").groupby("K")["risk"].mean()
+            style.this_machine(two, mine.index, mine, color=shade, label=None)
+    two.set(title="Held-out risk", xlabel="personas K", ylabel="share of margins ≤ 0", xscale="log")
+    _ticks(two, "x", counts)
+    _legend(figure, here, columns=4)
+    return figure
 
 
-def waits(reference: Tables, here: Tables | None) -> Figure:
-    """Time until the loss has fallen by a fixed amount, over the samples a cluster."""
+def answers(reference: Tables, here: Tables | None) -> Figure:
+    """Margin and risk of sixteen personas together, by how many pairs of tokens answer them."""
     editions = _editions(reference, here)
-    figure, axes = style.panels(1, 2, sharey=True)
-    for kind, (panel, shade, look) in KINDS.items():
-        sizes, value, bars = _relative_times(editions[0], kind)
-        face = "none" if "held-out" in kind else shade
-        marks = {"markersize": 5, "markerfacecolor": face, "label": kind}
-        axes[panel].errorbar(sizes, value, bars, color=shade, fmt=look, **marks)
-        for own in editions[1:]:
-            sizes, value, _ = _relative_times(own, kind)
-            style.this_machine(axes[panel], sizes, value, color=shade, label=None)
-    for ax, (title, panel) in zip(axes, (("Synthetic clusters", 0), ("Hidden states", 1)), strict=True):
-        drawn = editions[0]["samples"]["of"].isin([kind for kind, look in KINDS.items() if look[0] == panel])
-        grid = np.unique(editions[0]["samples"]["Q"][drawn]).astype(float)
-        ax.plot(grid, grid[0] / grid, "--", color=style.THEORY, label="1/Q")
-        ax.set(xscale="log", yscale="log", title=title, xlabel="samples a cluster Q")
-        _ticks(ax, "x", grid)
-        _ticks(ax, "y", [0.125, 0.25, 0.5, 1, 2, 4])
-    axes[0].set_ylabel("time, relative")
+    table = editions[0]["own_answers"]
+    arms = [*dict.fromkeys(zip(table["pairs"], table["Z"], strict=True))]
+    names = [f"{pairs} {'pair' if pairs == 1 else 'pairs'}\nZ = {reuse}" for pairs, reuse in arms]
+    figure, axes = style.panels(1, 2, height=3.2)
+    for ax, column, words in zip(axes, ("margin", "risk"), ("held-out margin", "held-out risk"), strict=True):
+        for number, tables in enumerate(editions):
+            own = tables["own_answers"]
+            by_set = own.groupby(["pairs", "Z", "set"])[column].mean()
+            known = {(pairs, reuse) for pairs, reuse, _ in by_set.index}
+            found = [by_set.loc[pairs, reuse] for pairs, reuse in arms if (pairs, reuse) in known]
+            if number:
+                style.this_machine(
+                    ax, range(len(found)), [part.mean() for part in found], label="this machine"
+                )
+                continue
+            for place, part in enumerate(found):
+                ax.scatter([place] * len(part), part, s=14, color=style.NEUTRAL, lw=0, zorder=2)
+            ax.plot(
+                range(len(found)), [part.mean() for part in found], "o", color=style.FIRST, ms=8, zorder=3
+            )
+        ax.set(xticks=range(len(names)), title=words, xlim=(-0.5, len(names) - 0.5))
+        ax.set_xticklabels(names, fontsize=8.5)
+    axes[0].axhline(0, color=style.NEUTRAL, lw=1)
+    if here is not None:
+        _legend(figure, here)
+    return figure
+
+
+# More samples, and lopsided ones ------------------------------------------------------------------------
+
+
+def samples(reference: Tables, here: Tables | None) -> Figure:
+    """Held-out risk and the time to a training loss, over the statements of each label."""
+    tables, own = reference.of(reference.seed), _first(here)
+    table = tables["more_samples"]
+    figure, (one, two) = style.panels(1, 2, height=3.6)
+    looks = {"everyone": (style.FIRST, "o-"), "all statements": (style.SECOND, "s--")}
+    for of, (shade, look) in looks.items():
+        part = table[table["of"] == of]
+        for ax, column in ((one, "risk"), (two, "wait")):
+            scaled = part.assign(wait=np.log(part["wait"]))
+            at, value, bars = _means(scaled, column, "Q", tables.seed)
+            if column == "wait":
+                value, bars = np.exp(value), np.exp(value) * np.abs(np.expm1([-bars[0], bars[1]]))
+            label = "all personas" if of == "everyone" else "those with all their statements"
+            ax.errorbar(at, value, bars, color=shade, fmt=look, markersize=5, lw=1.4, label=label)
+            if own is not None:
+                mine = own["more_samples"].query("of == @of")
+                found = (
+                    mine.groupby("Q")[column].mean()
+                    if column == "risk"
+                    else np.exp(np.log(mine.set_index("Q")[column]).groupby("Q").mean())
+                )
+                style.this_machine(ax, found.index, found, color=shade, label=None)
+    grid = np.sort(table["Q"].unique()).astype(float)
+    start = float(np.exp(np.log(table[(table["of"] == "everyone") & (table["Q"] == grid[0])]["wait"]).mean()))
+    two.plot(grid, start * grid[0] / grid, "--", color=style.THEORY, lw=1.4, label="∝ 1/Q")
+    one.set(title="Held-out risk", ylabel="share of margins ≤ 0")
+    two.set(title="Time to a training loss", ylabel="t / τ", yscale="log")
+    for ax in (one, two):
+        ax.set(xscale="log", xlabel="statements of a label Q")
+        _ticks(ax, "x", grid, small=True)
     _legend(figure, here)
     return figure
 
 
-def _relative_times(tables: Tables, kind: str) -> tuple[pd.Index, NDArray[np.float64], NDArray[np.float64]]:
-    """Geometric means over draws of the time, relative to that with the fewest samples, and their bars."""
-    part = tables["samples"]
-    by_size = part[part["of"] == kind].pivot(index="Q", columns="draw", values="time")
-    logs = np.log((by_size / by_size.iloc[0]).to_numpy())
-    value, bars = _bars([estimates.mean(row) for row in logs])
-    middle = np.exp(value)
-    return (
-        by_size.index,
-        middle,
-        np.array([middle - np.exp(value - bars[0]), np.exp(value + bars[1]) - middle]),
+def imbalance(reference: Tables, here: Tables | None) -> Figure:
+    """Share of positive held-out margins of the rarer and the commoner label, by how lopsided training is."""
+    tables, own = reference.of(reference.seed), _first(here)
+    last_layer, all_weights = tables["imbalance"], tables["imbalance_all_weights"]
+    arms = [*dict.fromkeys(last_layer["arm"])]
+    figure, axes = style.panels(1, 3, height=3.2, sharey=True)
+    half = all_weights["step"].min()
+    parts = (
+        ("Last layer, first step", last_layer[last_layer["when"] == "first step"]),
+        ("Last layer, end", last_layer[last_layer["when"] == "end"]),
+        (f"All weights, update {half}", all_weights[all_weights["step"] == half]),
     )
+    for ax, (title, part) in zip(axes, parts, strict=True):
+        for label, (shade, marker, aside) in {
+            "commoner label": (style.POSITIVE, "o", -0.12),
+            "rarer label": (style.NEGATIVE, "s", 0.12),
+        }.items():
+            column = "rare" if label.startswith("rarer") else "common"
+            value, bars = _bars([estimates.mean(part.loc[part["arm"] == arm, column]) for arm in arms])
+            at = np.arange(len(arms)) + aside
+            ax.errorbar(at, value, bars, color=shade, fmt=marker, label=label)
+            if own is not None:
+                table = own["imbalance_all_weights" if "All" in title else "imbalance"]
+                now = table["step"] == table["step"].min() if "All" in title else table["when"] == title[12:]
+                mine = table[now].groupby("arm")[column].mean()
+                style.this_machine(ax, at, [mine[arm] for arm in arms], color=shade, label=None)
+        ax.axhline(0.5, color=style.NEUTRAL, lw=1)
+        ax.set(title=title, xticks=range(len(arms)), xlim=(-0.5, len(arms) - 0.5), ylim=(-0.03, 1.03))
+        ax.set_xticklabels(["1 : 1", "at random", "3 : 1"], fontsize=9)
+    axes[0].set_ylabel("share of margins > 0")
+    _legend(figure, here)
+    return figure
 
 
-# Longer responses, other losses -----------------------------------------------------------------------
+def cantelli(reference: Tables, here: Tables | None) -> Figure:
+    """Error of every cluster against its bound."""
+    editions = _editions(reference, here)
+    figure, (ax,) = style.panels(1, 1, height=4.0, width=5.6)
+    table = editions[0]["cantelli"]
+    for sign, label in ((1, "would say"), (-1, "would not say")):
+        part = table[table["label"] == sign]
+        shade, marker = (style.POSITIVE, "o") if sign > 0 else (style.NEGATIVE, "s")
+        look: dict[str, Any] = {"s": 20, "marker": marker, "color": shade, "lw": 0, "alpha": 0.8}
+        ax.scatter(part["bound"], part["wrong"] / part["statements"], label=label, **look)
+    for own in editions[1:]:
+        mine = own["cantelli"]
+        style.this_machine(ax, mine["bound"], mine["wrong"] / mine["statements"], markersize=3.5)
+    ax.plot([0, 1], [0, 1], "--", color=style.THEORY, lw=1.2, label="error = bound")
+    ax.set(xlabel="Cantelli's bound, from other statements", ylabel="held-out error", xlim=(0, 1.02))
+    _legend(figure, here)
+    return figure
+
+
+# Longer responses -------------------------------------------------------------------------------------
 
 
 def tokens(reference: Tables, here: Tables | None) -> Figure:
@@ -407,6 +349,29 @@ def tokens(reference: Tables, here: Tables | None) -> Figure:
     return figure
 
 
+def moved(reference: Tables, here: Tables | None) -> Figure:
+    """The measured change of every token's reward in one step of all weights against Equation 16."""
+    editions = _editions(reference, here)
+    figure, axes = style.panels(1, 2, height=3.7, sharex=True, sharey=True)
+    for ax, (word, (shade, marker)) in zip(axes, CHOSEN.items(), strict=True):
+        table = editions[0]["moved"]
+        part = table[table["response"] == word]
+        ax.scatter(part["rate"], part["moved"], s=8, marker=marker, color=shade, lw=0, alpha=0.5)
+        for own in editions[1:]:
+            mine = own["moved"][own["moved"]["response"] == word].iloc[::10]
+            style.this_machine(ax, mine["rate"], mine["moved"], shade, markersize=3)
+        rho = statistics.STATISTICS[f"order_of_{word}_rates"](editions[0])
+        for line in (ax.axhline, ax.axvline):
+            line(0, color=style.NEUTRAL, lw=1)
+        ax.set(title=f"{word}: ρ = {rho}", xlabel="rate by Equation 16")
+        ax.set_xscale("symlog", linthresh=0.01)
+        ax.set_yscale("symlog", linthresh=0.1)
+    axes[0].set_ylabel("change in one step of all weights / η")
+    if here is not None:
+        _legend(figure, here)
+    return figure
+
+
 FACTORS = {
     "co_occurrence": (style.FIRST, "co-occurrence"),
     "probability": (style.SECOND, "probability"),
@@ -434,24 +399,4 @@ def factors(reference: Tables, here: Tables | None) -> Figure:
         ax.locator_params(axis="x", integer=True)
     axes[0].set_ylabel("part of τ dr/dt, mean over tokens")
     _legend(figure, here, columns=5)
-    return figure
-
-
-def losses(reference: Tables, here: Tables | None) -> Figure:
-    """Margins over time under four losses: the median statement and the middle 90%."""
-    curves, own = reference.of(reference.seed)["loss_curves"], _first(here)
-    figure, axes = style.panels(1, 4, height=2.9, sharey=True)
-    for ax, (name, part) in zip(axes, curves.groupby("loss", sort=False), strict=True):
-        ax.fill_between(part["time"], part["5%"], part["95%"], color=style.POSITIVE, alpha=0.3, lw=0)
-        ax.plot(part["time"], part["median"], color=style.POSITIVE, label="median statement")
-        ax.axhline(0, color=style.NEUTRAL, lw=1)
-        if name in ("IPO", "SLiC"):
-            ax.axhline(1, color=style.THEORY, lw=1, linestyle=":")
-        if own is not None:
-            local = own["loss_curves"].query("loss == @name").iloc[::10]
-            style.this_machine(ax, local["time"], local["median"], color=style.POSITIVE, label=None)
-        ax.set(title=name, xlabel="time")
-    axes[0].set_ylabel("reward margin")
-    if here is not None:
-        _legend(figure, here)
     return figure

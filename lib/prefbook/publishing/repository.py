@@ -118,12 +118,18 @@ def _settle(app: Sphinx, config: Config, repository: Repository) -> None:
     config.html_baseurl = config.ogp_site_url = repository.site
     config.ogp_site_name = config.html_title
     config.ogp_image = PICTURE
-    config.ogp_image_alt = "Behaviours by how far apart the model sees them, against what training does to them"
+    config.ogp_image_alt = (
+        "Behaviours by how far apart the model sees them, against what training does to them"
+    )
     config.ogp_custom_meta_tags = ('<meta name="twitter:card" content="summary_large_image" />',)
 
 
 def _describe(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
-    """What the page's front matter says of it, for search engines and for Open Graph."""
+    """What the page's front matter says of it, for search engines and for Open Graph; and a first page that
+    is called as the book is has its name once in the title of the window.
+    """
+    if context.get("title") == app.config.html_title:
+        context["docstitle"] = ""
     about = context.get("meta") or {}
     if words := about.get("description"):
         context["metatags"] += f'<meta name="description" content={quoteattr(words)} />\n'

@@ -1,4 +1,5 @@
 from . import datasets as datasets
+from . import examples as examples
 from .fingerprints import fingerprint as fingerprint
 from .noise import mislabel as mislabel
 from .noise import simulate_votes as simulate_votes

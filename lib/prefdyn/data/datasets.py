@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -74,16 +75,37 @@ DATASETS: dict[str, DataSet] = {
         "alpaca_farm_human_crossannotations.json",
     ),
 }
-"""The data sets that `datasets` reads; HH-RLHF and AlpacaEval's outputs have readers of their own."""
+"""The data sets that `datasets` reads; HH-RLHF and those of JSON lists have readers of their own."""
+
+PANDALM = Path("pandalm") / "testset-v1.json"
+LLMBAR = "llmbar"
+LLMBAR_ON_HUB = "princeton-nlp/LLMBar"
+LLMBAR_PARTS = {
+    "llmbar-natural": ("Natural",),
+    "llmbar-adversarial": (
+        "Adversarial_Neighbor",
+        "Adversarial_GPTInst",
+        "Adversarial_GPTOut",
+        "Adversarial_Manual",
+    ),
+}
+"""The splits of either data set, as the hub names them; in a folder `_` is a folder inside another."""
 
 NAMES = {
     "sample": "The embedded pairs",
     "hh-rlhf": "HH-RLHF",
     **{name: about.title for name, about in DATASETS.items()},
+    "pandalm": "PandaLM, three human votes",
+    "llmbar-natural": "LLMBar, natural",
+    "llmbar-adversarial": "LLMBar, adversarial",
     "alpaca-eval": "AlpacaEval, each model against the baseline",
     "alpaca-eval-rankings": "AlpacaEval, all models of an instruction",
 }
 """Every data set that `load` knows, with its title."""
+WHOLE = ("sample", "pandalm", "alpaca-eval", "alpaca-eval-rankings")
+"""Those that have no splits."""
+SPLIT = re.compile(r"[\w-]+(\[[\w:%-]+\])?")
+"""A split, or a slice of one, as `datasets` has them."""
 
 
 # Loading ------------------------------------------------------------------------------------------
@@ -102,13 +124,21 @@ def load(name: str, source: Source = "hub", limit: int = 0, seed: int = 0) -> li
     Raises:
         PrefdynError: an unknown name, data that is not there, or a row that is not of its schema.
     """
-    name, _, split = name.partition(":")
+    name, mark, split = name.partition(":")
     if name not in NAMES:
         raise PrefdynError(f"there is no data set {name!r}: choose from {', '.join(NAMES)}")
+    if mark and name in WHOLE:
+        raise PrefdynError(f"{name} has no splits, so there is no {split!r}: name {name} alone")
+    if mark and not SPLIT.fullmatch(split):
+        raise PrefdynError(f"{split!r} is no name of a split of {name}: write one as in {name}:train")
     if name == "sample":
         found: Iterable[Ranking] = map(rankings.from_pair, load_pairs("sample"))
     elif name == "hh-rlhf":
         found = map(rankings.from_pair, load_pairs(source, split or "test"))
+    elif name == "pandalm":
+        found = _pandalm(source)
+    elif name in LLMBAR_PARTS:
+        found = _llmbar(name, source, split)
     elif name.startswith("alpaca-eval"):
         found = _alpaca_eval(source, joined=name.endswith("rankings"))
     else:
@@ -130,10 +160,13 @@ def available(source: Source) -> list[str]:
     if source == "sample":
         return ["sample"]
     if source == "hub":
-        return ["hh-rlhf", *DATASETS]
+        return ["hh-rlhf", *DATASETS, *LLMBAR_PARTS]
     root = at_home(source)
     here = {name: (root / about.folder / about.files).exists() for name, about in DATASETS.items()}
     here["hh-rlhf"] = (root / PAIRS_FOLDER).is_dir()
+    here["pandalm"] = (root / PANDALM).exists()
+    for name, parts in LLMBAR_PARTS.items():
+        here[name] = any(_llmbar_file(root, part).exists() for part in parts)
     here["alpaca-eval"] = here["alpaca-eval-rankings"] = any((root / "alpaca_eval").glob("*.json.gz"))
     return [name for name in NAMES if here.get(name)]
 
@@ -145,7 +178,10 @@ def pairs_of(source: Source) -> str:
 
 def voted(source: Source) -> str:
     """The name of a source's data set of pairs with the share of raters; "" where it holds none."""
-    return next((name for name in ("sample", "alpaca-farm", "alpaca-eval") if name in available(source)), "")
+    return next(
+        (name for name in ("sample", "alpaca-farm", "pandalm", "alpaca-eval") if name in available(source)),
+        "",
+    )
 
 
 def _by_datasets(about: DataSet, source: Source, split: str, limit: int, seed: int) -> Iterator[Ranking]:
@@ -186,6 +222,44 @@ def _by_datasets(about: DataSet, source: Source, split: str, limit: int, seed: i
             f"{folder}: `datasets` cannot read the split {split!r} there ({first_line(error)})"
         ) from error
     yield from about.read(enumerate(rows, start=1), f"{folder}, {split}")
+
+
+def _pandalm(source: Source) -> Iterator[Ranking]:
+    """The test set, a file of PandaLM's GitHub repository."""
+    if source in ("hub", "sample"):
+        raise PrefdynError(
+            f"PandaLM's test set is a file of its GitHub repository: give a folder that holds {PANDALM}"
+        )
+    path = at_home(source) / PANDALM
+    yield from rankings.pandalm(enumerate(_json_rows(path), start=1), str(path))
+
+
+def _llmbar_file(root: Path, part: str) -> Path:
+    return root.joinpath(LLMBAR, *part.split("_"), "dataset.json")
+
+
+def _llmbar(name: str, source: Source, split: str) -> Iterator[Ranking]:
+    """The splits of a data set of LLMBar that the source holds, one after another, or the one named."""
+    known = LLMBAR_PARTS[name]
+    if split and split not in known:
+        raise PrefdynError(f"{name} has no split {split!r}: choose from {', '.join(known)}")
+    wanted = (split,) if split else known
+    if source == "sample":
+        raise PrefdynError("the embedded sample holds no LLMBar: give the hub or a folder")
+    if source == "hub":
+        with extra("hub"):
+            import datasets
+        for part in wanted:
+            with from_hub(LLMBAR_ON_HUB):
+                rows = datasets.load_dataset(LLMBAR_ON_HUB, "LLMBar", split=part)
+            yield from rankings.llmbar(enumerate(rows, start=1), f"{LLMBAR_ON_HUB}, {part}")
+        return
+    root = at_home(source)
+    here = [path for part in wanted if (path := _llmbar_file(root, part)).exists()]
+    if not here:
+        raise PrefdynError(f"{_llmbar_file(root, wanted[0])}: no such file")
+    for path in here:
+        yield from rankings.llmbar(enumerate(_json_rows(path), start=1), str(path))
 
 
 def _alpaca_eval(source: Source, joined: bool) -> Iterator[Ranking]:
@@ -233,9 +307,13 @@ def _alpaca_eval(source: Source, joined: bool) -> Iterator[Ranking]:
 
 
 def _json_rows(path: Path) -> list[rankings.Row]:
+    """The objects of a file that is one JSON list, plain or gzipped."""
+    opener = gzip.open if path.suffix == ".gz" else open
     try:
-        with gzip.open(path, "rt", encoding="utf-8") as file:
+        with opener(path, "rt", encoding="utf-8") as file:
             rows = json.load(file)
+    except FileNotFoundError as error:
+        raise PrefdynError(f"{path}: no such file") from error
     except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
         raise PrefdynError(f"{path}: the file is damaged ({error}): fetch it again") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -158,6 +159,44 @@ def cross_annotations(rows: Iterable[tuple[int, Row]], where: str) -> Iterator[R
     for (instruction, first, second), shares in votes.items():
         alpha = sum(shares) / len(shares)
         yield from_alpha(DIALOGUE.format(prompt=instruction), (spaced(first), spaced(second)), alpha)
+
+
+def pandalm(rows: Iterable[tuple[int, Row]], where: str) -> Iterator[Ranking]:
+    """PandaLM's test set: an instruction, often with an input, two responses, and the votes of three people.
+
+    A vote is 1 or 2 for a response, or 0 for alike, which counts half for either. The input follows the
+    instruction after an empty line. Rows in which a response is no text (the publisher's file has "true" as a
+    truth value in some) are skipped, and a warning says how many.
+    """
+    skipped = 0
+    for number, row in rows:
+        instruction, given = (field(row, name, str, where, number) for name in ("instruction", "input"))
+        responses = [row.get(name) for name in ("response1", "response2")]
+        if any(isinstance(response, bool) for response in responses):
+            skipped += 1
+            continue
+        first, second = (spaced(field(row, f"response{which}", str, where, number)) for which in "12")
+        votes = [field(row, f"annotator{which}", int, where, number) for which in "123"]
+        if not set(votes) <= {0, 1, 2}:
+            raise PrefdynError(
+                f"{where}, row {number}: the votes are {votes}, each must be 1, 2 or 0 (alike)"
+            )
+        alpha = sum({0: 0.5, 1: 1.0, 2: 0.0}[vote] for vote in votes) / len(votes)
+        prompt = f"{instruction}\n\n{given}" if given.strip() else instruction
+        yield from_alpha(DIALOGUE.format(prompt=prompt), (first, second), alpha)
+    if skipped:
+        warnings.warn(f"{where}: {skipped} rows with a response that is no text, skipped", stacklevel=2)
+
+
+def llmbar(rows: Iterable[tuple[int, Row]], where: str) -> Iterator[Ranking]:
+    """LLMBar: an input and two outputs; the label, 1 or 2, is the one that does what the input asks."""
+    for number, row in rows:
+        label = field(row, "label", int, where, number)
+        if label not in (1, 2):
+            raise PrefdynError(f"{where}, row {number}: the field 'label' is {label}, it must be 1 or 2")
+        first, second = (spaced(field(row, f"output_{which}", str, where, number)) for which in "12")
+        prompt = DIALOGUE.format(prompt=field(row, "input", str, where, number))
+        yield Ranking(prompt, (first, second), (0, 1) if label == 1 else (1, 0))
 
 
 def spaced(response: str) -> str:

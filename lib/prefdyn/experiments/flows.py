@@ -7,8 +7,6 @@ Times are t / tau throughout.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
@@ -18,13 +16,10 @@ from prefdyn.engine.losses import Loss
 from prefdyn.theory import clusters
 from prefdyn.theory import reward_dynamics as dynamics
 from prefdyn.theory.clusters import Clusters
-from prefdyn.theory.reward_dynamics import OneTokenPreferences, RewardPath
 
 Array = NDArray[np.float64]
 PERCENTILES = {"lowest": 0, "5%": 5, "median": 50, "95%": 95, "highest": 100}
 """Columns of `spread_of`."""
-FALL = 0.05
-"""Nats by which the mean loss has fallen when a waiting time ends."""
 CORNER, TARGET = 0.05, 0.5
 """Over how much of a margin SLiC's corner is rounded, and SimPO's target."""
 
@@ -57,56 +52,7 @@ def log_risks(of: Clusters, beta: float, draws: int, seed: int) -> Array:
     return np.array(out)
 
 
-def cluster_waits(of: Clusters, beta: float, draws: int, seed: int) -> Array:
-    """Time until the mean loss has fallen by `FALL`, on the training samples and on 100 new ones of each
-    cluster, shape (draws, 2); NaN where tau_1 comes first.
-    """
-    out = []
-    for number in range(draws):
-        rng = np.random.default_rng([seed, of.samples, number])
-        train, new = of.draw(rng), of.draw(rng, 100)
-        path = dynamics.flow(train, np.linspace(0, clusters.tau_1(of, beta), 81), beta)
-        out.append([_wait(path, part) for part in (train, new)])
-    return np.array(out)
-
-
-def _wait(path: RewardPath, part: OneTokenPreferences) -> float:
-    fall = np.log(2) - np.logaddexp(0, -path.margins(part)).mean(axis=1)
-    return float(np.interp(FALL, fall, path.times, right=np.nan))
-
-
 # Hidden states --------------------------------------------------------------------------------------
-
-
-def wait(features: ArrayLike, labels: ArrayLike, beta: float) -> float:
-    """Time until the mean loss over statements answered by Yes and No has fallen by `FALL`.
-
-    Args:
-        features: g, shape (n, d).
-        labels: +1 or -1, shape (n,).
-    """
-    train = dynamics.yes_or_no(features, labels)
-    rate = dynamics.initial_rates(train, train, beta).mean()
-    # At the start the loss falls by half the mean rate of the margins.
-    times = np.linspace(0, 4 * 2 * FALL / rate, 81)
-    return _wait(dynamics.flow(train, times, beta, tolerance=1e-6), train)
-
-
-def rate_at_start(parts: Sequence[tuple[ArrayLike, ArrayLike]], own_answers: bool) -> float:
-    """Mean rate of the training margins at t = 0, in units of beta^2, by Eq. 8.
-
-    Args:
-        parts: features, shape (n, d), and labels, shape (n,), of each persona.
-        own_answers: each persona is answered by two tokens of its own, not all of them by Yes and No.
-    """
-    answered = [dynamics.yes_or_no(features, labels) for features, labels in parts]
-    shifts = [2 * number if own_answers else 0 for number in range(len(answered))]
-    train = OneTokenPreferences(
-        np.concatenate([part.features for part in answered]),
-        np.concatenate([part.chosen + shift for part, shift in zip(answered, shifts, strict=True)]),
-        np.concatenate([part.rejected + shift for part, shift in zip(answered, shifts, strict=True)]),
-    )
-    return float(dynamics.initial_rates(train, train, beta=1.0).mean())
 
 
 def rounded_slic() -> Loss:

@@ -1,21 +1,17 @@
-"""Ranking accuracy of models on data sets, as a table: RA's Tables 2 to 6 for one's own models."""
+"""How often a model ranks right: the accuracies of one model on one data set, as a chapter has them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from prefdyn.data import Ranking, Source, datasets
+from prefdyn.data import Ranking
 from prefdyn.engine.scoring import ResponseLogProbs
-from prefdyn.errors import PrefdynError
-from prefdyn.experiments.bench import Bench
-from prefdyn.experiments.plan import model_size
 from prefdyn.measures import estimates
 from prefdyn.measures.estimates import Estimate
-from prefdyn.models import loading
 from prefdyn.theory import ranking as theory
 
 COLUMNS = ["model", "data", "examples", "responses", "ties", "accuracy", "low", "high", "chance"]
@@ -66,44 +62,3 @@ def table(
             kind = "per token" if normalised else "whole"
             rows.append((model, name, found.n, kind, ties, found.value, found.low, found.high, by_chance))
     return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def rank(
-    models: Sequence[str],
-    names: Sequence[str],
-    source: Source = "hub",
-    limit: int = 1000,
-    seed: int = 0,
-    device: str = "auto",
-    max_length: int = 512,
-    progress: bool = True,
-) -> Iterator[pd.DataFrame]:
-    """Score every model on every data set; after each, the table so far, see `COLUMNS`.
-
-    What was scored before, or by a run that was killed, is not scored again.
-
-    Args:
-        names: as `datasets.load` takes them; "sample" is the embedded pairs whatever the source.
-        limit: rankings of each data set, drawn by the seed; 0 is all.
-
-    Raises:
-        PrefdynError: no such model or data set, or data that is not of its schema, before anything is scored;
-            a model that cannot be loaded, or gives no numbers.
-    """
-    from tqdm import tqdm
-
-    if not names:
-        raise PrefdynError("no data set is named: give --data NAME")
-    for model in models:
-        model_size(loading.full_name(model))
-    rankings = {name: datasets.load(name, source, limit, seed) for name in names}
-    found: list[pd.DataFrame] = []
-    for model in models:
-        bench = Bench(model, seed=seed, device=device, precision="float32")
-        for name, some in rankings.items():
-            with tqdm(
-                total=len(some), desc=f"{bench.model_name} on {name}", unit="ranking", disable=not progress
-            ) as bar:
-                scores = bench.scores(some, max_length, done=bar.update)
-            found.append(table(some, scores, bench.model_name, name))
-            yield pd.concat(found, ignore_index=True)

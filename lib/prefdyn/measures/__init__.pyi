@@ -1,9 +1,11 @@
+from . import best_of as best_of
 from . import endpoint as endpoint
 from . import estimates as estimates
 from . import flips as flips
 from . import geometry as geometry
 from . import halves as halves
 from . import judges as judges
+from . import paired as paired
 from . import response_tokens as response_tokens
 from .endpoint import EndpointJudge as EndpointJudge
 from .estimates import Estimate as Estimate

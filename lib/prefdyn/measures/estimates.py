@@ -152,6 +152,33 @@ def spearman_over_pairs(x: ArrayLike, y: ArrayLike, ends: ArrayLike, seed: int =
     return from_resamples(float(_spearman(a, b, -1)), drawn, len(names))
 
 
+def mean_over_pairs(
+    x: ArrayLike, ends: ArrayLike, seed: int = 0, clusters: ArrayLike | None = None
+) -> Estimate:
+    """The mean of a quantity of pairs, bootstrapped over the units they are made of, or over what these
+    belong to; a pair counts in a resample as often as its two units do together.
+
+    Args:
+        x: shape (pairs,).
+        ends: indices of the two different units of each pair, from 0, shape (pairs, 2).
+        clusters: names of what each unit belongs to, shape (units,).
+
+    Raises:
+        PrefdynError: fewer than three pairs.
+    """
+    values = _checked(x)
+    first, second = np.asarray(ends).T
+    units = int(max(first.max(), second.max())) + 1
+    counts = counts_by_cluster(np.arange(units) if clusters is None else clusters, seed)
+    square = np.zeros((2, units, units))
+    square[:, first, second] = np.stack([values, np.ones_like(values)])
+    # Of all pairs at once: counts of the one end, times the pairs, times counts of the other.
+    total, weight = np.einsum("bi,kij,bj->kb", counts.astype(float), square, counts, optimize=True)
+    with np.errstate(invalid="ignore"):
+        drawn = total / weight
+    return from_resamples(float(values.mean()), drawn, units, widened=True)
+
+
 def proportion(hits: ArrayLike) -> Estimate:
     """The share of hits in a sample of zeros and ones, shape (n,), with Wilson's interval.
 

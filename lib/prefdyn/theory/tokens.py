@@ -114,6 +114,25 @@ def rates_by_autograd(
     return jvp(rewards, (weight.detach(),), (-leaf.grad,))[1].detach()
 
 
+@torch.no_grad()
+def first_pull(responses: ResponseTokens, weight: Tensor, beta: float) -> Tensor:
+    """N tau dW/dt at margins of 0 under DPO, shape (V, d): the sum over the pairs given of Eq. 61."""
+    pull = (beta / 2 * responses.signs)[:, None] * responses.states
+    distributions = (responses.states @ weight.T).softmax(dim=1)
+    out = -distributions.T @ pull
+    return out.index_add_(0, responses.tokens, pull)
+
+
+@torch.no_grad()
+def rates_along(responses: ResponseTokens, weight: Tensor, velocity: Tensor, beta: float) -> Tensor:
+    """tau dr/dt of every token, shape (P,), as W moves with tau dW/dt, shape (V, d), and the states stand
+    still: beta (y - S*).(dW g*).
+    """
+    logits = responses.states @ velocity.T
+    own = logits.gather(1, responses.tokens[:, None])[:, 0]
+    return beta * (own - ((responses.states @ weight.T).softmax(dim=1) * logits).sum(dim=1))
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """Training as it stands at a step.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterator
 
 import matplotlib.pyplot as plt
@@ -9,39 +11,32 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from small_chapters import GENERALIZATION, two_editions
+from small_chapters import GENERALIZATION, OF_GENERALIZATION, two_editions
 
+from prefbook.figures import clusters as cluster_figures
 from prefbook.figures import generalization as figures
 from prefbook.figures import style
+from prefbook.ledger.statistics import generalization as statistics
 from prefbook.ledger.tables import Tables
-from prefdyn.experiments import flows, generalization
+from prefdyn.experiments import flows
+from prefdyn.theory import clusters as theory
 
-EXPERIMENTS = (
-    generalization.hidden_states,
-    generalization.interactions,
-    generalization.curves,
-    generalization.conditions,
-    generalization.risk,
-    generalization.bounds,
-    generalization.sweep,
-    generalization.rates,
-    generalization.samples,
-    generalization.tokens,
-    generalization.losses,
-)
 DRAWN = (
-    figures.ten,
-    figures.everyone,
-    figures.interactions,
-    figures.band,
-    figures.conditions,
-    figures.risk,
-    figures.sweep,
-    figures.rates,
-    figures.waits,
+    cluster_figures.interactions,
+    cluster_figures.band,
+    cluster_figures.conditions,
+    cluster_figures.risk,
+    cluster_figures.losses,
+    figures.concepts,
+    figures.left,
+    figures.company,
+    figures.answers,
+    figures.samples,
+    figures.imbalance,
+    figures.cantelli,
     figures.tokens,
+    figures.moved,
     figures.factors,
-    figures.losses,
 )
 each_figure = pytest.mark.parametrize("draw", DRAWN, ids=lambda draw: draw.__name__)
 
@@ -54,14 +49,11 @@ def editions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tables, Tables]:
     def drawn(of: object, beta: float, draws: int, seed: int) -> np.ndarray:
         return np.random.default_rng(seed).uniform(0, 0.2, draws)
 
-    def waited(of: object, beta: float, draws: int, seed: int) -> np.ndarray:
-        return np.random.default_rng(seed).uniform(5, 9, (draws, 2))
-
     with pytest.MonkeyPatch.context() as patch:
-        for name, by in (("shares_outside", drawn), ("log_risks", drawn), ("cluster_waits", waited)):
-            by.__module__ = flows.__name__
-            patch.setattr(flows, name, by)
-        return two_editions(folder, EXPERIMENTS, GENERALIZATION)
+        for name in ("shares_outside", "log_risks"):
+            drawn.__module__ = flows.__name__
+            patch.setattr(flows, name, drawn)
+        return two_editions(folder, OF_GENERALIZATION, GENERALIZATION)
 
 
 @pytest.fixture(autouse=True)
@@ -99,34 +91,27 @@ def test_the_reference_edition_stands_alone(
 def test_this_machine_is_marked(editions: tuple[Tables, Tables], draw: Callable[..., Figure]) -> None:
     figure = draw(*editions)
     figure.canvas.draw()
-    if draw is figures.interactions:  # one draw of clusters as good as another
+    if draw is cluster_figures.interactions:  # one draw of clusters as good as another
         assert diamonds(figure) == 0
         return
     assert any("this machine" in word for word in words(figure))
-    if draw not in (figures.ten, figures.everyone):
-        assert diamonds(figure) > 0
+    assert diamonds(figure) > 0
 
 
-def test_maps_have_the_cosines_of_the_table(editions: tuple[Tables, Tables]) -> None:
+def test_the_map_has_the_cosines_of_the_table(editions: tuple[Tables, Tables]) -> None:
     tables = editions[0]
-    figure = figures.everyone(tables, None)
+    figure = figures.concepts(tables, None)
     order = tables["personas"].sort_values("place")["index"].to_numpy()
-    for ax, column in zip(figure.axes, figures.MAPS, strict=False):
-        matrix = np.asarray(ax.images[0].get_array())
-        assert (np.diag(matrix) == 1).all() and (matrix == matrix.T).all()
-        for row in tables["cosines"].itertuples(index=False):
-            place = [int(np.flatnonzero(order == index)[0]) for index in (row.first, row.second)]
-            assert (
-                matrix[place[0], place[1]]
-                == tables["cosines"][column][
-                    (tables["cosines"]["first"] == row.first) & (tables["cosines"]["second"] == row.second)
-                ].item()
-            )
+    matrix = np.asarray(figure.axes[0].images[0].get_array())
+    assert (np.diag(matrix) == 1).all() and (matrix == matrix.T).all()
+    for row in tables["cosines"].to_dict("records"):
+        place = [int(np.flatnonzero(order == row[end])[0]) for end in ("first", "second")]
+        assert matrix[place[0], place[1]] == row["concepts"]
 
 
 def test_open_points_break_a_condition(editions: tuple[Tables, Tables]) -> None:
     table = editions[0]["conditions"]
-    figure = figures.conditions(editions[0], None)
+    figure = cluster_figures.conditions(editions[0], None)
     for ax, (_, part) in zip(figure.axes, table.groupby("varied", sort=False), strict=True):
         open_ = sum(
             len(points.get_offsets())
@@ -143,26 +128,44 @@ def line(ax: Axes, label: str) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(found.get_xdata(), dtype=float), np.asarray(found.get_ydata(), dtype=float)
 
 
-def test_runs_start_where_the_model_is_its_own_reference(editions: tuple[Tables, Tables]) -> None:
-    table = editions[0]["sweep"]
-    figure = figures.sweep(editions[0], None)
-    steps, losses = line(figure.axes[1], "K = 2")
-    assert steps.tolist() == [0, 1, 2] and losses[0] == pytest.approx(np.log(2))
-    mean = table.query("split == 'trained' and K == 2 and step == 2")["loss"].mean()
-    assert losses[-1] == pytest.approx(mean)
-    assert line(figure.axes[2], "K = 2")[0].tolist() == [1, 2]
+def test_the_laws_are_drawn_with_what_is_left(editions: tuple[Tables, Tables]) -> None:
+    tables = editions[0].of(0)
+    figure = figures.left(editions[0], None)
+    counts, law = line(figure.axes[1], "A/K + (1 − 1/K)B")
+    share = statistics.b_over_a(tables)
+    np.testing.assert_allclose(law, 1 / counts + (1 - 1 / counts) * share)
+    np.testing.assert_allclose(line(figure.axes[1], "its square root")[1], law**0.5)
+    np.testing.assert_allclose(line(figure.axes[1], "1/K: own answers")[1], 1 / counts)
 
 
-def test_the_theory_is_drawn_with_the_rates(editions: tuple[Tables, Tables]) -> None:
-    figure = figures.rates(editions[0], None)
-    counts, shares = line(figure.axes[1], "1/K")
-    np.testing.assert_allclose(shares, 1 / counts)
-    assert any(word.startswith("held out: ρ = ") for word in words(figure))
+def test_every_anchor_has_a_dot_for_each_number(editions: tuple[Tables, Tables]) -> None:
+    table = editions[0]["nested_sets"].query("split == 'held out'")
+    figure = figures.left(editions[0], None)
+    dots = np.concatenate([points.get_offsets() for points in figure.axes[0].collections])
+    np.testing.assert_allclose(sorted(dots[:, 0]), sorted(table["margin"]))
+    rows = table.drop_duplicates("persona").sort_values("δ")["persona"]
+    lowest = table[table["persona"] == rows.iloc[0]]["margin"]
+    np.testing.assert_allclose(sorted(dots[dots[:, 1] == 0, 0]), sorted(lowest))
 
 
-def test_waits_are_relative_to_the_fewest_samples(editions: tuple[Tables, Tables]) -> None:
-    sizes, value, _ = figures._relative_times(editions[0], "hidden states, training")
-    times = editions[0]["samples"].query("of == 'hidden states, training'")
-    ratio = times.query("Q == 4")["time"].to_numpy() / times.query("Q == 2")["time"].to_numpy()
-    assert sizes.tolist() == [2, 4]
-    np.testing.assert_allclose(value, [1, np.exp(np.log(ratio).mean())])
+def test_cantelli_has_a_point_for_each_cluster(editions: tuple[Tables, Tables]) -> None:
+    table = editions[0]["cantelli"]
+    figure = figures.cantelli(editions[0], None)
+    points = np.concatenate([points.get_offsets() for points in figure.axes[0].collections])
+    np.testing.assert_allclose(sorted(points[:, 1]), sorted(table["wrong"] / table["statements"]))
+
+
+def test_the_explorer_has_the_values_of_the_theory(editions: tuple[Tables, Tables]) -> None:
+    drawn = cluster_figures.bounds_explorer(editions[0], None)
+    found = re.search(r"const given = (.*);", drawn)
+    assert found
+    content = json.loads(found[1])
+    counts, samples = content["counts"], 10 ** np.array(content["samples"])
+    at = int(np.argmin(np.abs(samples - 1e5)))
+    of = theory.at_the_limits(4, round(cluster_figures.SAMPLES[at]), 1)
+    failure, appendix, stated = (values[counts.index(4)][at] for values in content["values"])
+    assert failure == pytest.approx(theory.log_failure(of) / np.log(10), abs=0.006)
+    assert appendix == pytest.approx(theory.log_risk_bound_appendix(of) / np.log(10), abs=0.006)
+    assert stated == pytest.approx(float(theory.log_risk_bound(4, 1e5)) / np.log(10), abs=0.01)
+    assert content["values"][0][0][0] is None  # ten samples allow no Z
+    assert 10 ** content["data"] == pytest.approx(40, rel=1e-2)

@@ -77,6 +77,17 @@ WRONG = {
         "times in columns": "dense = dense.T",
         "straight lines": "dense = solution.times[:, None] / end * dense[-1]",
     },
+    "ex-gn-law": {
+        "slopes of one half": "left = np.array([1, 0.7, 0.55, 0.475, 0.4375])",
+        "answers of their own": "left = 1 / np.array([1, 2, 4, 8, 16])",
+        "margins, not ratios": "left = left * margin_among(1)",
+        "another order": "left = left[::-1]",
+    },
+    "ex-gn-rare": {
+        "the common label": "rare_rates = np.array([rare_rate(1 - q) for q in (0.5, 0.4, 0.25, 0.1)])",
+        "another length": "rare_rates = np.array([rare_rate(q, 1.0) for q in (0.5, 0.4, 0.25, 0.1)])",
+        "of the common label": "crossing = 1 - crossing",
+    },
     "ex-nz-code": {
         "the clean accuracy": (
             f"{SHARP}noisy_accuracy, quarter_accuracy = "

@@ -33,7 +33,7 @@ parts: [{caption: Chapters, numbered: true, chapters: [{file: book/small}]}]
 FIRST = """---
 description: What the whole is about, "quoted" & marked.
 ---
-# The first page
+# What Preference Learning Learns
 
 Read {doc}`small`, or {doc}`its exercise <small>`.
 """
@@ -185,24 +185,34 @@ def test_site_without_a_repository_has_descriptions_alone(html: Path) -> None:
 # A published site ---------------------------------------------------------------------------------
 
 
+BOOK = "What Preference Learning Learns"
+
+
 @pytest.mark.site
 @pytest.mark.parametrize(
-    ("name", "title", "words", "address"),
+    ("name", "heading", "title", "words", "address"),
     [
-        ("book/index", "The first page", 'What the whole is about, "quoted" & marked.', HOME),
-        ("index", "The first page", 'What the whole is about, "quoted" & marked.', HOME),
-        ("book/small", "A small chapter", "What the chapter is about.", f"{HOME}book/small.html"),
+        ("book/index", BOOK, BOOK, 'What the whole is about, "quoted" & marked.', HOME),
+        ("index", BOOK, BOOK, 'What the whole is about, "quoted" & marked.', HOME),
+        (
+            "book/small",
+            "1. A small chapter",
+            f"1. A small chapter — {BOOK}",
+            "What the chapter is about.",
+            f"{HOME}book/small.html",
+        ),
     ],
 )
 def test_page_says_what_it_is_and_where(
-    published: Path, name: str, title: str, words: str, address: str
+    published: Path, name: str, heading: str, title: str, words: str, address: str
 ) -> None:
     soup = page(published, name)
     found = metas(soup)
-    assert soup.title and title in soup.title.text
+    assert soup.title and soup.title.text == title
+    assert {image["alt"] for image in soup.select("img.logo__image")} == {f"{BOOK}: the first page"}
     assert found["description"] == found["og:description"] == words
     assert len(soup.find_all("meta", attrs={"name": "description"})) == 1
-    assert found["og:title"] == title and found["og:site_name"] == "What Preference Learning Learns"
+    assert found["og:title"] == heading and found["og:site_name"] == BOOK
     assert found["og:url"] == address
     assert [link["href"] for link in soup.find_all("link", rel="canonical")] == [address]
     assert found["twitter:card"] == "summary_large_image"

@@ -23,12 +23,13 @@ from urllib.parse import unquote, urldefrag, urlsplit
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pypdf
 import pytest
 import yaml
 from PIL import Image
 
-from prefbook.figures import distinguishability, explorer
+from prefbook.figures import clusters, distinguishability, explorer
 from prefbook.ledger.tables import Tables
 from prefbook.publishing import notebooks as publish
 from prefbook.publishing import pdf, site
@@ -371,6 +372,23 @@ def test_steps_on_two_clouds_are_those_of_the_equation(browser: Any) -> None:
     assert apart > 2.4
     page.get_by_text("begin again").click()
     assert "δ = 2.00" in said.inner_text()
+    page.close()
+
+
+def test_sliders_show_where_each_promise_speaks(browser: Any, tmp_path: Path) -> None:
+    pd.DataFrame({"Q": [500.0], "seed": [0]}).to_csv(tmp_path / "bound_of_the_data.csv", index=False)
+    page = browser.new_page()
+    page.set_content(clusters.bounds_explorer(Tables(tmp_path), None))
+    said, sliders = page.locator(".said"), page.locator("input")
+    assert said.inner_text().startswith("With 501 samples of each of 32 clusters")
+    assert said.inner_text().count("which says nothing") == 3
+    for where, silent in (("200", 0), ("90", 1)):  # 10¹¹ samples, and some hundred thousand
+        sliders.nth(0).evaluate("(slider, to) => { slider.value = to; }", where)
+        sliders.nth(0).dispatch_event("input")
+        assert said.inner_text().count("which says nothing") == silent
+    sliders.nth(1).evaluate("slider => { slider.value = 0; }")
+    sliders.nth(1).dispatch_event("input")
+    assert "of each of 2 clusters" in said.inner_text()
     page.close()
 
 

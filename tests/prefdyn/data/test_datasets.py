@@ -165,6 +165,86 @@ def test_alpaca_eval_files_join_into_rankings_of_the_baseline_and_every_model(tm
         datasets.load("alpaca-eval", "hub")
 
 
+def panda(votes: Sequence[int], **change: Any) -> dict[str, Any]:
+    about = {"idx": 0, "motivation_app": "m", "cmp_key": "a_b", "instruction": "Sing.", "input": ""}
+    said = {"response1": "la", "response2": "do re"}
+    return {**about, **said, **{f"annotator{i}": vote for i, vote in enumerate(votes, 1)}, **change}
+
+
+def write_pandalm(folder: Path, rows: Sequence[Any]) -> None:
+    folder.joinpath("pandalm").mkdir(exist_ok=True)
+    folder.joinpath("pandalm", "testset-v1.json").write_text(json.dumps(rows))
+
+
+def test_pandalm_counts_three_votes_of_which_alike_is_half_for_either(tmp_path: Path) -> None:
+    rows = [panda([1, 1, 1]), panda([2, 2, 1], input="A hymn."), panda([0, 0, 2]), panda([0, 0, 0])]
+    write_pandalm(tmp_path, rows)
+    agree, mostly, nearly, tie = datasets.load("pandalm", tmp_path)
+    assert agree == Ranking(asked("Sing."), (" la", " do re"), (0, 1), 1.0)
+    assert mostly == Ranking(asked("Sing.\n\nA hymn."), (" la", " do re"), (1, 0), pytest.approx(1 / 3))
+    assert nearly.alpha == pytest.approx(1 / 3) and nearly.pair.chosen == " do re"
+    assert tie.alpha == 0.5 and tie.tied
+
+
+def test_pandalm_rows_without_text_are_skipped_and_counted(tmp_path: Path) -> None:
+    write_pandalm(tmp_path, [panda([1, 1, 2]), panda([1, 1, 1], response2=True), panda([2, 0, 2])])
+    with pytest.warns(UserWarning, match="1 rows with a response that is no text"):
+        assert len(datasets.load("pandalm", tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"annotator2": 3}, r"row 1: the votes are \[1, 3, 1\], each must be 1, 2 or 0"),
+        ({"annotator3": True}, "'annotator3' is a bool, it must be a int"),
+        ({"response1": None}, "'response1' is a NoneType"),
+        ({"input": 4}, "'input' is a int"),
+    ],
+)
+def test_pandalm_of_another_schema_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    write_pandalm(tmp_path, [panda([1, 1, 1], **change)])
+    with pytest.raises(PrefdynError, match=message):
+        datasets.load("pandalm", tmp_path)
+
+
+def bar(label: int) -> dict[str, Any]:
+    return {"input": "Name a tree.", "output_1": "An oak.", "output_2": "I like trees!", "label": label}
+
+
+def write_llmbar(folder: Path, part: str, rows: Sequence[Any]) -> None:
+    path = folder / "llmbar" / part / "dataset.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(rows))
+
+
+def test_llmbar_prefers_the_output_that_its_label_names(tmp_path: Path) -> None:
+    write_llmbar(tmp_path, "Natural", [bar(1), bar(2)])
+    write_llmbar(tmp_path, "Adversarial/Neighbor", [bar(2)])
+    write_llmbar(tmp_path, "Adversarial/GPTOut", [bar(1)])
+    assert datasets.available(tmp_path) == ["llmbar-natural", "llmbar-adversarial"]
+    first, second = datasets.load("llmbar-natural", tmp_path)
+    assert first == Ranking(asked("Name a tree."), (" An oak.", " I like trees!"), (0, 1))
+    assert second.pair.chosen == " I like trees!"
+    both = datasets.load("llmbar-adversarial", tmp_path)
+    assert [one.ranks for one in both] == [(1, 0), (0, 1)]
+    assert datasets.load("llmbar-adversarial:Adversarial_GPTOut", tmp_path) == both[1:]
+
+
+def test_llmbar_says_what_is_wrong(tmp_path: Path) -> None:
+    write_llmbar(tmp_path, "Natural", [bar(1), bar(0)])
+    with pytest.raises(PrefdynError, match=r"row 2: the field 'label' is 0, it must be 1 or 2"):
+        datasets.load("llmbar-natural", tmp_path)
+    with pytest.raises(PrefdynError, match="no split 'Neighbour': choose from Adversarial_Neighbor"):
+        datasets.load("llmbar-adversarial:Neighbour", tmp_path)
+    with pytest.raises(PrefdynError, match=r"dataset\.json: no such file"):
+        datasets.load("llmbar-adversarial", tmp_path)
+    for name in ("llmbar-natural", "pandalm"):
+        with pytest.raises(PrefdynError, match=r"holds? "):
+            datasets.load(name, "sample")
+    with pytest.raises(PrefdynError, match=r"GitHub repository: give a folder that holds pandalm"):
+        datasets.load("pandalm", "hub")
+
+
 def test_hh_rlhf_and_the_sample(tmp_path: Path) -> None:
     folder = tmp_path / "hh-rlhf" / "harmless-base"
     dialogue = "\n\nHuman: Why?\n\nAssistant:"
@@ -195,6 +275,11 @@ def test_sources_say_what_they_hold(tmp_path: Path) -> None:
 
 def test_publishers_files(shared_data: Path) -> None:
     assert {"hh-rlhf", "alpaca-eval", "alpaca-eval-rankings"} <= set(datasets.available(shared_data))
+    voted = datasets.load("pandalm", shared_data)
+    # Of 999 pairs six hold no text and 54 an empty response, which `load` leaves out everywhere.
+    assert 930 < len(voted) <= 993 and {round(one.alpha * 6) for one in voted} == {0, 1, 2, 3, 4, 5, 6}
+    sizes = [len(datasets.load(f"llmbar-{part}", shared_data)) for part in ("natural", "adversarial")]
+    assert sizes == [100, 134 + 92 + 47]
     joined = datasets.load("alpaca-eval-rankings", shared_data)
     assert len(joined) == 805 and {len(one.responses) for one in joined} == {4}
     pairs = datasets.load("alpaca-eval", shared_data, limit=50, seed=3)

@@ -1,26 +1,24 @@
-"""The experiments of chapter 2 on the tiny model, against what a reader would compute by hand."""
+"""Chapter 2's experiments on hidden states and with all weights, on the tiny model, against what a reader
+would compute by hand.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from types import ModuleType
-from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
-import torch
 from small_chapters import GENERALIZATION as SMALL
 
 from prefdyn import data
+from prefdyn.data import Persona
 from prefdyn.errors import PrefdynError
-from prefdyn.experiments import flows, generalization, token_rates
+from prefdyn.experiments import company, frozen, generalization, statements
 from prefdyn.experiments.bench import Bench
+from prefdyn.experiments.frozen import States
 from prefdyn.measures import geometry
-from prefdyn.theory import clusters
 from prefdyn.theory import reward_dynamics as dynamics
-from prefdyn.theory.clusters import Clusters
 
 
 @pytest.fixture(scope="module")
@@ -30,290 +28,250 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         yield Bench("smoke", device="cpu", precision="float32")
 
 
-def stand_in(patch: pytest.MonkeyPatch, module: ModuleType, name: str, by: Callable[..., Any]) -> None:
-    """Another function in the place of a module's; its results are kept as the module's."""
-    by.__module__ = module.__name__
-    patch.setattr(module, name, by)
+def made(seed: int, length: float = 0.0, size: int = 60, apart: float = 1.0) -> States:
+    """States of a persona in 8 dimensions: a shared component, a concept, and noise of 0.5."""
+    rng = np.random.default_rng(seed)
+    labels = np.tile([1, -1], size).astype(np.int8)
+    g = 0.5 * rng.standard_normal((2 * size, 8))
+    g[:, 0] += length
+    g[:, 1] += apart * labels
+    return States(str(seed), g[:size], labels[:size], g[size:], labels[size:])
 
 
 # Hidden states --------------------------------------------------------------------------------------
 
 
-def test_cosines_are_of_means_of_centred_means_and_of_concepts(bench: Bench) -> None:
+def test_cosines_are_means_over_pairs_of_statements(bench: Bench) -> None:
     tables = generalization.hidden_states(bench, SMALL)
-    cast = bench.personas(5, 10)
+    cast = bench.personas(6, 12)
     states = [bench.features(persona).astype(float) for persona in cast]
-    means = np.array([g.mean(0) for g in states])
-    concepts = np.array(
-        [g[p.labels > 0].mean(0) - g[p.labels < 0].mean(0) for g, p in zip(states, cast, strict=True)]
-    )
-    expected = {"means": means, "shared mean removed": means - means.mean(0), "concepts": concepts}
-    pairs = tables["cosines"]
-    assert len(pairs) == 10 and (pairs["first"] < pairs["second"]).all()
-    for name, vectors in expected.items():
-        by_hand = [geometry.cosine(vectors[i], vectors[j]) for i, j in pairs[["first", "second"]].to_numpy()]
-        np.testing.assert_allclose(pairs[name], by_hand, atol=6e-4)
-    unit = [g / np.linalg.norm(g, axis=1, keepdims=True) for g in states]
-    np.testing.assert_allclose(pairs["statements"][0], (unit[0] @ unit[1].T).mean(), atol=6e-4)
+    centre = np.mean([g.mean(0) for g in states], axis=0)
+    pairs, personas = tables["cosines"], tables["personas"]
+    assert len(pairs) == 15 and (pairs["first"] < pairs["second"]).all()
 
+    def every(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return geometry.cosine(a[:, None], b[None])
 
-def test_a_persona_lies_to_the_others_as_its_median_cosine_says(bench: Bench) -> None:
-    tables = generalization.hidden_states(bench, SMALL)
-    personas, pairs = tables["personas"], tables["cosines"]
-    assert sorted(personas["place"]) == [*range(5)]
-    assert personas["persona"].tolist() == [persona.name for persona in bench.personas(5, 10)]
-    mine = pairs[(pairs["first"] == 2) | (pairs["second"] == 2)]
-    assert personas["means"][2] == pytest.approx(mine["means"].median(), abs=1e-3)
-    assert personas["concepts"][2] == pytest.approx(mine["concepts"].abs().median(), abs=1e-3)
+    for row in pairs.to_dict("records"):
+        a, b = states[row["first"]], states[row["second"]]
+        assert row["statements"] == pytest.approx(every(a, b).mean(), abs=6e-5)
+        assert row["statements centred"] == pytest.approx(every(a - centre, b - centre).mean(), abs=6e-5)
+        s, t = cast[row["first"]].labels, cast[row["second"]].labels
+        c, d = frozen.half_difference(a, s), frozen.half_difference(b, t)
+        assert row["concepts"] == pytest.approx(float(geometry.cosine(c, d)), abs=6e-5)
+    own = every(states[2] - centre, states[2] - centre)
+    assert personas["own statements"][2] == pytest.approx(own[~np.eye(len(own), dtype=bool)].mean())
+    assert pairs["dealt"].abs().mean() < 0.1
+    assert personas["drawn"].all() and sorted(personas["place"]) == [*range(6)]
 
 
 def test_conditions_of_the_data_are_in_units_of_a_concept(bench: Bench) -> None:
     asked = generalization.conditions_of_the_data(bench, SMALL).set_index("condition")
     personas = generalization.hidden_states(bench, SMALL)["personas"]
-    length = np.median(personas["shared length"] / personas["concept length"])
+    length = np.median(2 * personas["shared length"] / personas["δ"])
     assert asked.loc["Z ≤ 1/(4 l_b²)", "limit"] == pytest.approx(1 / (4 * length**2))
-    assert asked.loc["d ≤ 5Q", ["value", "limit"]].tolist() == [
-        bench.features(bench.personas(5, 10)[0]).shape[1],
-        50,
-    ]
+    width = bench.features(bench.personas(6, 12)[0]).shape[1]
+    assert asked.loc["d ≤ 5Q", ["value", "limit"]].tolist() == [width, 5 * 40]  # all statements count
     assert (asked["holds"] == (asked["value"] <= asked["limit"])).all()
 
 
-# Clusters -------------------------------------------------------------------------------------------
+def test_a_persona_is_cut_in_two_parts(bench: Bench) -> None:
+    for persona, of in zip(bench.personas(6, 12), generalization.states(bench, SMALL), strict=True):
+        assert of.name == persona.name and len(of.held_out) == 8 and len(of.train) == 16
+        assert (of.held_out_labels.sum(), of.train_labels.sum()) == (0, 0)
 
 
-def test_interactions_are_zero_without_a_common_token(bench: Bench) -> None:
-    pairs = generalization.interactions(bench, SMALL)
-    assert len(pairs) == 144 * 145 / 2
-    concepts = pairs[["first", "second"]] // 24
-    answers = Clusters(6, 12, 64, 0.05, 0.5, 2).answers
-    shared = [bool(set(answers[i]) & set(answers[j])) for i, j in concepts.to_numpy()]
-    assert (pairs["interaction"][~np.array(shared)] == 0).all()
-    # Within a cluster 2 (1 + l_b²), and between the two of a concept 2 (1 − l_b²), but for noise.
-    within = pairs.query("first < 12 and second < 12 and first != second")["interaction"]
-    between = pairs.query("first < 12 and 12 <= second < 24")["interaction"]
-    assert within.mean() == pytest.approx(2.5, abs=0.2) and between.mean() == pytest.approx(1.5, abs=0.2)
+# The unembedding alone ------------------------------------------------------------------------------
 
 
-def test_descent_comes_to_the_flow_by_first_order(bench: Bench) -> None:
-    gaps = generalization.descent(bench, SMALL).set_index("steps")["gap"]
-    assert np.log2(gaps[20] / gaps[40]) == pytest.approx(1, abs=0.05)
+def test_margins_in_company_start_at_the_rate_that_is_foretold() -> None:
+    everyone = [made(seed, length=3.0) for seed in range(4)]
+    table = frozen.in_company(everyone, [1, 2, 4], 20, 1e-3, 0.1, [0])
+    whole = table[table["arm"] == "all"]
+    assert (whole["Q"] == 20).all() and sorted(whole["K"].unique()) == [1, 2, 4]
+    # The first step moves the mean held-out margin by β² t/… times c.mean(c), and by what noise along the
+    # shared component adds: the same statements in training and in the measure have none.
+    same = [replace(of, held_out=of.train, held_out_labels=of.train_labels) for of in everyone]
+    exact = frozen.in_company(same, [1, 4], 1000, 1e-6, 0.1, [0])
+    exact = exact[exact["arm"] == "all"]
+    np.testing.assert_allclose(exact["margin"], 1e-6 * 0.01 * exact["foretold"], rtol=1e-5)
 
 
-def test_curves_of_tight_clusters_stay_between_the_edges(bench: Bench) -> None:
-    curves = generalization.curves(bench, SMALL)
-    tight, wide = (part for _, part in curves.query("by == 'flow'").groupby("v"))
-    inside = (tight["lowest"] >= tight["lower edge"] - 1e-9) & (
-        tight["highest"] <= tight["upper edge"] + 1e-9
-    )
-    assert inside.all() and (wide["lowest"] < wide["lower edge"]).any()
-    assert set(tight["conditions that fail"]) == {"none"} and "v ≤" in wide["conditions that fail"].iloc[0]
-    assert tight["time"].iloc[-1] == pytest.approx(1)
-    assert (curves["by"] == "descent").sum() == 6
+def test_statements_grow_as_the_logarithm() -> None:
+    sizes = [frozen.samples_for("as log K", count, 96, 64) for count in (1, 2, 4, 64)]
+    assert sizes == [13, 26, 39, 91] and frozen.samples_for("as with one", 64, 96, 64) == 13
+    assert frozen.samples_for("all", 2, 96, 64) == 96
 
 
-def test_shares_outside_are_those_of_each_draw() -> None:
-    of = Clusters(pairs=2, samples=20, dimension=8, spread=0.8, shared=0.5)
-    shares = flows.shares_outside(of, 0.1, 2, 5)
-    train = of.draw(np.random.default_rng([5, 1]))
-    path = dynamics.flow(train, np.linspace(0, clusters.tau_1(of, 0.1), 11), 0.1)
-    assert shares[1] == clusters.outside_band(path, train, of).mean() > 0
+def test_descent_comes_to_the_flow() -> None:
+    of = made(3, length=5.0)
+    train = of.preferences(of.drawn(20, 20, np.random.default_rng(0)))
+    path = frozen.descend(train, 60.0, 0.1)
+    exact = of.margins(dynamics.flow(train, [0, 60.0], 0.1))[-1]
+    np.testing.assert_allclose(of.margins(path)[-1], exact, atol=0.02 * np.abs(exact).max())
 
 
-@pytest.mark.usefixtures("cache")
-def test_every_setting_of_the_band_meets_the_conditions(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stand_in(monkeypatch, flows, "shares_outside", lambda of, *_: np.array([0, 0.5, 0]))
-    kept = generalization.band(bench, replace(SMALL, synthetic_draws=2))
-    assert len(kept) == 6
-    row = kept.iloc[1]
-    assert row["margins"] == 2 * 800 and row["outside the band"] == 400
-    for _, row in kept.iterrows():
-        of = Clusters(*(int(row[n]) for n in "KQd"), row["v"], row["l_b"], int(row["Z"]))
-        assert all(condition.holds for condition in clusters.conditions(of))
-        assert row["failure allowed"] == 1
+def test_answers_of_their_own_keep_others_away() -> None:
+    group = [made(seed, length=2.0) for seed in range(4)]
+    arms = company.answer_arms(4)
+    assert [(pairs, reuse) for pairs, reuse, _ in arms] == [(1, 4), (2, 2), (4, 2), (4, 1)]
+    for pairs, reuse, tokens in arms:
+        assert len({tuple(pair) for pair in tokens.tolist()}) == pairs
+        assert max(np.bincount(tokens.ravel())) == reuse
+    found = frozen.by_answers(group, [tokens for *_, tokens in arms], 20, 30.0, 0.1, [1])
+    alone = frozen.by_answers(group[:1], [arms[0][2][:1]], 20, 30.0 / 4, 0.1, [1])
+    own = found[(found["arm"] == 3) & (found["persona"] == 0)]
+    assert own["margin"].item() == pytest.approx(alone["margin"].item(), rel=0.02)  # steps of another length
 
 
-@pytest.mark.usefixtures("cache")
-def test_one_quantity_is_varied_at_a_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    stand_in(monkeypatch, flows, "shares_outside", lambda of, *_: np.array([0.1, 0.2, 0.3]))
-    swept = generalization.conditions(bench, SMALL)
-    assert swept["share outside"].to_numpy() == pytest.approx(0.2)
-    assert swept.groupby("varied")["v"].nunique().to_dict() == {
-        title: 6 if field == "spread" else 2 for title, (field, _) in generalization.SWEPT.items()
-    }
-    long = swept.query("varied == 'shared length l_b' and value == 64 and v == 0.025").iloc[0]
-    assert long["conditions that fail"].startswith("Z ≤ 1/(4 l_b²) fails")
-
-
-@pytest.mark.usefixtures("cache")
-def test_risks_are_below_their_bounds_which_say_nothing(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stand_in(monkeypatch, flows, "log_risks", lambda of, *_: np.array([-5.0, -6.0]))
-    table = generalization.risk(bench, SMALL)
-    assert len(table) == 2 * 4 * 2
-    row = table.iloc[0]
-    assert row["log₁₀ risk"] == pytest.approx(-5 / np.log(10))
-    assert row["log₁₀ bound"] == pytest.approx(np.log10(2 * 81**2) - 3 / 6 / np.log(10))
-
-
-def test_a_risk_is_the_share_of_new_samples_that_are_wrong() -> None:
-    of = Clusters(pairs=1, samples=20, dimension=4, spread=1.0, shared=0.5)
-    (log_risk,) = flows.log_risks(of, 0.1, 1, 3)
-    path = dynamics.flow(of.draw(np.random.default_rng([3, 20, 0])), [0, clusters.tau_1(of, 0.1)], 0.1)
-    wrong = path.margins(of.draw(np.random.default_rng(7), 40_000))[-1] <= 0
-    assert np.exp(log_risk) == pytest.approx(wrong.mean(), abs=3 / np.sqrt(wrong.size) / 2)
-
-
-def test_bounds_fall_below_one_where_the_table_says(bench: Bench) -> None:
-    tables = generalization.bounds(bench, SMALL)
-    needed = tables["samples_needed"].set_index("form")["Q for K = 16"]
-    lines = tables["bounds"].query("K == 16").set_index("Q")["log₁₀ bound"]
-    assert (lines[lines.index > needed["Theorem 4.2"]] < 0).all() and (lines < 0).sum() > 10
-    row = tables["bound_of_the_data"].iloc[0]
-    assert row["K"] == 5 and row["Q"] == 40  # of the whole personas, not of those measured
-    assert row["log₁₀ bound"] == pytest.approx(np.log10(2 * 5 * 40**2) - 40**0.25 / 6 / np.log(10))
-    failure = [
-        clusters.log_failure(clusters.at_the_limits(1, round(row["Q for a failure below 1"] * by), 1))
-        for by in (0.99, 1.01)
+def test_identities_hold_to_rounding_and_would_not_for_another_time() -> None:
+    some = [made(seed, length=2.0) for seed in range(3)]
+    found = frozen.departures(some, 10, 30.0, 0.1, [0])
+    assert len(found) == 3 and (found["departure"] < 1e-11).all()
+    margins = [
+        some[0].margins(dynamics.descend(some[0].preferences(np.arange(20)), 100, long / 100, 0.1))[-1]
+        for long in (30.0, 31.0)
     ]
-    assert failure[0] > 0 > failure[1]
+    assert np.abs(margins[0] - margins[1]).max() > 1e-3 * np.abs(margins[0]).max()
 
 
-# More concepts --------------------------------------------------------------------------------------
+def test_more_samples_lower_the_risk_of_made_states() -> None:
+    of = made(5, size=400, apart=0.3)
+    table = frozen.by_samples(of, [2, 150, 10**6], 20, 400.0, 0.1, [0])
+    assert table["Q"].tolist() == [2, 150]  # there are no million
+    assert table["risk"].iloc[1] < table["risk"].iloc[0] - 0.05
+    assert table["wait"].iloc[1] > table["wait"].iloc[0]  # a small set is memorised
 
 
-def test_a_run_has_its_personas_in_equal_shares(bench: Bench) -> None:
-    tables = generalization.sweep(bench, SMALL)
-    groups, sweep = tables["groups"], tables["sweep"]
-    assert groups.groupby("K")["draw"].apply(list).to_dict() == {k: [0, 1, 2] for k in (1, 2, 4)}
-    assert (groups["personas"].str.split("; ").str.len() == groups["K"]).all()
-    assert (groups["statements"] == 8).all() and (groups["places"] == 8).all()
-    assert sorted(sweep["step"].unique()) == [1, 2]
-    assert len(sweep) == 3 * 3 * 2 * 2
-    assert sweep["accuracy"].between(0, 1).all()
+def test_a_wait_ends_when_the_loss_has_fallen() -> None:
+    of = made(1)
+    train = of.preferences(of.drawn(20, 20, np.random.default_rng(0)))
+    path = frozen.descend(train, 100.0, 0.1)
+    losses = np.logaddexp(0, -path.margins(train)).mean(axis=1)
+    assert np.interp(frozen.wait(path, train), path.times, losses) == pytest.approx(
+        np.log(2) - frozen.FALL, abs=1e-3
+    )
+    assert np.isnan(frozen.wait(frozen.descend(train, 1.0, 0.1), train))
 
 
-def test_too_many_personas_are_named(bench: Bench) -> None:
-    design = replace(SMALL, cluster_counts=[1, 9])
-    for experiment in (generalization.sweep, generalization.rates):
-        with pytest.raises(PrefdynError, match="asks for 9 personas and there are 5"):
-            experiment(bench, design)
+def test_the_rare_label_turns_where_the_shared_component_is_long() -> None:
+    for length, turned in ((0.5, False), (6.0, True)):  # l_b² = 2 is the border for three to one
+        table = frozen.lopsided(made(2, length), 40, 50.0, 0.1, [0]).set_index(["arm", "when"])
+        rare, common = table.loc[("three to one", "first step"), ["rare", "common"]]
+        assert common > 0.9 and (rare < 0.1 if turned else rare > 0.7)
+        assert table.loc[("as many of both", "end"), "rare"] > 0.9
 
 
-def test_the_papers_personas_need_the_papers_data(bench: Bench) -> None:
-    with pytest.raises(PrefdynError, match="has no persona 'subscribes-to-rule-utilitarianism'"):
-        generalization.sweep(bench, replace(SMALL, persona_lists="paper"))
+@pytest.mark.parametrize(("share", "common"), [(0.5, 20), (0.75, 30)])
+def test_labels_are_drawn_in_their_share(share: float, common: int) -> None:
+    labels = np.tile([1, -1], 60).astype(np.int8)
+    index, rare = frozen.unevenly(labels, 40, share, np.random.default_rng(1))
+    assert len(set(index)) == 40 and (labels[index] == -rare).sum() == common
 
 
-def test_the_paper_names_as_many_personas_as_it_trains() -> None:
-    assert {count: len(set(names)) for count, names in generalization.PAPER_LISTS.items()} == {
-        count: count for count in (1, 2, 4, 8, 16)
-    }
+def test_labels_at_random_are_drawn_whatever_they_are() -> None:
+    labels = np.tile([1, -1], 60).astype(np.int8)
+    found = [frozen.unevenly(labels, 40, 0.0, np.random.default_rng(seed)) for seed in range(40)]
+    numbers = [(labels[index] == rare).sum() for index, rare in found]
+    assert max(numbers) <= 20 and len(set(numbers)) > 3
 
 
-def test_rates_at_the_start_are_those_of_the_concepts(bench: Bench) -> None:
-    cast = bench.personas(3, 10)
-    parts = [(bench.features(persona), persona.labels) for persona in cast]
-    c = np.array([(g[s > 0].mean(0, dtype=float) - g[s < 0].mean(0, dtype=float)) / 2 for g, s in parts])
-    assert flows.rate_at_start(parts, own_answers=True) == pytest.approx((c**2).sum() / 9)
-    assert flows.rate_at_start(parts, own_answers=False) == pytest.approx((c.mean(0) ** 2).sum())
-    rates = generalization.rates(bench, SMALL)
-    assert len(rates) == 2 * 3 * 40 and (rates["rate"] > 0).all()
-    one = rates[rates["K"] == 1].groupby("answers")["rate"]
-    assert one.max().nunique() == 1  # with one persona the two are the same
+def test_cantelli_bounds_the_error_of_made_states_and_is_its_formula() -> None:
+    of = made(4, size=4000, apart=0.4)
+    table = frozen.cantelli(of, 50.0, 0.1, [0])
+    assert (table["wrong"] / table["statements"] <= table["bound"]).all()
+    assert (table["bound"] < table["bound high"]).all() and (table["bound"] > 0.1).all()
+    assert frozen._bound([2.0, -1.0], [4.0, 4.0]).tolist() == [0.5, 1.0]
 
 
-# More samples ---------------------------------------------------------------------------------------
+# All weights ----------------------------------------------------------------------------------------
 
 
-def test_a_wait_ends_when_the_loss_has_fallen(bench: Bench) -> None:
-    persona = bench.personas(3, 10)[0]
-    g, s = bench.features(persona), persona.labels
-    time = flows.wait(g, s, 0.1)
-    margins = dynamics.flow(dynamics.yes_or_no(g, s), [0, time], 0.1).margins(dynamics.yes_or_no(g, s))
-    assert np.log(2) - np.logaddexp(0, -margins[-1]).mean() == pytest.approx(flows.FALL, rel=1e-3)
+def test_sets_share_nobody_and_every_anchor_is_there_once() -> None:
+    design = replace(SMALL, cluster_counts=[1, 2, 4, 8], sets=3, anchors=4)
+    sets = company.nested([str(i) for i in range(25)], design, seed=1)
+    assert [len(one) for one in sets] == [8] * 3 and len({name for one in sets for name in one}) == 24
+    for count in design.cluster_counts:
+        together = [*company.groups(sets[0], count, 4)]
+        assert all(len(group) == count for group in together)
+        anchors = [name for group in together for name in group if name in sets[0][:4]]
+        assert anchors == sets[0][:4]
+    pairs, fours = ([*company.groups(sets[0], count, 4)] for count in (2, 4))
+    assert fours == [[*pairs[0], *pairs[1]]]
 
 
-def test_twice_every_sample_takes_as_long(bench: Bench) -> None:
-    persona = bench.personas(3, 10)[0]
-    g, s = bench.features(persona), persona.labels
-    twice = flows.wait(np.concatenate([g, g]), np.concatenate([s, s]), 0.1)
-    assert twice == pytest.approx(flows.wait(g, s, 0.1), rel=1e-4)
+def test_anchors_are_measured_on_the_same_statements_in_every_company(bench: Bench) -> None:
+    table = company.nested_sets(bench, SMALL)
+    assert len(table) == 3 * 2 * 2 * 2 and table["set"].nunique() == 3
+    assert (table.groupby(["persona", "K", "split"]).size() == 1).all()
+    found = {of.name: of for of in generalization.states(bench, SMALL)}
+    row = table[(table["K"] == 1) & (table["split"] == "held out")].iloc[0]
+    of = found[row["persona"]]
+    assert row["foretold"] == pytest.approx(of.concept_held_out @ of.concept)
+    assert row["δ"] == pytest.approx(2 * np.linalg.norm(of.concept))
 
 
-@pytest.mark.usefixtures("cache")
-def test_a_slope_is_of_log_time_against_log_samples(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    stand_in(monkeypatch, flows, "cluster_waits", lambda of, *_: np.full((3, 2), of.samples**-0.5))
-    stand_in(monkeypatch, flows, "wait", lambda g, s, beta: float(len(s)))
-    tables = generalization.samples(bench, SMALL)
-    waits, slopes = tables["samples"], tables["slopes"].set_index("time to")
-    assert len(waits) == 3 * (4 * 2 * 2 + 2)
-    assert slopes.loc["wide, held-out", "slope"] == pytest.approx(-0.5)
-    assert slopes.loc["hidden states, training", ["low", "slope", "high"]].to_numpy() == pytest.approx(1.0)
-    assert len(tables["slopes_by_draw"]) == 5 * 3
-    # Four personas, two labels, so many statements of each.
-    assert waits.query("of == 'hidden states, training' and Q == 2")["time"].tolist() == [16.0] * 3
+def test_statements_of_a_run_are_apart_from_those_held_out(bench: Bench) -> None:
+    persona = bench.personas(6, 12)[0]
+    examples = company._examples(persona, SMALL, 0)
+    held_out = persona.subset(generalization.parts(persona, SMALL, 0)[1])
+    assert not set(examples.statements) & set(held_out.statements)
+    assert sorted(examples.labels) == [-1, -1, 1, 1]
 
 
-# Tokens and losses ----------------------------------------------------------------------------------
+def test_lopsided_runs_have_three_of_one_label(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[Persona] = []
+    run = bench.train_all
+
+    def watched(runs: list[list[generalization.Any]]) -> object:
+        trained.extend(phase.train[0] for (phase,) in runs)
+        return run(runs)
+
+    monkeypatch.setattr(bench, "train_all", watched)
+    table = statements.imbalance_all_weights(bench, SMALL)
+    assert len(table) == 3 * 3 * 2 and table[["rare", "common"]].to_numpy().min() >= 0
+    counts = [sorted(((of.labels > 0).sum(), (of.labels < 0).sum())) for of in trained]
+    assert counts[::3] == [[4, 4]] * 3 and counts[2::3] == [[2, 6]] * 3
 
 
-def test_factors_add_up_to_the_rate_and_the_printed_ones_do_not(bench: Bench) -> None:
-    tables = generalization.tokens(bench, SMALL)
-    tokens, factors = tables["tokens"], tables["factors"]
-    np.testing.assert_allclose(tokens["rate by the factors"], tokens["rate"], rtol=1e-8)
-    assert tokens["relative error"].max() < 1e-8
-    assert np.linalg.norm(tokens["rate as printed"] - tokens["rate"]) > 0.01 * np.linalg.norm(tokens["rate"])
-    parts = factors[["co_occurrence", "probability", "distribution"]].sum(axis=1)
-    np.testing.assert_allclose(parts, factors["total"], rtol=1e-9)
-    start = factors[factors["step"] == 0].set_index("response")
-    for word, mine in tokens.groupby("response"):
-        assert start.loc[word, "total"] == pytest.approx(mine["rate"].mean())
-    assert tables["places"].iloc[0][["pairs", "tokens"]].tolist() == [2, len(tokens)]
+# What is asked of a design --------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("cache")
-def test_short_pairs_are_taken_apart(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    taken: list[data.Pair] = []
-
-    def measure(lm: object, pairs: list[data.Pair], *how: Any) -> token_rates.TokenRates:
-        taken.extend(pairs)
-        return token_rates.TokenRates(pd.DataFrame({"rate": [1.0]}), pd.DataFrame(), 0.5)
-
-    stand_in(monkeypatch, token_rates, "measure", measure)
-    generalization.tokens(bench, replace(SMALL, pairs_decomposed=3))
-    lengths = sorted(len(pair.chosen) + len(pair.rejected) for pair in bench.pairs(0))
-    assert [len(pair.chosen) + len(pair.rejected) for pair in taken] == lengths[:12:4]
-
-
-def test_margins_start_at_zero_but_for_simpo_and_equally_fast(bench: Bench) -> None:
-    tables = generalization.losses(bench, SMALL)
-    ends, curves = tables["losses"].set_index("loss"), tables["loss_curves"]
-    starts = curves[curves["time"] == 0].set_index("loss")
-    assert (starts.loc[["DPO", "IPO", "SLiC"], ["lowest", "highest"]] == 0).all(axis=None)
-    assert starts.loc["SimPO", "lowest"] < starts.loc["SimPO", "highest"]
-    last = curves[curves["time"] == curves["time"].max()].set_index("loss")
-    np.testing.assert_allclose(last["median"], ends["median margin"])
-    assert ends["not positive"].between(0, 1).all()
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"cluster_counts": [2, 4]}, "begin with 1"),
+        ({"cluster_counts": [1]}, "at least two numbers that rise"),
+        ({"concept_counts": [1, 4, 2]}, "at least two numbers that rise"),
+        ({"anchors": 3, "cluster_counts": [1, 2, 6]}, "anchors is 3: they must fit"),
+        ({"samples_a_label": [4, 9]}, "must be 0 .all. or at least 13"),
+    ],
+)
+def test_a_design_that_cannot_be_is_refused(change: dict[str, object], said: str) -> None:
+    with pytest.raises(PrefdynError, match=said):
+        replace(SMALL, **change)
 
 
-def test_the_rounded_corner_is_slic_away_from_it() -> None:
-    loss, r = flows.rounded_slic(), torch.tensor([-1.0, 0.0, 0.5, 1.5, 3.0], dtype=torch.float64)
-    np.testing.assert_allclose(-loss.derivative(r), [1, 1, 1, 0, 0], atol=1e-4)
-    np.testing.assert_allclose(loss.value(r), (1 - r).clamp(min=0), atol=1e-4)
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"sets": 4}, "ask for 8 personas and there are 6"),
+        ({"many_samples": [8, 40]}, "many_samples asks for 40"),
+        ({"moved_pairs": 10**6}, "response pairs"),
+    ],
+)
+def test_a_design_asks_what_the_data_have(change: dict[str, object], said: str) -> None:
+    with pytest.raises(PrefdynError, match=said):
+        generalization.check_design(replace(SMALL, **change), "sample")
 
 
 def test_what_was_computed_is_kept(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = generalization.tokens(bench, SMALL)["tokens"], generalization.rates(bench, SMALL)
+    before = company.company(bench, SMALL)
 
     def fail(*arguments: object) -> None:
         raise AssertionError("computed anew")
 
-    for module, name in ((token_rates, "measure"), (flows, "rate_at_start")):
-        stand_in(monkeypatch, module, name, lambda *arguments: fail())
-    again = Bench("smoke", device="cpu", precision="float32")
-    pd.testing.assert_frame_equal(generalization.tokens(again, SMALL)["tokens"], before[0])
-    pd.testing.assert_frame_equal(generalization.rates(again, SMALL), before[1])
+    fail.__module__ = frozen.__name__
+    monkeypatch.setattr(frozen, "in_company", fail)
+    again = company.company(Bench("smoke", device="cpu", precision="float32"), SMALL)
+    assert before.equals(again) and data.family("desire-x") == "desire"

@@ -252,14 +252,19 @@ def total_of_generalization(**changes: Any) -> float:
 @pytest.mark.parametrize(
     "more",
     [
-        {"personas": 6},
+        {"personas": 7},
         {"statements_per_label": 20},
-        {"cluster_counts": [1, 2, 3, 4]},
-        {"draws": 4},
+        {"held_out": 6},
+        {"sampled": 4},
+        {"many_samples": [8, 40]},
+        {"cluster_counts": [1, 2, 4]},
+        {"sets": 4},
+        {"examples": 3},
+        {"lopsided": 4},
         {"steps": 3},
         {"batch_size": 8},
-        {"evaluated": 16},
         {"pairs_decomposed": 4},
+        {"moved_pairs": 5},
     ],
     ids=lambda more: next(iter(more)),
 )

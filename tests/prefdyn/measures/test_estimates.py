@@ -68,6 +68,31 @@ def test_correlation_over_pairs_is_scipys_and_counts_the_units() -> None:
     )
 
 
+def test_mean_over_pairs_covers_the_truth_and_has_the_width_of_theory() -> None:
+    """Sums of two units' values: their mean over pairs is twice the mean, of which the variance is known."""
+    rng = np.random.default_rng(6)
+    first, second = np.triu_indices(40, k=1)
+    found, covered = [], []
+    for number in range(40):
+        units = rng.normal(size=40)
+        got = estimates.mean_over_pairs(units[first] + units[second], np.stack([first, second], 1), number)
+        assert got.value == pytest.approx(2 * units.mean()) and got.n == 40
+        found.append(got.high - got.low)
+        covered.append(covers(got, 0.0))
+    assert np.mean(found) == pytest.approx(2 * 1.96 * 2 / np.sqrt(40), rel=0.1)
+    assert np.mean(covered) >= 0.85
+
+
+def test_mean_over_pairs_takes_units_of_a_kind_for_one() -> None:
+    first, second = np.triu_indices(24, k=1)
+    kinds = np.repeat(range(6), 4)
+    units = np.random.default_rng(7).normal(size=6)[kinds]
+    values, ends = units[first] + units[second], np.stack([first, second], axis=1)
+    plain, clustered = (estimates.mean_over_pairs(values, ends, 0, clusters) for clusters in (None, kinds))
+    assert clustered.value == plain.value
+    assert clustered.high - clustered.low > 1.5 * (plain.high - plain.low)
+
+
 # Mean and median ----------------------------------------------------------------------------------
 
 

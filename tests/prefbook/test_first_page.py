@@ -1,0 +1,63 @@
+"""The first page and the README: five findings, each with its number, its verdict and its figure."""
+
+from __future__ import annotations
+
+import html
+import re
+from pathlib import Path
+
+import pytest
+
+from prefbook.ledger.editions import reference
+from prefbook.ledger.claims import load_claims
+from prefbook.publishing import scoreboard
+
+ROOT = Path(__file__).parents[2]
+GLUE = re.compile(r"\{glue\}`([^`]+)`")
+ROLE = re.compile(r"\{\w+\}`(?:([^`<]+?) ?<[^`>]*>|([^`]+))`")
+
+
+def findings() -> list[str]:
+    text = (ROOT / "book" / "index.md").read_text(encoding="utf-8")
+    section = text.partition("## Five findings")[2].partition("\n## ")[0]
+    return re.findall(r"^\d\. (.*)$", section, re.M)
+
+
+@pytest.fixture(scope="module")
+def numbers() -> dict[str, str]:
+    """Every number of a claim as the first page shows it, without markup."""
+    claims = load_claims(ROOT / "book" / "claims.yml")
+    told = scoreboard.of_claims(claims, reference(ROOT).entries, None)
+    return {key: html.unescape(re.sub(r"<[^>]+>", "", value)).strip() for key, value in told.items()}
+
+
+def test_five_findings_with_a_number_a_verdict_and_a_figure() -> None:
+    found = findings()
+    assert len(found) == 5
+    pages = [path.read_text(encoding="utf-8") for path in (ROOT / "book").glob("*.md")]
+    figures = {name for page in pages for name in re.findall(r"name: (fig-[\w-]+)", page)}
+    for line in found:
+        keys = GLUE.findall(line)
+        assert any(key.endswith("-verdict") for key in keys), line
+        assert any(not key.endswith(("-verdict", "-n")) for key in keys), line
+        drawn = re.findall(r"\{(?:num)?ref\}`(?:[^`<]*<)?(fig-[\w-]+)", line)
+        assert drawn and set(drawn) <= figures, line
+        plain = re.sub(r"\{\w+\}`[^`]*`", "", line)
+        assert not re.search(r"\d", plain), "a number that is not glued"
+
+
+def test_every_finding_was_measured(numbers: dict[str, str]) -> None:
+    for line in findings():
+        for key in GLUE.findall(line):
+            assert numbers[key] not in ("", "not run", "could not be measured"), key
+
+
+def test_readme_opens_with_the_same_findings(numbers: dict[str, str]) -> None:
+    """With the numbers of the shipped tables; what should stand there is in the message."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for number, line in enumerate(findings(), 1):
+        text = re.sub(r" \(\{numref\}`[^`]*`\)", "", line)
+        text = GLUE.sub(lambda match: numbers[match[1]], text)
+        text = ROLE.sub(lambda match: match[1] or match[2], text)
+        text = re.sub(r" ([a-z ]+)$", r" (\1)", text)  # the verdict, which is a chip on the page
+        assert f"{number}. {text}\n" in readme, f"README.md should have:\n{number}. {text}"

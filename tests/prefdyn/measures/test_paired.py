@@ -1,0 +1,77 @@
+"""Two models on the same examples: the test against the binomial, the interval by its coverage, exactly."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from prefdyn.measures import paired
+
+
+def test_cells_and_p_of_a_hand_worked_table() -> None:
+    first = [1] * 5 + [1] * 6 + [0] * 2 + [0] * 7
+    second = [1] * 5 + [0] * 6 + [1] * 2 + [0] * 7
+    found = paired.compare(first, second)
+    assert (found.both, found.first, found.second, found.neither) == (5, 6, 2, 7)
+    assert found.difference.value == pytest.approx(4 / 20) and found.difference.n == 20
+    tail = sum(28 if k == 2 else 8 if k == 1 else 1 for k in (0, 1, 2)) / 2**8
+    assert found.p == pytest.approx(2 * tail)
+    assert found.p == pytest.approx(stats.binomtest(6, 8).pvalue)
+    assert paired.compare(second, first).difference.value == pytest.approx(-4 / 20)
+
+
+def test_models_that_never_differ_have_an_interval_all_the_same() -> None:
+    found = paired.compare([1, 0, 1, 1], [1, 0, 1, 1])
+    assert found.p == 1 and found.difference.value == 0
+    assert found.difference.low < 0 < found.difference.high
+
+
+@pytest.mark.parametrize(("only_first", "only_second"), [(0.05, 0.05), (0.2, 0.1), (0.3, 0.02), (0.01, 0.01)])
+@pytest.mark.parametrize("n", [25, 100])
+def test_interval_covers_the_difference_as_often_as_it_says(
+    only_first: float, only_second: float, n: int
+) -> None:
+    truth, covered = only_first - only_second, 0.0
+    chances = (only_first, only_second, 1 - only_first - only_second)
+    for b in range(n + 1):
+        for c in range(n + 1 - b):
+            mass = stats.multinomial.pmf((b, c, n - b - c), n, chances) if b + c < 60 else 0.0
+            if mass > 1e-9:
+                interval = paired.difference(b, c, n)
+                covered += mass * (interval.low <= truth <= interval.high)
+    assert covered >= 0.93
+
+
+def test_pairing_says_what_two_accuracies_leave_open() -> None:
+    """Two models right in 60 and 52 of the same 100 examples, and only where the first is right, the second
+    is: their Wilson intervals overlap.
+    """
+    first, second = np.arange(100) < 60, np.arange(100) < 52
+    found = paired.compare(first, second)
+    assert found.difference.low > 0 and found.p < 0.01
+
+
+def test_holm_by_hand() -> None:
+    assert paired.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert len(paired.holm([])) == 0
+
+
+def test_guessers_of_equal_chances_are_binomial() -> None:
+    found = paired.guessed([0.5] * 100)
+    assert (found.value, found.n) == (0.5, 100)
+    assert (found.low, found.high) == (0.40, 0.60)  # 95% of a binomial of 100 fair coins lie in 40 to 60
+
+
+def test_guessers_of_mixed_chances_by_all_outcomes() -> None:
+    chances = [0.5, 0.5, 1 / 6, 1 / 24, 0.25, 0.5, 0.25, 1 / 6]
+    mass = np.zeros(9)
+    for outcome in product((0, 1), repeat=8):
+        mass[sum(outcome)] += np.prod([p if hit else 1 - p for p, hit in zip(chances, outcome, strict=True)])
+    below = np.cumsum(mass)
+    found = paired.guessed(chances)
+    assert found.value == pytest.approx(np.mean(chances))
+    assert found.low == np.flatnonzero(below >= 0.025)[0] / 8
+    assert found.high == np.flatnonzero(below >= 0.975)[0] / 8
