@@ -433,8 +433,19 @@ def test_command_makes_notebooks_and_autograders_and_says_what_slides_need(
     assert {f"autograders/{chapter}.zip" for chapter in CHAPTERS} <= made
     said = capsys.readouterr().out
     assert "no slides" in said and "prefdyn build" in said
+
+
+def test_command_takes_the_slides_of_the_site(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("book", "_config.yml"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(course, "write_notebooks", lambda root, output: {})
+    monkeypatch.setattr(grading, "write_autograders", lambda root, output: output)
     slides = tmp_path / "_build" / "html" / "slides"
     slides.mkdir(parents=True)
     (slides / "noise.html").write_text("of the site")
-    assert cli.main(["course"]) == 0 and "the slides are in" in capsys.readouterr().out
-    assert (tmp_path / "_build" / "course" / "slides" / "noise.html").read_text() == "of the site"
+    assert cli.main(["course", "--output", "elsewhere"]) == 0
+    assert "the slides are in elsewhere/slides" in capsys.readouterr().out
+    assert (tmp_path / "elsewhere" / "slides" / "noise.html").read_text() == "of the site"
