@@ -30,7 +30,7 @@ SHOWN = {"draw", "table", "ledger", "provenance", "measure"}
 """Methods of a chapter that show something, or measure; no answer is made of what they do."""
 
 
-class OnShippedTables(AbstractOtterPlugin):  # type: ignore[misc]
+class OnShippedTables(AbstractOtterPlugin):
     """Before a submission is executed: see `on_shipped_tables`."""
 
     def before_execution(self, submission: NotebookNode) -> NotebookNode:
