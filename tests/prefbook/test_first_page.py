@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from prefbook.ledger.editions import reference
 from prefbook.ledger.claims import load_claims
+from prefbook.ledger.editions import reference
 from prefbook.publishing import scoreboard
 
 ROOT = Path(__file__).parents[2]

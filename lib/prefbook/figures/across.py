@@ -59,7 +59,7 @@ def held(reference: Tables, here: Tables | None) -> Figure:
     """Rank correlation of δ with each outcome, and what is left of it with another measure held constant."""
     reference, here = reference.of(reference.seed), _one(here)
     names = [name for pair in ROWS.values() for name in pair]
-    figure, (ax,) = style.panels(1, 1, height=5.6, width=5.4)
+    figure, (ax,) = style.panels(1, 1, height=6.6, width=5.4)
     style.forest(
         ax,
         list(zip(names, _pairs(reference), strict=True)),

@@ -232,7 +232,7 @@ def forest(
     for place, (name, estimate), colour in zip(places, rows, colours, strict=True):
         ax.text(
             -1,
-            place + 0.2,
+            place + 0.33,
             name,
             fontsize=10,
             color="#333333",

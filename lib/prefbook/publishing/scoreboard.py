@@ -24,6 +24,7 @@ from prefbook.ledger.multiplicity import after_holm
 from prefbook.ledger.statistics import QUOTED
 from prefbook.ledger.tables import NotMeasured, Tables
 from prefbook.project import find_root
+from prefbook.publishing import repository
 
 TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("prefbook.publishing"),
@@ -146,6 +147,8 @@ class Scoreboard:
         self.shown = [title for title, entries in self.judged.items() if entries] or [REFERENCE]
         self.places = places(self.root, self.claims)
         self.papers = papers
+        source = repository.of(self.root)
+        self._commits = f"{source.url}/commit/" if source else ""
 
     def tally(self) -> pd.DataFrame:
         """How many empirical claims got each verdict, and how many of the supported ones stay so after Holm's
@@ -189,8 +192,8 @@ class Scoreboard:
                 claim,
                 judged,
                 f"{self._paper(claim)}, {claim.place}",
-                f"declared in {claim.declared}",
                 place=self.places[claim.id],
+                commits=self._commits,
                 kept=kept,
             )
             for claim in claims
@@ -213,10 +216,9 @@ class Scoreboard:
             more: further ones, functions of a chapter's tables by chapter and key.
         """
         finding, local = self.judged[REFERENCE], self.judged[HERE]
-        claims = {id_: claim for id_, claim in self.claims.items() if id_ in finding}
-        out = of_claims(claims, finding, local)
+        out = of_claims(self.claims, finding, local)
         shipped, here = self.editions[0], self.editions[-1]
-        for chapter in dict.fromkeys(claim.chapter for claim in claims.values()):
+        for chapter in filter(shipped.has, dict.fromkeys(claim.chapter for claim in self.claims.values())):
             tellers = {**QUOTED.get(chapter, {}), **(more or {}).get(chapter, {})}
             own = here.tables(chapter) if here.has(chapter) else None
             told = quotes(tellers, shipped.tables(chapter), own)
@@ -268,10 +270,19 @@ def _sections(root: Path, chapter: str) -> Iterator[tuple[str, str]]:
 
 
 def _row(
-    claim: Claim, judged: Judged, *asides: str, place: str = "", kept: Mapping[str, Set[str]] | None = None
+    claim: Claim,
+    judged: Judged,
+    *asides: str,
+    place: str = "",
+    commits: str | None = None,
+    kept: Mapping[str, Set[str]] | None = None,
 ) -> dict[str, Any]:
-    """What the template shows of a claim; `kept` has, by edition, what stays supported after Holm's
-    correction.
+    """What the template shows of a claim.
+
+    Args:
+        commits: the address in front of the declaring commit's name; "" names it without a link, None not
+            at all.
+        kept: by edition, what stays supported after Holm's correction.
     """
     entries = [by_id.get(claim.id) for by_id in judged.values()]
     verdicts = [_verdict(entry) for entry in entries]
@@ -281,6 +292,8 @@ def _row(
         "claim": claim,
         "place": place,
         "asides": asides,
+        "declared": commits is not None,
+        "commit": commits and f"{commits}{claim.declared}",
         "marks": [*marks, "differ"] if differ else marks,
         "cells": [
             {

@@ -131,9 +131,14 @@ def described(modules: Sequence[Path]) -> dict[str, str]:
     found: dict[str, str] = {}
     for module in modules:
         for node in ast.parse(module.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.FunctionDef) and (text := ast.get_docstring(node)):
-                found |= _of_docstring(node.name, text)
+            if isinstance(node, ast.FunctionDef) and _is_experiment(node):
+                found |= _of_docstring(node.name, ast.get_docstring(node) or "")
     return found
+
+
+def _is_experiment(function: ast.FunctionDef) -> bool:
+    """A function of a bench and a design."""
+    return [argument.arg for argument in function.args.args] == ["bench", "design"]
 
 
 def _of_docstring(name: str, text: str) -> dict[str, str]:

@@ -213,7 +213,13 @@ def answer_arms(personas: int) -> list[tuple[int, int, NDArray[np.int64]]]:
 
 
 def identities(bench: Bench, design: Design) -> pd.DataFrame:
-    """What follows from algebra, checked on hidden states; see `frozen.departures` for the columns."""
+    """What follows from algebra, checked on hidden states.
+
+    Columns:
+        identity: in words.
+        margins: how many are compared.
+        departure: the largest difference of two margins that must be equal, relative to the largest margin.
+    """
     everyone = states(bench, design)[:4]
     size, until = min(design.samples_a_label), training_time(everyone)
     return frozen.departures(everyone, size, until, BETA, [bench.seed, 6])
