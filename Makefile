@@ -27,7 +27,7 @@ help:
 	@echo "make crate      the tables and the ledger that come with the book as a data set to publish, in _build/crate"
 	@echo "make test       run the test suite"
 	@echo "make lint       ruff, mypy, and which room may import which"
-	@echo "make course     notebooks for a class, checks and slides, in _build/course (slides once the book is built)"
+	@echo "make course     notebooks for a class, autograders and slides, in _build/course (slides once the book is built)"
 	@echo "make lock       pin anew, with hashes, what requirements.txt and its like bring"
 	@echo "make clean      remove _build"
 

@@ -137,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     command("build", _build, "build the site from the shipped tables and what was run")
     command("pdf", _pdf, "print the site as one PDF file (needs Chromium)")
     add_running(command("book", _book, "run chapters, then build the site"))
-    add = command("course", _course, "notebooks for students and instructors, checks of exercises, slides")
+    add = command("course", _course, "notebooks for students and instructors, checks, autograders, slides")
     add("--output", type=Path, metavar="DIR", help="where they go (default: _build/course)")
     add = command("claims", _claims, "judge the claims from tables")
     edition = "an edition, such as results/reference (default: _build/runs, what this machine measured)"
@@ -242,23 +242,28 @@ def _book(options: argparse.Namespace) -> None:
 
 
 def _course(options: argparse.Namespace) -> None:
-    from prefbook.project import chapters, find_root
-    from prefbook.publishing import course, slides
+    from importlib.util import find_spec
+
+    from prefbook.project import find_root
+    from prefbook.publishing import course
 
     root = find_root()
     output = options.output or root / "_build" / "course"
     for edition, folder in course.write_notebooks(root, output).items():
         print(f"prefdyn: the {edition}s' notebooks and the checks are in {folder}")
-    pages = {name: root / "_build" / "html" / "book" / f"{name}.html" for name in chapters(root)}
-    built = {name: page for name, page in pages.items() if page.is_file()}
-    if built:
-        slides.write_slides(built, root / "book" / "slides.html", output / "slides")
+    if find_spec("otter"):
+        from prefbook.publishing import grading
+
+        made = grading.write_autograders(root, output / "autograders")
+        print(f"prefdyn: the autograders, for Gradescope and `otter run`, are in {made}")
+    else:
+        print("prefdyn: no autograders: they need otter-grader, which `make course` installs")
+    built = root / "_build" / "html" / "slides"
+    if built.is_dir():
+        shutil.copytree(built, output / "slides", dirs_exist_ok=True)
         print(f"prefdyn: the slides are in {output / 'slides'}")
-    if missing := ", ".join(name for name in pages if name not in built):
-        print(
-            f"prefdyn: no slides of {missing}: their figures are those of the built site, so call "
-            "`prefdyn build` first"
-        )
+    else:
+        print("prefdyn: no slides: they are cut from the built site, so call `prefdyn build` first")
 
 
 def _claims(options: argparse.Namespace) -> None:

@@ -188,6 +188,19 @@ def test_solutions_are_gated_around_live_cells_or_have_no_code(chapter: str) -> 
     assert exercises == solutions
 
 
+# Predict, then look -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chapter", ["across", "distinguishability", "noise"])
+def test_a_prediction_is_asked_for_before_each_figure_of_the_main_line(chapter: str) -> None:
+    main = source(chapter).partition("## The ledger")[0]
+    cell = r"^```\{code-cell\} ipython3\n(?:(?!^```).)*?name: (fig-[\w-]+)\n"
+    asked = r"^```\{dropdown\} Predict: [^\n]+\n:class-container: predict\n\n(?:(?!^```).)+?^```\n\n"
+    figures = re.findall(cell, main, re.M | re.S)
+    assert len(figures) >= 2
+    assert re.findall(f"{asked}{cell}", main, re.M | re.S) == figures
+
+
 # What is shipped ----------------------------------------------------------------------------------
 
 

@@ -127,10 +127,12 @@ def notebook(root: Path, chapter: str, audience: Audience, references: Reference
                 cells += _check(root, exercise, first=not any("grader" in cell.source for cell in cells))
         else:
             cells += _cells(piece, references)
+    cells += _hand_in(chapter)
     for number, cell in enumerate(cells):
         cell.id = f"cell-{number}"  # the same at every call
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     made = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    made.metadata["otter"] = {"assignment_name": chapter}  # what another chapter's autograder refuses
     made.metadata["prefdyn"] = {"sources": _sources(made)}
     return made
 
@@ -145,14 +147,17 @@ def _markdown(text: str) -> NotebookNode:
 
 
 def _cells(piece: Piece, references: References) -> list[NotebookNode]:
-    """Text as it is; a code cell folded where the site folds it, with the caption of its figure."""
+    """Text as it is; a code cell folded where the site folds it, with the caption of its figure. A class sees
+    the shipped tables first: then a notebook runs without a model, and in seconds.
+    """
     if not isinstance(piece, NotebookNode):
         return [_markdown(references.block(piece))]
     tags = [tag for tag in piece.metadata.get("tags", []) if tag == "parameters"]
     metadata: dict[str, Any] = {"tags": tags} if tags else {}
     if "hide-input" in piece.metadata.get("tags", []):
         metadata["jupyter"] = {"source_hidden": True}
-    made = [new_code_cell(piece.source, metadata=metadata)]
+    source = piece.source.replace("measure: bool = True", "measure: bool = False") if tags else piece.source
+    made = [new_code_cell(source, metadata=metadata)]
     if caption := figure_caption(piece, references.words):
         made.append(_markdown(references.plain(caption)))
     return made
@@ -177,6 +182,23 @@ def _check(root: Path, exercise: Exercise, first: bool) -> list[NotebookNode]:
         )
     start = 'import otter\n\ngrader = otter.Notebook(tests_dir="tests")\n' if first else ""
     return [new_code_cell(f'{start}grader.check("{exercise.label}")')]
+
+
+HAND_IN = """## Hand in
+
+Save the notebook first.
+The cell below then packs it into a zip file, for Gradescope or for an assignment of Canvas that takes a file.
+In Colab it packs nothing: hand in the file of *File → Download → Download .ipynb*."""
+
+
+def _hand_in(chapter: str) -> list[NotebookNode]:
+    """Otter's own export, which a grader's run leaves out; it cannot see a notebook in Colab."""
+    code = (
+        "import sys\n\n"
+        'if "google.colab" not in sys.modules:\n'
+        f'    grader.export("{chapter}.ipynb", "{chapter}.zip", pdf=False)'
+    )
+    return [_markdown(HAND_IN), new_code_cell(code)]
 
 
 def write_notebooks(root: Path, output: Path) -> dict[Audience, Path]:

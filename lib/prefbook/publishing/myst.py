@@ -20,6 +20,7 @@ from prefbook.ledger.claims import load_claims
 from prefbook.ledger.editions import REFERENCE, reference
 from prefbook.ledger.judging import judge_all
 from prefbook.ledger.statistics import QUOTED
+from prefbook.project import chapters
 from prefbook.publishing.scoreboard import of_claims, quotes
 from prefdyn.errors import PrefdynError
 
@@ -100,6 +101,7 @@ class References:
         self.words: dict[str, str] = {}
         self.numbers: dict[str, str] = {}
         self.titles: dict[str, str] = {}
+        self._told: dict[str, dict[str, str]] = {}
         for path in (root / "book").rglob("*.md"):
             text = path.read_text(encoding="utf-8")
             if found := re.search(r"^# (.+)$", text, re.M):
@@ -137,14 +139,23 @@ class References:
         Raises:
             PrefdynError: a table of the reference edition is missing.
         """
-        tables = reference(self.root).tables(chapter)
-        claims = load_claims(self.root / "book" / "claims.yml")
-        own = {id_: claim for id_, claim in claims.items() if claim.chapter == chapter}
-        judged = judge_all(own.values(), tables, REFERENCE)
-        told = of_claims(own, judged, None) | quotes(QUOTED.get(chapter, {}), tables, None)
+        quoted = QUOTED.get(chapter, {})
+        told = self._claims(chapter) | quotes(quoted, reference(self.root).tables(chapter), None)
+        if "chapter.quote_book()" in (self.root / "book" / f"{chapter}.md").read_text(encoding="utf-8"):
+            for name in chapters(self.root):
+                told |= self._claims(name)
         other = copy.copy(self)
         other.numbers = {key: _plain(value) for key, value in told.items()}
         return other
+
+    def _claims(self, chapter: str) -> dict[str, str]:
+        """What a text quotes of a chapter's claims; they are judged once, for that takes a while."""
+        if chapter not in self._told:
+            claims = load_claims(self.root / "book" / "claims.yml")
+            own = {id_: claim for id_, claim in claims.items() if claim.chapter == chapter}
+            judged = judge_all(own.values(), reference(self.root).tables(chapter), REFERENCE)
+            self._told[chapter] = of_claims(own, judged, None)
+        return self._told[chapter]
 
     def plain(self, text: str) -> str:
         """Text without directives: its roles and labels resolved.

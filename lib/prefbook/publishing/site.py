@@ -16,7 +16,7 @@ from pathlib import Path
 import nbformat
 
 from prefbook.project import read_sections
-from prefbook.publishing import course, repository
+from prefbook.publishing import course, repository, slides
 from prefbook.publishing import notebooks as publish
 from prefbook.publishing.myst import References
 from prefdyn.cache import LIBRARY
@@ -66,6 +66,7 @@ def build(root: Path, executed: Mapping[str, Path], output: Path | None = None) 
                 _jupyter_book(stage)
                 (stage / "_build" / "html").replace(made)
                 publish.trim(made)
+                _add_slides(stage, executed, made)
                 publish.open_with(made, read_sections(root / "_toc.yml")["root"])
                 _leave_for_colab(root, executed, made)
                 (made / STAMP).write_text(digest)
@@ -97,6 +98,13 @@ def _lay_out(root: Path, executed: Mapping[str, Path], stage: Path) -> None:
         for table in notebook.parent.glob("*.csv"):  # none where it shows the reference edition alone
             own.mkdir(parents=True, exist_ok=True)
             shutil.copy2(table, own / table.name)
+
+
+def _add_slides(stage: Path, executed: Mapping[str, Path], html: Path) -> None:
+    """A deck for each chapter of the site."""
+    pages = {chapter: html / "book" / f"{chapter}.html" for chapter in executed}
+    listed = {chapter: page for chapter, page in pages.items() if page.is_file()}
+    slides.write_slides(listed, stage / "book" / "slides.html", html / "slides")
 
 
 def _leave_for_colab(root: Path, executed: Mapping[str, Path], html: Path) -> None:

@@ -36,7 +36,7 @@ class Slide:
     """A slide.
 
     Attributes:
-        kind: what stands in it: "text", "statement", "picture" or "ledger".
+        kind: what stands in it: "text", "statement", "question", "picture" or "ledger".
         heading: of its section.
         body: HTML; of a ledger, rows of a table.
         caption: of a picture.
@@ -54,9 +54,9 @@ def deck(page: Path, frame: Path) -> str:
     """A deck in HTML.
 
     The rule: a slide for every finding, definition, theorem and numbered figure of the main line, under the
-    heading of its section; one for labelled equations that follow each other, each with the words that lead
-    to it. The first slide of a section begins with the section's first sentence. The ledger takes as many as
-    it needs.
+    heading of its section; one for what is to be predicted, without its answer; one for labelled equations
+    that follow each other, each with the words that lead to it. The first slide of a section begins with the
+    section's first sentence. The ledger takes as many as it needs.
 
     Args:
         page: a chapter's page of the built site.
@@ -98,7 +98,8 @@ def _package(name: str) -> Path:
     found = find_spec(name)
     if found is None or found.origin is None:
         raise PrefdynError(
-            f"the slides need the package {name.replace('_', '-')}: install it with `make course`"
+            f"the slides need the package {name.replace('_', '-')}: install the extra that it is in, "
+            "pip install 'prefdyn[book]'"
         )
     return Path(found.origin).parent
 
@@ -160,7 +161,7 @@ def _findings(box: Any) -> Iterator[Slide]:
 def _section(section: Any) -> Iterator[Slide]:
     first = section.find("h2").find_next_sibling()
     lead = _first_sentences(first, 1) if first.name == "p" else Markup()
-    numbered = section.select("div.proof[id], div.math[id], figure[id], table.ledger")
+    numbered = section.select("details.predict, div.proof[id], div.math[id], figure[id], table.ledger")
     for (place, equations), group in groupby(numbered, lambda one: (_heading(one), _is_equation(one))):
         elements = list(group)
         cut = _equations if equations else _of_each
@@ -196,7 +197,13 @@ def _equations(elements: Sequence[Any]) -> Cut:
 def _of_each(elements: Sequence[Any]) -> Cut:
     """Slides of what is no equation: none of a proof, nor of an equation of a theorem or exercise."""
     for element in elements:
-        if element.name == "table":
+        if element.name == "details":
+            yield (
+                "question",
+                Markup("<p>{}</p>").format(_inner(element.select_one(".sd-summary-text"))),
+                Markup(),
+            )
+        elif element.name == "table":
             yield from _ledger(element)
         elif element.name == "figure":
             if picture := element.find("img"):

@@ -8,6 +8,7 @@ import ast
 import functools
 import json
 import re
+import zipfile
 from pathlib import Path
 
 import nbformat
@@ -15,10 +16,11 @@ import papermill
 import pytest
 import yaml
 from nbformat.v4 import new_code_cell
+from otter.api import grade_submission
 
 from prefbook import command_line as cli
 from prefbook.project import chapters
-from prefbook.publishing import course
+from prefbook.publishing import course, grading
 from prefdyn.errors import PrefdynError
 
 ROOT = Path(__file__).parents[3]
@@ -199,6 +201,8 @@ def test_student_notebook_runs_and_its_check_says_what_is_missing(
     made = execute(read(folders, "student", "noise"), "noise", folders["student"])
     (check,) = [cell for cell in made.cells if cell.cell_type == "code" and "grader.check" in cell.source]
     assert "Both need one accuracy" in str(check.outputs) and "results" in str(check.outputs)
+    with zipfile.ZipFile(folders["student"] / "noise.zip") as packed:  # by its last cell
+        assert "noise.ipynb" in packed.namelist()
 
 
 def stored(code: str) -> set[str]:
@@ -224,6 +228,54 @@ def test_no_cell_of_a_chapter_needs_a_solution(folders: dict[course.Audience, Pa
     for source in own:
         used = {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
         assert not used & (solved - bound), source
+
+
+# Autograders --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def autograders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return grading.write_autograders(ROOT, tmp_path_factory.mktemp("the graders"))
+
+
+def grade(autograders: Path, chapter: str, notebook: Path) -> dict[str, float]:
+    """The share of its points that each exercise gets."""
+    results = grade_submission(str(notebook), str(autograders / f"{chapter}.zip"), quiet=True)
+    return {name: result.score / result.possible for name, result in results.results.items()}
+
+
+def answered(source: Path, target: Path, wrong: bool) -> Path:
+    """An instructor's notebook; or one in which a wrong answer follows each solution."""
+    notebook = nbformat.read(source, as_version=4)
+    cells = []
+    for cell in notebook.cells:
+        if wrong and (found := re.search(r'grader\.check\("([\w-]+)"\)', cell.source)):
+            cells.append(new_code_cell(next(iter(WRONG[found[1]].values()))))
+        cells.append(cell)
+    notebook.cells = cells
+    nbformat.write(notebook, target)
+    return target
+
+
+@each_chapter
+def test_autograder_gives_solutions_all_points_and_wrong_answers_fewer(
+    folders: dict[course.Audience, Path], autograders: Path, chapter: str, tmp_path: Path
+) -> None:
+    """One wrong answer for each exercise: the checks are those that refuse all of them above."""
+    source = folders["instructor"] / f"{chapter}.ipynb"
+    right, wrong = (
+        grade(autograders, chapter, answered(source, tmp_path / f"{name}.ipynb", name == "wrong"))
+        for name in ("right", "wrong")
+    )
+    assert right == dict.fromkeys(checked(chapter), 1)
+    assert set(wrong) == set(right) and max(wrong.values()) < 1, wrong
+
+
+def test_notebook_of_another_chapter_is_refused(
+    folders: dict[course.Audience, Path], autograders: Path
+) -> None:
+    with pytest.raises(Exception, match="Received submission for assignment 'across'"):
+        grade(autograders, "noise", folders["student"] / "across.ipynb")
 
 
 # What stands in the notebooks ---------------------------------------------------------------------
@@ -299,7 +351,8 @@ def test_parameters_can_be_set_and_figures_have_their_captions(
     folders: dict[course.Audience, Path], chapter: str
 ) -> None:
     cells = read(folders, "student", chapter).cells
-    assert [cell.metadata.get("tags") for cell in cells].count(["parameters"]) == 1
+    (parameters,) = [cell for cell in cells if cell.metadata.get("tags") == ["parameters"]]
+    assert "measure: bool = False" in parameters.source, "a class begins without a model"
     captions = [cell for cell in cells if re.match(r"\*\*Figure \d\.\d+\.\*\*", cell.source)]
     source = (ROOT / "book" / f"{chapter}.md").read_text(encoding="utf-8")
     assert len(captions) == len(re.findall(r"^ +name: fig-", source, re.M)) > 2
@@ -362,10 +415,10 @@ def test_malformed_exercise_is_named(tmp_path: Path, text: str, message: str) ->
 # The command --------------------------------------------------------------------------------------
 
 
-def test_command_makes_notebooks_and_says_what_slides_need(
+def test_command_makes_notebooks_and_autograders_and_says_what_slides_need(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("book", "results", "_config.yml", "_toc.yml"):
+    for name in (*grading.BOOK, "requirements.txt"):
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
     assert cli.main(["course"]) == 0
@@ -377,5 +430,22 @@ def test_command_makes_notebooks_and_says_what_slides_need(
         f"{audience}/{chapter}.ipynb" for audience in ("student", "instructor") for chapter in CHAPTERS
     } <= made
     assert {f"student/tests/{label}.py" for label in WRONG} <= made
+    assert {f"autograders/{chapter}.zip" for chapter in CHAPTERS} <= made
     said = capsys.readouterr().out
-    assert f"no slides of {', '.join(CHAPTERS)}" in said and "prefdyn build" in said
+    assert "no slides" in said and "prefdyn build" in said
+
+
+def test_command_takes_the_slides_of_the_site(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("book", "_config.yml"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(course, "write_notebooks", lambda root, output: {})
+    monkeypatch.setattr(grading, "write_autograders", lambda root, output: output)
+    slides = tmp_path / "_build" / "html" / "slides"
+    slides.mkdir(parents=True)
+    (slides / "noise.html").write_text("of the site")
+    assert cli.main(["course", "--output", "elsewhere"]) == 0
+    assert "the slides are in elsewhere/slides" in capsys.readouterr().out
+    assert (tmp_path / "elsewhere" / "slides" / "noise.html").read_text() == "of the site"

@@ -51,6 +51,8 @@ kernelspec:
 
 # A small chapter
 
+It has a sentence.
+
 ```{code-cell} ipython3
 :tags: [parameters]
 
@@ -79,7 +81,8 @@ def write_book(root: Path, url: str) -> Path:
     (root / "book" / "index.md").write_text(FIRST)
     (root / "book" / "small.md").write_text(CHAPTER)
     (root / "book" / "claims.yml").touch()
-    shutil.copy(ROOT / "book" / "references.bib", root / "book")
+    for name in ("references.bib", "slides.html"):
+        shutil.copy(ROOT / "book" / name, root / "book")
     shutil.copytree(ROOT / "book" / "_static", root / "book" / "_static")
     (root / "results" / "reference" / "small").mkdir(parents=True)
     (root / "results" / "reference" / "small" / "points.csv").write_text("# made: 2026\nseed\n0\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,9 @@ def numbered(html: Path, chapter: str) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def decks(html: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    pages = {chapter: html / "book" / f"{chapter}.html" for chapter in CHAPTERS}
-    made = slides.write_slides(pages, ROOT / "book" / "slides.html", tmp_path_factory.mktemp("the slides"))
-    return dict(zip(CHAPTERS, made, strict=True))
+def decks(html: Path) -> dict[str, Path]:
+    """Those of the built site."""
+    return {chapter: html / "slides" / f"{chapter}.html" for chapter in CHAPTERS}
 
 
 OVERFLOWING = """() => [...document.querySelectorAll('.frame')].flatMap((frame, number) => {
@@ -111,6 +111,22 @@ def test_deck_has_the_findings_what_the_main_line_numbers_and_the_ledger(
     )
 
 
+@pytest.mark.site
+def test_site_leads_to_every_deck_and_a_deck_asks_before_it_shows(html: Path, decks: dict[str, Path]) -> None:
+    sessions = BeautifulSoup((html / "book" / "sessions.html").read_text(encoding="utf-8"), "html.parser")
+    links = [str(link["href"]) for link in sessions.select('article a[href^="../slides/"]')]
+    assert {(html / "book" / link).resolve() for link in links} == {path.resolve() for path in decks.values()}
+    deck = BeautifulSoup(decks["noise"].read_text(encoding="utf-8"), "html.parser")
+    kinds = [
+        "question" if frame.select_one(".question") else "picture"
+        for frame in deck.select(".frame")
+        if frame.select_one(".question, .picture")
+    ]
+    assert kinds.count("picture") > 5
+    asked = [before for before, kind in itertools.pairwise(kinds) if kind == "picture"]
+    assert set(asked) == {"question"}
+
+
 # On a page made by hand ---------------------------------------------------------------------------
 
 PAGE = """<article><section>
@@ -126,6 +142,9 @@ More.</p>
 <div class="proof theorem admonition" id="thm">
 <p class="admonition-title"><span class="caption-number">Theorem 9.1</span></p>
 <section><p>It holds.</p></section></div>
+<details class="sd-dropdown predict"><summary>
+<span class="sd-summary-text">Predict: is it <em>so</em>?</span></summary>
+<div><p>It is.</p></div></details>
 <div class="proof admonition" id="p"><p class="admonition-title">Proof</p><p>Trivial.</p></div>
 <p>Long.
 So it is</p><div class="math" id="e1">\\[a\\]</div><div class="math" id="e2">\\[b\\]</div></section>
@@ -142,16 +161,15 @@ def test_rule_of_the_slides(tmp_path: Path) -> None:
         "{{ slide.kind }}|{{ slide.heading }}|{{ slide.lead }}|{{ slide.body }}{% endfor %}"
     )
     made = slides.deck(page, frame)
-    lines = re.sub(r"\n(?!(text|statement)\|)", " ", made).split("\n")
+    lines = re.sub(r"\n(?!(text|statement|question)\|)", " ", made).split("\n")
     assert lines[0] == "What is it?|First &amp; second. Third &lt;b&gt;. Fourth.|1"
     assert lines[1] == "text|In short||<ul><li><p>It is <strong>1</strong> .</p></li></ul>"
     assert lines[2].startswith("statement|The idea|A lead, with a link.|<div") and "It holds." in lines[2]
-    assert lines[3].startswith("text|The idea||<p>So it is</p><div") and "b" in lines[3]
-    assert len(lines) == 4 and "Trivial" not in made and "Notes" not in made
+    assert lines[3] == "question|The idea||<p>Predict: is it <em>so</em>?</p>"
+    assert lines[4].startswith("text|The idea||<p>So it is</p><div") and "b" in lines[4]
+    assert len(lines) == 5 and "It is.<" not in made and "Trivial" not in made and "Notes" not in made
 
 
 def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(
-        PrefdynError, match="the slides need the package no-such-package: install it with `make course`"
-    ):
+    with pytest.raises(PrefdynError, match="the slides need the package no-such-package: install the extra"):
         slides._package("no_such_package")
