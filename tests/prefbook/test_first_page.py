@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from prefbook.ledger.claims import load_claims
 from prefbook.ledger.editions import reference
@@ -57,7 +58,15 @@ def test_readme_opens_with_the_same_findings(numbers: dict[str, str]) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for number, line in enumerate(findings(), 1):
         text = re.sub(r" \(\{numref\}`[^`]*`\)", "", line)
+        text = re.sub(r"\{glue\}`([\w-]+-verdict)`", lambda match: f"(*{numbers[match[1]]}*)", text)
         text = GLUE.sub(lambda match: numbers[match[1]], text)
         text = ROLE.sub(lambda match: match[1] or match[2], text)
-        text = re.sub(r" ([a-z ]+)$", r" (\1)", text)  # the verdict, which is a chip on the page
         assert f"{number}. {text}\n" in readme, f"README.md should have:\n{number}. {text}"
+
+
+def test_version_and_date_are_those_to_cite() -> None:
+    cite = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    text = (ROOT / "book" / "index.md").read_text(encoding="utf-8")
+    assert f"Version {cite['version']} of {cite['date-released']}." in text
+    name, year = cite["authors"][0]["name"], cite["date-released"][:4]
+    assert f"{name}, *{cite['title']}*, version {cite['version']}, {year}." in text

@@ -1,5 +1,5 @@
-"""The figures of chapter 4: each draws the tables of the reference edition, and over them the points of this
-machine's, where there are any.
+"""The figures of chapter 4 on given responses: each draws the tables of the reference edition, and over them
+the points of this machine's, where there are any. Those on training are in `ranking_training`.
 """
 
 from __future__ import annotations
@@ -8,267 +8,216 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from prefbook.figures import style
 from prefbook.figures.cards import Card, cards
+from prefbook.figures.explorer import rendered
 from prefbook.ledger.statistics import ranking as statistics
 from prefbook.ledger.tables import Tables
-from prefdyn.data.datasets import NAMES
-from prefdyn.measures import flips
+from prefdyn.measures import estimates
+from prefdyn.measures.estimates import Estimate
 from prefdyn.theory import ranking as theory
 
-# Wide lines first, so that none hides another that has the same values.
-GROUPS = {
-    "right → right": (style.POSITIVE, "o", 4.0),
-    "right → wrong": (style.SECOND, "v", 3.2),
-    "wrong → right": (style.FIRST, "^", 2.4),
-    "wrong → wrong": (style.NEGATIVE, "s", 1.6),
-}
 KINDS = {"per token": (style.SECOND, "s"), "whole": (style.POSITIVE, "o")}
-RANKED = {"ranked right": (1, style.POSITIVE, "o"), "ranked wrong": (0, style.NEGATIVE, "s")}
-MEASURES = {"ranking accuracy": ("accuracy", style.POSITIVE, "o"), "win rate": ("win", style.FIRST, "D")}
-OPTIMIZERS = ("RMSProp", "AdamW")
-DOTS: dict[str, Any] = {
-    "linestyle": "none",
-    "markeredgecolor": "white",
-    "markeredgewidth": 0.5,
-    "markersize": 6,
+PAPERS_DATA = ("HH-RLHF", "Synthetic-Instruct", "SHP", "AlpacaFarm")
+PAPERS = np.array(
+    [
+        [0.525, 0.467, 0.566, 0.765, 0.441, 0.242, 0.556, 0.391],  # GEMMA-7B-IT
+        [0.519, 0.465, 0.931, 0.769, 0.430, 0.242, 0.536, 0.404],  # GEMMA-7B
+        [0.499, 0.460, 0.815, 0.659, 0.406, 0.239, 0.502, 0.402],  # GPT2
+        [0.520, 0.462, 0.945, 0.754, 0.439, 0.231, 0.534, 0.402],  # LLAMA-2-7B-CHAT-HF
+        [0.521, 0.463, 0.936, 0.779, 0.449, 0.238, 0.530, 0.421],  # LLAMA-2-7B-HF
+        [0.529, 0.458, 0.935, 0.774, 0.443, 0.239, 0.532, 0.406],  # MISTRAL-7B-V0.1
+        [0.510, 0.455, 0.919, 0.782, 0.443, 0.248, 0.527, 0.412],  # OLMo-7B
+        [0.512, 0.462, 0.880, 0.682, 0.429, 0.238, 0.498, 0.404],  # PYTHIA-1.4B
+        [0.510, 0.464, 0.903, 0.695, 0.439, 0.235, 0.502, 0.402],  # PYTHIA-2.8B
+        [0.518, 0.467, 0.943, 0.778, 0.444, 0.234, 0.532, 0.419],  # TULU-2-7B
+        [0.514, 0.461, 0.944, 0.777, 0.453, 0.234, 0.534, 0.421],  # TULU-2-DPO-7B
+        [0.522, 0.464, 0.936, 0.774, 0.422, 0.234, 0.545, 0.421],  # VICUNA-7B-V1.5
+        [0.509, 0.465, 0.951, 0.796, 0.425, 0.234, 0.543, 0.421],  # ZEPHYR-7B-DPO
+        [0.495, 0.462, 0.943, 0.789, 0.439, 0.235, 0.545, 0.415],  # ZEPHYR-7B-SFT
+    ]
+)
+"""Ranking accuracies of the paper's fourteen models without ties (Tables 2 and 4, test splits where there
+are), per token and whole on each of `PAPERS_DATA`, shape (14, 8).
+"""
+OURS = {
+    "HH-RLHF": statistics.TRAINED_ON,
+    "PandaLM": ("pandalm",),
+    "LLMBar, natural": ("llmbar-natural",),
+    "LLMBar, adversarial": ("llmbar-adversarial",),
+    "AlpacaEval": statistics.ALPACA,
 }
+"""Our data by the words of a row; the sample stands in for HH-RLHF where nothing else was measured."""
+ROWS = ("HH-RLHF", "PandaLM", "LLMBar, natural", "LLMBar, adversarial", "AlpacaEval", *PAPERS_DATA[1:])
+JUDGES = {
+    "states of the model": style.POSITIVE,
+    "a sentence encoder": style.FIRST,
+    "length alone": style.NEUTRAL,
+}
+TENTHS = 10
 
 
-def _both(reference: Tables, here: Tables | None) -> list[tuple[Tables, bool]]:
+def both(reference: Tables, here: Tables | None) -> list[tuple[Tables, bool]]:
     """The editions to draw, one run of each, and whether it is this machine's."""
     editions = [(reference, False)] + ([(here, True)] if here is not None else [])
     return [(tables.of(tables.seed), own) for tables, own in editions]
 
 
 OWN: dict[str, Any] = {**style.HERE, "linestyle": "none", "label": None}
-"""This machine's points; `_legend` tells what they are."""
+"""This machine's points; `legend` tells what they are."""
 
 
-def _legend(figure: Figure, here: Tables | None, columns: int) -> None:
+def legend(figure: Figure, here: Tables | None, columns: int) -> None:
     """Below the figure: what is drawn in its panels, and how this machine's points are marked."""
     if here is not None:
         style.this_machine(figure.axes[0], [], [])
     style.legend_below(figure, ncols=columns, fontsize=None)
 
 
-def _bars(value: Any, low: Any, high: Any) -> np.ndarray:
-    """Lengths of error bars from bounds, never negative."""
-    middle = np.asarray(value, dtype=float)
-    return np.maximum([middle - np.asarray(low, dtype=float), np.asarray(high, dtype=float) - middle], 0)
+def bars(found: Sequence[Estimate]) -> np.ndarray:
+    """Lengths of error bars, shape (2, n); none where an interval has no ends."""
+    lengths = [(one.value - one.low, one.high - one.value) for one in found]
+    return np.nan_to_num(np.maximum(np.array(lengths, dtype=float).reshape(-1, 2).T, 0))
 
 
-# How often a model ranks right, and the optimum -----------------------------------------------------
+# How often a model ranks right ----------------------------------------------------------------------
 
 
 def accuracies(reference: Tables, here: Tables | None) -> Figure:
-    """Ranking accuracy on each data set, rankings with ties left out, beside chance and 60%."""
-    tables = [
-        (edition["ranking_accuracy"].query("ties != 'counted'"), own)
-        for edition, own in _both(reference, here)
-    ]
-    rows = list(dict.fromkeys(name for table, _ in tables for name in table["data"]))
-    figure, (ax,) = style.panels(1, 1, height=1.9 + 0.6 * len(rows))
-    for table, own in tables:
-        for (kind, (colour, marker)), shift in zip(KINDS.items(), (-0.12, 0.12), strict=True):
-            part = table[table["responses"] == kind]
-            places = np.array([rows.index(name) for name in part["data"]]) + shift * (1.9 if own else 1)
-            ax.errorbar(
-                part["accuracy"],
-                places,
-                xerr=_bars(part["accuracy"], part["low"], part["high"]),
-                **(OWN if own else {"linestyle": "none", "capsize": 3, "marker": marker, "label": kind}),
-                color=colour,
-            )
-    chance = pd.concat(table for table, _ in tables).groupby("data")["chance"].first()
-    ax.plot(chance[rows], range(len(rows)), "x", color=style.THEORY, markersize=8, label="chance")
-    ax.axvline(0.6, color=style.THEORY, linestyle="--", linewidth=1, label="60%")
-    ax.set(
-        yticks=range(len(rows)),
-        yticklabels=[NAMES[name].replace(", ", ",\n") for name in rows],
-        ylim=(len(rows) - 0.4, -0.6),
-        xlim=(0, 1),
-        xlabel="ranking accuracy",
-    )
-    _legend(figure, here, 5)
+    """Ranking accuracy on each data set: the paper's fourteen models and ours, with the 60% of the paper and
+    what "the shorter one is better" would have.
+    """
+    figure, axes = style.panels(1, 2, height=4.4, sharey=True)
+    for k, (ax, (kind, (colour, marker))) in enumerate(zip(axes, KINDS.items(), strict=True)):
+        for row, name in enumerate(ROWS):
+            if name in PAPERS_DATA:
+                values = PAPERS[:, 2 * PAPERS_DATA.index(name) + k]
+                dots = {"color": "#9a9a9a", "markersize": 5, "alpha": 0.7}
+                ax.plot(values, [row + 0.14] * len(values), "|", label="the paper's models", **dots)
+        for tables, own in both(reference, here):
+            known = {name: statistics.accuracy(tables, OURS[name], kind == "per token") for name in OURS}
+            known = {name: one for name, one in known.items() if not np.isnan(one.value)}
+            places = [ROWS.index(name) - (0.34 if own else 0.14) for name in known]
+            look = OWN if own else {"linestyle": "none", "capsize": 3, "marker": marker, "label": "our model"}
+            found = list(known.values())
+            ax.errorbar([one.value for one in found], places, xerr=bars(found), color=colour, **look)
+            if not own:
+                _baseline(ax, tables, list(known))
+        ax.axvline(0.6, color=style.THEORY, linestyle="--", linewidth=1, label="60%")
+        ax.axvline(0.5, color=style.NEUTRAL, linestyle=":", linewidth=1)
+        ax.set(title=kind, xlim=(0.1, 1), ylim=(len(ROWS) - 0.4, -0.6), xlabel="ranking accuracy")
+    axes[0].set(yticks=range(len(ROWS)), yticklabels=ROWS)
+    legend(figure, here, 3)
     return figure
+
+
+def _baseline(ax: Axes, tables: Tables, names: Sequence[str]) -> None:
+    shares = [statistics.shorter_wins(statistics.clear_pairs(tables, OURS[name])).mean() for name in names]
+    places = [ROWS.index(name) - 0.14 for name in names]
+    ax.plot(shares, places, "x", color=style.THEORY, markersize=7, label="the shorter one")
+
+
+def by_length(reference: Tables, here: Tables | None) -> Figure:
+    """Ranking accuracy of whole responses over the difference of their lengths, in fifths of the pairs."""
+    figure, (ax,) = style.panels(1, 1, height=3.2)
+    for tables, own in both(reference, here):
+        pairs = statistics.clear_pairs(tables, (*statistics.TRAINED_ON, *statistics.VOTED))
+        apart = (pairs["chosen"] - pairs["rejected"]).to_numpy()
+        order = np.argsort(apart, kind="stable")
+        for kind, (colour, marker) in KINDS.items():
+            right = statistics.log_ratio(pairs, kind == "per token") >= 0
+            parts = [part for part in np.array_split(order, 7) if len(part) > 2]
+            found = [estimates.proportion(right[part]) for part in parts]
+            look = OWN if own else {"capsize": 3, "marker": marker, "label": kind}
+            middle = [float(np.median(apart[part])) for part in parts]
+            ax.errorbar(middle, [one.value for one in found], yerr=bars(found), color=colour, **look)
+    ax.axvline(0, color=style.NEUTRAL, linewidth=1)
+    ax.axhline(0.5, color=style.NEUTRAL, linewidth=1, linestyle=":")
+    ax.set_xscale("symlog", linthresh=5)
+    ax.set_xticks([-50, -20, -5, 0, 5, 20, 50], labels=["−50", "−20", "−5", "0", "5", "20", "50"])
+    ax.set(
+        xlabel="tokens of the chosen response less those of the rejected", ylabel="ranked right", ylim=(0, 1)
+    )
+    legend(figure, here, 3)
+    return figure
+
+
+# What the optimum would have ------------------------------------------------------------------------
 
 
 def optimum(reference: Tables, here: Tables | None) -> Figure:
-    """Ranking accuracy of the perfect optimum over beta, beside that of the model which is its reference."""
-    figure, (ax,) = style.panels(1, 1)
-    for tables, own in _both(reference, here):
-        for (kind, (colour, marker)), apart in zip(KINDS.items(), (0.96, 1.04), strict=True):
-            part = tables["optimum"].query("responses == @kind")
-            look = {"linestyle": "-", "capsize": 3, "marker": marker, "label": f"optimum, {kind}"}
-            ax.errorbar(
-                part["beta"] * apart * (1.14 if own else 1),
-                part["accuracy"],
-                yerr=_bars(part["accuracy"], part["low"], part["high"]),
-                **(OWN if own else look),
-                color=colour,
-            )
-            if not own:
-                actual = tables["idealized"].set_index("responses").loc[kind, "actual"]
-                ax.axhline(actual, linestyle=":", color=colour, label=f"the model, {kind}")
-    ax.set(
-        xscale="log",
-        xlabel="β, strength of the pull to the reference",
-        ylabel="ranking accuracy",
-        ylim=(0, 1.05),
-    )
-    _legend(figure, here, 2)
-    return figure
-
-
-# Following single pairs -----------------------------------------------------------------------------
-
-
-def _run(tables: Tables, optimizer: str, gamma: float = 1.0) -> pd.DataFrame:
-    """The followed pairs of a run."""
-    followed = tables["followed"]
-    return followed[(followed["optimizer"] == optimizer) & (followed["gamma"] == gamma)]
-
-
-def groups(reference: Tables, here: Tables | None) -> Figure:
-    """Mean loss, mean margin and share of each group of followed pairs over steps, for both optimizers."""
-    figure, axes = style.panels(3, 2, height=2.3, sharex=True, sharey="row")
-    axes = axes.reshape(3, 2)
-    for tables, own in _both(reference, here):
-        best = tables["flips"].set_index("optimizer")["step"]
-        for column, optimizer in zip(axes.T, OPTIMIZERS, strict=True):
-            grouped = flips.by_group(_run(tables, optimizer))
-            for name, (colour, marker, width) in GROUPS.items():
-                part = grouped[grouped["group"] == name]
-                look = {"marker": marker, "linewidth": width, "markersize": 4 + width, "label": name}
-                for ax, what in zip(column, ("loss", "margin", "share"), strict=True):
-                    ax.plot(part["step"], part[what], color=colour, **(OWN if own else look))
-                    if what != "share" and not own:
-                        band = part["step"], part[f"{what} low"], part[f"{what} high"]
-                        ax.fill_between(*band, color=colour, alpha=0.15, linewidth=0)
-            for ax in column:
-                if not own:
-                    line = {"linestyle": "--", "linewidth": 1, "color": style.THEORY}
-                    ax.axvline(best[optimizer], **line, label="lowest validation loss")
-            column[0].set_title(optimizer)
-            column[-1].set_xlabel("step")
-    for ax, label in zip(axes[:, 0], ("DPO loss (nats)", "reward margin", "share of pairs"), strict=True):
-        ax.set_ylabel(label)
-    axes[0, 0].set_ylim(bottom=0)
-    axes[2, 0].set_ylim(-0.03, 1.03)
-    _legend(figure, here, 3)
-    return figure
-
-
-def thresholds(reference: Tables, here: Tables | None) -> Figure:
-    """Every followed pair at every checkpoint: its loss against c, with the threshold of Theorem 4.1."""
-    figure, axes = style.panels(1, 2, sharey=True, sharex=True)
-    losses, ends = [], []
-    for tables, own in _both(reference, here):
-        for ax, optimizer in zip(axes, OPTIMIZERS, strict=True):
-            run = _run(tables, optimizer)
-            losses.append(run["loss"])
-            ends.append(run["c"])
-            for label, (right, colour, marker) in RANKED.items():
-                part = run[run["right"] == right]
-                look = DOTS | {"marker": marker, "label": label}
-                ax.plot(part["c"], part["loss"], color=colour, **(OWN if own else look))
-    beta = float(reference["followed"]["beta"].iloc[0])
-    line = np.linspace(min(c.min() for c in ends), max(c.max() for c in ends), 400)
-    for ax, optimizer in zip(axes, OPTIMIZERS, strict=True):
-        curve = theory.dpo_threshold(line, beta)
-        ax.plot(line, curve, "--", color=style.THEORY, label=f"threshold, β = {beta:g}", zorder=6)
-        ax.set(
-            title=optimizer,
-            xlabel="c, how wrong the reference is (nats)",
-            yscale="log",
-            ylim=(min(loss.min() for loss in losses) / 3, 3 * max(1.0, *(loss.max() for loss in losses))),
-        )
-    axes[0].set_ylabel("DPO loss (nats)")
-    _legend(figure, here, 4)
-    return figure
-
-
-# Ranking and answers --------------------------------------------------------------------------------
-
-
-def _draw_measures(ax: Axes, table: pd.DataFrame, along: str, apart: float, **look: Any) -> None:
-    """Ranking accuracy and win rate with intervals, `apart` so that none hides."""
-    for side, (column, (part, colour, marker)) in zip((-1, 1), MEASURES.items(), strict=True):
-        ax.errorbar(
-            table[along] + side * apart,
-            table[column],
-            yerr=_bars(table[column], table[f"{part} low"], table[f"{part} high"]),
-            color=colour,
-            **({"label": column, "marker": marker} | look),
-        )
-
-
-def _judged_by(tables: Tables) -> str:
-    judge = tables["judge"].iloc[0]
-    if np.isnan(judge["accuracy"]):
-        return style.plain(f"{judge['name']}, no verdict on {statistics.no_verdict(tables)}")
-    return f"judge right on {judge['accuracy']:.0%} of unseen pairs"
-
-
-def win_rates(reference: Tables, here: Tables | None) -> Figure:
-    """Ranking accuracy and win rate over the steps of a run, and over the distance of the weights in all
-    runs.
+    """Ranking accuracy of the perfect optimum over beta on human votes, by the theorem and by the authors'
+    code, beside that of the model which is its reference.
     """
-    figure, (left, right) = style.panels(1, 2, sharey=True)
-    for tables, own in _both(reference, here):
-        answers = tables["win_rate"]
-        first = answers.query("optimizer == 'RMSProp' and gamma == 1")
-        steps, far = answers["step"].max(), answers["distance"].max()
-        _draw_measures(left, first, "step", steps / 150, **(OWN if own else {"linestyle": "-", "capsize": 3}))
-        _draw_measures(
-            right,
-            answers,
-            "distance",
-            far / 120,
-            **(OWN if own else {"linestyle": "none", "elinewidth": 0.8}),
-        )
-        if not own:
-            border = statistics.border(answers)
-            right.axvline(border, color=style.THEORY, linestyle="--", linewidth=1)
-            left.set_title(_judged_by(tables))
-    for ax in (left, right):
-        ax.axhline(0.5, color=style.NEUTRAL, linewidth=1, linestyle=":")
-    left.set(xlabel="step", ylabel="share", ylim=(0, 1.03))
-    right.set(xlabel="distance of the weights, ‖θ(t) − θ(0)‖")
-    _legend(figure, here, 3)
+    figure, axes = style.panels(1, 2, sharey=True)
+    for tables, own in both(reference, here):
+        pairs = statistics.clear_pairs(tables, statistics.VOTED)
+        for ax, kind in zip(axes, KINDS, strict=True):
+            for by_code, dash, apart in ((False, "-", 0.96), (True, "--", 1.04)):
+                found = statistics.idealized(tables, kind == "per token", by_code)
+                said = "by the authors' code" if by_code else "by the theorem"
+                shade, marker = (style.NEGATIVE, "^") if by_code else (style.POSITIVE, "o")
+                look = {"linestyle": dash, "capsize": 3, "marker": marker, "label": said}
+                ax.errorbar(
+                    np.array(list(found)) * apart * (1.14 if own else 1),
+                    [one.value for one in found.values()],
+                    yerr=bars(list(found.values())),
+                    color=shade,
+                    **(OWN if own else look),
+                )
+            if not own:
+                actual = (statistics.log_ratio(pairs, kind == "per token") >= 0).mean()
+                ax.axhline(actual, linestyle=":", color=style.THEORY, label="the model")
+    for ax, kind in zip(axes, KINDS, strict=True):
+        ax.set(xscale="log", xlabel="β, strength of the pull to the reference", title=kind, ylim=(0, 1.05))
+    axes[0].set_ylabel("ranking accuracy")
+    legend(figure, here, 3)
     return figure
 
 
-def gammas(reference: Tables, here: Tables | None) -> Figure:
-    """Ranking accuracy and win rate, and the distance of the weights, over gamma."""
-    figure, (left, right) = style.panels(1, 2)
-    for tables, own in _both(reference, here):
-        sweep = tables["gamma"]
-        apart = sweep["gamma"].max() / 150
-        _draw_measures(left, sweep, "gamma", apart, **(OWN if own else {"linestyle": "-", "capsize": 3}))
-        look = OWN if own else {"marker": "o"}
-        right.plot(sweep["gamma"], sweep["distance"], color=style.NEUTRAL, **look)
-        if not own:
-            left.set_title(_judged_by(tables))
-    left.axhline(0.5, color=style.NEUTRAL, linewidth=1, linestyle=":")
-    left.set(xlabel="γ", ylabel="share", ylim=(0, 1.03))
-    right.set(xlabel="γ", ylabel="distance ‖θ(t) − θ(0)‖", ylim=(0, 1.15 * right.dataLim.ymax))
-    right.ticklabel_format(axis="y", scilimits=(-2, 3))
-    _legend(figure, here, 3)
-    return figure
+def threshold_explorer(reference: Tables, here: Tables | None) -> str:
+    """HTML in which a reader moves β, c and the share of raters, and sees the optimum and the threshold; it
+    draws no table.
+    """
+    content = {
+        "unanimity": theory.UNANIMITY,
+        "colours": [style.POSITIVE, style.NEGATIVE, style.THEORY],
+        "betas": [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0],
+    }
+    return rendered("threshold.html", "threshold", content)
 
 
 # Hard, easy, and easy to flip -----------------------------------------------------------------------
 
 
+def tenths(reference: Tables, here: Tables | None) -> Figure:
+    """By tenths of c of the fine-tuned reference: tokens of both responses, and agreement of raters."""
+    figure, axes = style.panels(1, 2, height=3.2)
+    for tables, own in both(reference, here):
+        for ax, names, column in (
+            (axes[0], statistics.TRAINED_ON, "tokens"),
+            (axes[1], statistics.VOTED, "alpha"),
+        ):
+            pairs = statistics.tuned(tables, names).sort_values("c", ignore_index=True)
+            pairs["tokens"] = pairs["chosen"] + pairs["rejected"]
+            parts = [part for part in np.array_split(pairs[column].to_numpy(), TENTHS) if len(part) > 2]
+            found = [estimates.mean(part) for part in parts]
+            look = OWN if own else {"marker": "o", "capsize": 3}
+            places = np.arange(1, len(found) + 1) + (0.2 if own else 0)
+            ax.errorbar(places, [one.value for one in found], yerr=bars(found), color=style.POSITIVE, **look)
+    axes[0].set(xlabel="tenth of c, from easy to hard", ylabel="tokens of both responses", ylim=(0, None))
+    axes[1].set(xlabel="tenth of c, from easy to hard", ylabel="share of raters for the chosen")
+    if here is not None:
+        legend(figure, here, 2)
+    return figure
+
+
 def pair_cards(reference: Tables, here: Tables | None) -> str:
     """The hard, easy and easily flipped pairs as HTML; this machine's are folded below the reference's."""
-    shown = {own: _cards(tables["cards"].to_dict("records")) for tables, own in _both(reference, here)}
+    shown = {own: _cards(tables["cards"].to_dict("records")) for tables, own in both(reference, here)}
     folded = f"<details><summary>On this machine</summary>{shown[True]}</details>" if here is not None else ""
     return shown[False] + folded
 
@@ -280,11 +229,10 @@ def _cards(rows: Sequence[Mapping[Any, Any]]) -> str:
                 row["kind"],
                 {
                     "c (nats)": f"{row['c']:.1f}",
-                    "DPO loss (nats)": f"{row['loss']:.3f}",
                     "threshold (nats)": f"{row['threshold']:.3g}",
                     "chosen": f"{row['chosen words']} words",
                     "rejected": f"{row['rejected words']} words",
-                    "ranked": "right" if row["right"] else "wrong",
+                    "reference": "right" if row["c"] <= 0 else "wrong",
                 },
                 str(row["prompt"]),
                 str(row["chosen"]),
@@ -295,30 +243,28 @@ def _cards(rows: Sequence[Mapping[Any, Any]]) -> str:
     )
 
 
-def lengths(reference: Tables, here: Tables | None) -> Figure:
-    """c of each pair against the tokens of both responses, and against the difference of the two."""
-    figure, axes = style.panels(1, 2, sharey=True)
-    for tables, own in _both(reference, here):
-        pairs = tables["lengths"]
-        right = (pairs["c"] <= 0).astype(int)
-        along = (pairs["chosen"] + pairs["rejected"], pairs["chosen"] - pairs["rejected"])
-        for ax, length in zip(axes, along, strict=True):
-            for label, (value, colour, marker) in RANKED.items():
-                look = DOTS | {"marker": marker, "label": label}
-                side = right == value
-                ax.plot(length[side], pairs["c"][side], color=colour, **(OWN if own else look))
-        if own:
-            continue
-        found = (statistics.correlation_of_lengths(tables), statistics.correlation_of_difference(tables))
-        for ax, rho in zip(axes, found, strict=True):
-            ax.set_title(f"ρ = {rho}")
-        logps, tokens = pairs[["logp_chosen", "logp_rejected"]], pairs[["chosen", "rejected"]]
-        cost = -logps.to_numpy().sum() / tokens.to_numpy().sum()
-        ends = np.array([along[1].min(), along[1].max()])
-        axes[1].plot(ends, cost * ends, "--", color=style.THEORY, label="mean cost", zorder=6)
-    for ax in axes:
-        ax.axhline(0, color=style.NEUTRAL, linewidth=1)
-    axes[0].set(xlabel="tokens of both responses", ylabel="c (nats)")
-    axes[1].set(xlabel="tokens of the chosen minus the rejected")
-    _legend(figure, here, 4)
+# Judges ---------------------------------------------------------------------------------------------
+
+
+def judges(reference: Tables, here: Tables | None) -> Figure:
+    """How often each offline judge agrees with the raters."""
+    figure, (ax,) = style.panels(1, 1, height=2.8)
+    rows = list(dict.fromkeys(zip(*reference["offline_judges"][["data", "judge"]].to_numpy().T, strict=True)))
+    for tables, own in both(reference, here):
+        table = tables["offline_judges"]
+        rows += [row for row in zip(table["data"], table["judge"], strict=True) if row not in rows]
+        for row in table.to_dict("records"):
+            one = Estimate(row["accuracy"], row["low"], row["high"], row["n"])
+            place = rows.index((row["data"], row["judge"])) + (0.25 if own else 0)
+            look = OWN if own else {"marker": "o", "capsize": 3}
+            ax.errorbar([one.value], [place], xerr=bars([one]), color=JUDGES[row["judge"]], **look)
+    ax.axvline(0.5, color=style.THEORY, linestyle="--", linewidth=1, label="a coin")
+    ax.set(
+        yticks=range(len(rows)),
+        yticklabels=[f"{judge}, {data}" for data, judge in rows],
+        ylim=(len(rows) - 0.4, -0.6),
+        xlim=(0.3, 0.9),
+        xlabel="agrees with the raters, pairs of prompts it was not fitted to",
+    )
+    legend(figure, here, 2)
     return figure

@@ -15,6 +15,8 @@ from prefdyn.errors import PrefdynError
 
 RESAMPLES = 4000
 LEVEL = 0.95
+FEWEST_CLUSTERS = 8
+"""Kinds below which no bootstrap over them is taken for an interval."""
 
 
 @dataclass(frozen=True)
@@ -191,6 +193,23 @@ def proportion(hits: ArrayLike) -> Estimate:
     share = float(x.mean())
     low, high = proportion_confint(x.sum(), len(x), alpha=1 - LEVEL, method="wilson")
     return Estimate(share, min(share, float(low)), max(share, float(high)), len(x))
+
+
+def share(hits: ArrayLike, clusters: ArrayLike, seed: int = 0) -> Estimate:
+    """The share of hits where cases of a kind may be alike: as `proportion` if no two are of a kind, else
+    bootstrapped over kinds.
+
+    Args:
+        clusters: the kind of each case, shape (n,).
+
+    Raises:
+        PrefdynError: fewer than three cases.
+    """
+    kinds = len(set(np.asarray(clusters).tolist()))
+    if kinds == len(_checked(hits)):
+        return proportion(hits)
+    found = mean(hits, clusters, seed)
+    return found if kinds >= FEWEST_CLUSTERS else Estimate(found.value, np.nan, np.nan, found.n)
 
 
 def bootstrap(statistic: Callable[..., NDArray[np.float64]], *columns: ArrayLike, seed: int = 0) -> Estimate:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,10 +15,13 @@ GROUPS = ("right → right", "right → wrong", "wrong → right", "wrong → wr
 """How the reference ranked a pair, and how the policy does."""
 
 
-def follow(record: pd.DataFrame, split: str) -> pd.DataFrame:
+def follow(record: pd.DataFrame, split: str, first: pd.DataFrame | None = None) -> pd.DataFrame:
     """One row a step and pair of a split whose every pair is a group of the record.
 
     Such a split is in `each` of a `phases.Phase`.
+
+    Args:
+        first: a record of the same pairs that begins with the reference, where this one does not.
 
     Returns: Columns step, pair, loss, margin, log_ratio (of the policy, in nats), c (log
         pi_ref(y_l|x)/pi_ref(y_w|x), from step 0), right, group (one of `GROUPS`), distance.
@@ -28,39 +30,13 @@ def follow(record: pd.DataFrame, split: str) -> pd.DataFrame:
     out = part[["step", "loss", "margin", "distance"]].reset_index(drop=True)
     out["pair"] = part["group"].astype(int).to_numpy()
     out["log_ratio"] = (part["logp_chosen"] - part["logp_rejected"]).to_numpy()
-    start = out[out["step"] == 0].set_index("pair")["log_ratio"]
+    begun = out if first is None else follow(first, split)
+    start = begun[begun["step"] == 0].set_index("pair")["log_ratio"]
     out["c"] = -start.loc[out["pair"]].to_numpy()
     out["right"] = part["ranking_accuracy"].to_numpy() == 1
     before = out["c"] <= 0
     out["group"] = np.where(before, *(np.where(out["right"], *names) for names in (GROUPS[:2], GROUPS[2:])))
     return out.sort_values(["step", "pair"], ignore_index=True)
-
-
-def by_group(followed: pd.DataFrame) -> pd.DataFrame:
-    """Mean loss and margin of each group at each step, and the share of all pairs that it holds.
-
-    A group without pairs has no row.
-
-    Columns "loss low", "loss high", "margin low" and "margin high" bound the means, over pairs; they are NaN
-    for fewer than three.
-    """
-    rows = []
-    for (step, group), part in followed.groupby(["step", "group"]):
-        row: dict[str, Any] = {
-            "step": step,
-            "group": group,
-            "pairs": len(part),
-            "share": len(part) / followed["pair"].nunique(),
-        }
-        for column in ("loss", "margin"):
-            known = (
-                estimates.mean(part[column])
-                if len(part) >= 3
-                else Estimate(part[column].mean(), np.nan, np.nan, len(part))
-            )
-            row |= {column: known.value, f"{column} low": known.low, f"{column} high": known.high}
-        rows.append(row)
-    return pd.DataFrame(rows)
 
 
 def mean_loss(record: pd.DataFrame, split: str) -> pd.Series:
@@ -120,21 +96,3 @@ def trajectory(followed: pd.DataFrame, wins: Mapping[int, ArrayLike], pairs: int
             }
         )
     return pd.DataFrame(rows)
-
-
-FEWEST = 5
-"""Points below which no rank correlation is given.
-
-Four in perfect order are no rarer than one chance in twelve, five are one in sixty.
-"""
-
-
-def correlate(x: ArrayLike, y: ArrayLike, seed: int = 0) -> Estimate:
-    """Spearman's rank correlation with its interval.
-
-    It is unknown (NaN) for fewer than `FEWEST` points or where one side never changes.
-    """
-    a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    if len(a) < FEWEST or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return Estimate(np.nan, np.nan, np.nan, len(a))
-    return estimates.spearman(a, b, seed)

@@ -96,7 +96,7 @@ class BradleyTerryJudge:
     Attributes:
         states: hidden states of prompts with their answers, shape (n, d); see `answer_states`.
         weights: shape (d,), of hidden states divided by `scale`.
-        accuracy: on held-out pairs, by cross-validation over the pairs that it was fitted to.
+        accuracy: on held-out pairs, by cross-validation over the prompts of the pairs that it was fitted to.
     """
 
     states: States
@@ -115,11 +115,15 @@ class BradleyTerryJudge:
             decay: of the squared weights, on standardised features; small data needs it.
 
         Raises:
-            PrefdynError: fewer pairs than folds.
+            PrefdynError: fewer prompts than folds.
         """
-        if len(pairs) < FOLDS:
-            raise PrefdynError(f"{len(pairs)} pairs are too few for a judge: give at least {FOLDS}")
         prompts = [pair.prompt for pair in pairs]
+        numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(prompts))}
+        if len(numbers) < FOLDS:
+            raise PrefdynError(
+                f"{len(pairs)} pairs with {len(numbers)} prompts are too few for a judge: "
+                f"give at least {FOLDS}"
+            )
         chosen, rejected = (
             states(prompts, [pair.chosen for pair in pairs]),
             states(prompts, [pair.rejected for pair in pairs]),
@@ -127,12 +131,14 @@ class BradleyTerryJudge:
         difference = chosen - rejected
         scale = np.concatenate([chosen, rejected]).std(axis=0) + 1e-6
         x = difference / scale
-        held_out = np.random.default_rng(seed).permutation(len(pairs)) % FOLDS
+        # Pairs of one prompt share answers, and are held out together.
+        of_prompts = np.random.default_rng(seed).permutation(len(numbers)) % FOLDS
+        held_out = of_prompts[[numbers[prompt] for prompt in prompts]]
         hits = np.empty(len(pairs))
         for fold in range(FOLDS):
             w = bradley_terry(x[held_out != fold], decay)
             hits[held_out == fold] = _verdict(expit(x[held_out == fold] @ w))
-        return cls(states, bradley_terry(x, decay), scale, estimates.proportion(hits))
+        return cls(states, bradley_terry(x, decay), scale, estimates.share(hits, prompts, seed))
 
     def rewards(self, prompts: Sequence[str], answers: Sequence[str]) -> NDArray[np.float64]:
         """Shape (n,); only differences between answers to one prompt mean something."""

@@ -7,13 +7,9 @@ overflows at beta 0.01.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-from prefdyn.measures import estimates
-from prefdyn.measures.estimates import Estimate
 
 BETAS = (0.01, 0.1, 1.0, 5.0, 10.0)
 """The strengths over which RA takes the minimum, median and maximum (Appendix C.4)."""
@@ -21,6 +17,8 @@ UNANIMITY = 0.001
 """What RA leaves to the other response where all raters agree (Appendix C.4)."""
 TIE_TOLERANCE = 0.01
 """How near two likelihoods must be where raters are tied (RA Appendix C.1)."""
+CODE_BAND = 0.05
+"""How near 1 a ratio of two responses is a tie in the idealized accuracy of RA's code."""
 
 
 # Ranking accuracy ---------------------------------------------------------------------------------
@@ -71,63 +69,53 @@ def idealized_log_ratio(reference_log_ratio: ArrayLike, alpha: ArrayLike, beta: 
     return np.asarray(reference_log_ratio, dtype=np.float64) + (np.log(share) - np.log1p(-share)) / beta
 
 
-@dataclass(frozen=True)
-class Idealized:
-    """Idealized ranking accuracy over strengths of beta, beside the actual one.
-
-    Attributes:
-        by_beta: at each beta, with its bootstrap interval over examples.
-        low, median, high: the least, middle and largest over beta.
-        gap: the alignment gap: the median over beta, minus the actual accuracy, on the same examples.
-    """
-
-    by_beta: dict[float, Estimate]
-    low: Estimate
-    median: Estimate
-    high: Estimate
-    gap: Estimate
+# The same by the authors' code --------------------------------------------------------------------
 
 
-def idealized(
-    reference_log_ratios: ArrayLike,
-    actual_log_ratios: ArrayLike,
-    alphas: ArrayLike,
-    betas: Sequence[float] = BETAS,
-    seed: int = 0,
-) -> Idealized:
-    """Idealized ranking accuracy of pairs without ties, and the alignment gap (RA Section 3.3).
+def code_idealized(
+    first: ArrayLike, second: ArrayLike, alpha: ArrayLike, beta: float, normalised: bool
+) -> NDArray[np.bool_]:
+    """Which pairs RA's code counts as ranked right by the optimum, shape (n,).
 
-    The accuracy is that of Corollary 3.3.
+    It departs from Theorem 3.1 in three ways. For whole responses the reference's ratio is that of the two
+    *log*-likelihoods. A ratio within 0.05 of 1 is a tie, of the optimum as of the raters. And where no rater
+    is for the first response, the ratio that raters expect and the optimum's are both 0, so the pair counts
+    as right whatever beta is. Written from github.com/angie-chen55/pref-learning-ranking-acc
+    (rlhf_minimizer_client.py), in logarithms.
 
     Args:
-        reference_log_ratios: log pi_ref(y_w|x)/pi_ref(y_l|x), shape (n,).
-        actual_log_ratios: the same of the model whose gap it is, shape (n,).
-        alphas: share of raters who prefer y_w, above 1/2, shape (n,).
-
-    Raises:
-        PrefdynError: fewer than three pairs.
+        first, second: log-likelihoods of the two responses as the data have them, in nats, negative, shape
+            (n,): means over tokens if `normalised`, else sums.
+        alpha: share of raters who prefer the first, in [0, 1], shape (n,).
     """
-    hits = [
-        (idealized_log_ratio(reference_log_ratios, alphas, beta) > 0).astype(np.float64) for beta in betas
-    ]
-    actual = (np.asarray(actual_log_ratios) >= 0).astype(np.float64)
+    a, b, share = (np.asarray(values, dtype=np.float64) for values in (first, second, alpha))
+    against = np.where(share < 1, 1 - share, UNANIMITY)
+    votes = _log(share) - np.log(against)
+    ratio = a - b if normalised else np.log(a / b)
+    return _code_rank(votes) == _code_rank(votes / beta + ratio)
 
-    def over_betas(summary: str, *columns: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
-        return getattr(np, summary)([column.mean(axis) for column in columns], axis=0)
 
-    def estimate(summary: str) -> Estimate:
-        return estimates.bootstrap(
-            lambda *columns, axis: over_betas(summary, *columns, axis=axis), *hits, seed=seed
-        )
+def _code_rank(log_ratio: NDArray[np.float64]) -> NDArray[np.int64]:
+    """1 where the first response is ahead, -1 where the second is, 0 for a tie."""
+    ahead, near = log_ratio >= np.log1p(CODE_BAND), log_ratio > np.log1p(-CODE_BAND)
+    return np.where(ahead, 1, np.where(near, 0, -1))
 
-    gap = estimates.bootstrap(
-        lambda *columns, axis: over_betas("median", *columns[:-1], axis=axis) - columns[-1].mean(axis),
-        *hits,
-        actual,
-        seed=seed,
-    )
-    by_beta = {beta: estimates.proportion(column) for beta, column in zip(betas, hits, strict=True)}
-    return Idealized(by_beta, estimate("min"), estimate("median"), estimate("max"), gap)
+
+def code_ranked_right(
+    first: ArrayLike, second: ArrayLike, alpha: ArrayLike, normalised: bool
+) -> NDArray[np.bool_]:
+    """Which pairs RA's code counts as ranked right where ties are in the data, shape (n,).
+
+    Two responses are tied for the model where their likelihoods per token, or for whole responses the *sums
+    of log-probabilities*, differ by at most 0.01; whatever the raters say. By the printed Definition C.1 that
+    holds of likelihoods, and of tied pairs alone (`ranked_right`).
+
+    Args: as of `code_idealized`.
+    """
+    a, b, share = (np.asarray(values, dtype=np.float64) for values in (first, second, alpha))
+    ahead = np.exp(a) - np.exp(b) if normalised else a - b
+    model = np.where(ahead > TIE_TOLERANCE, 1, np.where(ahead < -TIE_TOLERANCE, -1, 0))
+    return model == np.sign(share - 0.5)
 
 
 # What a loss says of a ranking --------------------------------------------------------------------
@@ -172,6 +160,19 @@ def sanity_violations(right: ArrayLike, loss: ArrayLike, c: ArrayLike) -> NDArra
     The reference ranks it right (c <= 0), and its loss is at most 0.6.
     """
     return (np.asarray(c) <= 0) & (np.asarray(loss) <= SANITY_LOSS) & ~np.asarray(right, dtype=bool)
+
+
+def flips_foretold(gains: ArrayLike, c: ArrayLike) -> NDArray[np.float64]:
+    """P(gain > c) of each pair, shape (n,): how likely it is ranked right, if a pair's gain has nothing to do
+    with its c.
+
+    Args:
+        gains: what the log-ratio of other pairs gained in training, in nats, shape (m,).
+        c: log pi_ref(y_l|x) / pi_ref(y_w|x) of the pairs in question, in nats, shape (n,).
+    """
+    ordered = np.sort(np.asarray(gains, dtype=np.float64))
+    above = len(ordered) - np.searchsorted(ordered, np.asarray(c, dtype=np.float64), side="left")
+    return above / len(ordered)
 
 
 def ipo_loss(log_ratio: ArrayLike, c: ArrayLike, tau: float) -> NDArray[np.float64]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -14,29 +15,25 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from small_chapters import RANKING, two_editions
+from matplotlib.patches import PathPatch
+from small_chapters import OF_RANKING, RANKING, two_editions
 
-from prefbook.figures import ranking, style
+from prefbook.figures import ranking, ranking_training, style
+from prefbook.ledger.statistics import ranking as statistics
 from prefbook.ledger.tables import Tables
-from prefdyn.experiments import ranking as experiments
-from prefdyn.theory.ranking import dpo_threshold
+from prefdyn.theory.ranking import dpo_threshold, flips_foretold
 
-EXPERIMENTS = (
-    experiments.ranking_accuracy,
-    experiments.lengths,
-    experiments.idealized,
-    experiments.followed,
-    experiments.cards,
-    experiments.win_rate,
-)
 DRAWN = [
     ranking.accuracies,
+    ranking.by_length,
     ranking.optimum,
-    ranking.groups,
-    ranking.thresholds,
-    ranking.win_rates,
-    ranking.gammas,
-    ranking.lengths,
+    ranking.judges,
+    ranking_training.thresholds,
+    ranking_training.reach,
+    ranking_training.win_rates,
+    ranking_training.law,
+    ranking_training.equal_divergence,
+    ranking_training.judged_answers,
 ]
 each_figure = pytest.mark.parametrize("draw", DRAWN, ids=lambda draw: draw.__name__)
 
@@ -44,8 +41,7 @@ each_figure = pytest.mark.parametrize("draw", DRAWN, ids=lambda draw: draw.__nam
 @pytest.fixture(scope="module")
 def editions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tables, Tables]:
     """Two runs on the tiny model, with the seeds 0 and 1."""
-    folder = tmp_path_factory.mktemp("editions")
-    return two_editions(folder, EXPERIMENTS, replace(RANKING, ranked=20, followed=8))
+    return two_editions(tmp_path_factory.mktemp("editions"), OF_RANKING, RANKING)
 
 
 @pytest.fixture(autouse=True)
@@ -86,46 +82,46 @@ def test_this_machine_is_drawn_over_it_and_named_once(
     assert len(draw(editions[0], None).axes) == len(figure.axes)
 
 
-def test_points_are_ranked_right_below_the_threshold(editions: tuple[Tables, Tables]) -> None:
-    figure = ranking.thresholds(editions[0], None)
-    for ax in figure.axes:
-        right, wrong, curve = ax.lines
-        assert curve.get_label() == "threshold, β = 0.2"
-        for line, below in ((right, True), (wrong, False)):
-            c, loss = np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
-            decided = np.abs(loss - dpo_threshold(c, 0.2)) > 1e-5
-            assert ((loss < dpo_threshold(c, 0.2)) == below)[decided].all()
+# Given responses ------------------------------------------------------------------------------------
 
 
-def test_titles_say_what_was_measured(editions: tuple[Tables, Tables]) -> None:
-    judge = editions[0]["judge"]["accuracy"].item()
-    assert (
-        ranking.win_rates(*editions).axes[0].get_title("left")
-        == f"judge right on {judge:.0%} of unseen pairs"
-    )
-    assert all(ax.get_title("left").startswith("ρ = ") for ax in ranking.lengths(*editions).axes)
+def test_the_papers_models_are_those_of_its_tables() -> None:
+    """GPT-2 and Zephyr-7B-SFT, by hand; and the range that the ledger quotes."""
+    assert ranking.PAPERS.shape == (14, 8)
+    assert ranking.PAPERS[2].tolist() == [0.499, 0.46, 0.815, 0.659, 0.406, 0.239, 0.502, 0.402]
+    assert ranking.PAPERS[-1].tolist() == [0.495, 0.462, 0.943, 0.789, 0.439, 0.235, 0.545, 0.415]
+    hh = ranking.PAPERS[:, :2]
+    assert (hh.min(0).tolist(), hh.max(0).tolist()) == ([0.495, 0.455], [0.529, 0.467])
+    farm = ranking.PAPERS[:, 6:]
+    assert (farm.min(0).tolist(), farm.max(0).tolist()) == ([0.498, 0.391], [0.556, 0.421])
 
 
-def test_a_judge_of_unknown_accuracy_is_named_as_it_is(
-    editions: tuple[Tables, Tables], tmp_path: Path
-) -> None:
-    for path in editions[0].folder.glob("*.csv"):
-        shutil.copy(path, tmp_path)
-    name = "<script>alert(1)</script> $x^{$"
-    unknown = {"accuracy": np.nan, "low": np.nan, "high": np.nan, "n": np.nan, "no verdict": 0.25, "seed": 0}
-    pd.DataFrame([{"name": name, **unknown}]).to_csv(tmp_path / "judge.csv", index=False)
-    for draw in (ranking.win_rates, ranking.gammas):
-        figure = draw(Tables(tmp_path), None)
-        figure.savefig(drawn := io.StringIO(), format="svg")
-        assert "<script" not in drawn.getvalue()
-        assert figure.axes[0].get_title("left") == style.plain(f"{name}, no verdict on 25%")
+def test_models_of_the_paper_and_ours_share_a_row(editions: tuple[Tables, Tables]) -> None:
+    for ax, per_token in zip(ranking.accuracies(editions[0], None).axes, (True, False), strict=True):
+        ticks = [line for line in ax.lines if line.get_marker() == "|" and len(line.get_xdata()) == 14]
+        assert len(ticks) == 4
+        (ours,) = [line for line in ax.lines if line.get_marker() in "so" and len(line.get_xdata()) == 1]
+        assert ours.get_xdata()[0] == statistics.hh_per_token(editions[0]).value if per_token else True
+        assert round(float(ours.get_ydata()[0])) == 0
 
 
-def test_rows_of_both_editions_data_sets_are_drawn(editions: tuple[Tables, Tables], tmp_path: Path) -> None:
-    other = editions[1]["ranking_accuracy"].assign(data="hh-rlhf")
-    other.to_csv(tmp_path / "ranking_accuracy.csv", index=False)
-    (ax,) = ranking.accuracies(editions[0], Tables(tmp_path)).axes
-    assert [text.get_text() for text in ax.get_yticklabels()] == ["The embedded pairs", "HH-RLHF"]
+def test_both_ways_of_table_1_are_drawn(editions: tuple[Tables, Tables]) -> None:
+    figure = ranking.optimum(editions[0], None)
+    assert {"by the theorem", "by the authors' code", "the model"} <= set(labels(figure))
+    for ax, per_token in zip(figure.axes, (True, False), strict=True):
+        drawn = [line for line in ax.lines if len(line.get_xdata()) == 5 and line.get_linestyle() != "None"]
+        assert len(drawn) == 2
+        for line, by_code in zip(drawn, (False, True), strict=True):
+            values = [one.value for one in statistics.idealized(editions[0], per_token, by_code).values()]
+            np.testing.assert_allclose(np.asarray(line.get_ydata(), dtype=float), values)
+
+
+def test_the_threshold_to_move_holds_no_table(editions: tuple[Tables, Tables]) -> None:
+    drawn = ranking.threshold_explorer(*editions)
+    given = json.loads(re.search(r"const given = (\{.*\});", drawn).group(1))  # type: ignore[union-attr]
+    assert given["betas"] == [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0] and given["unanimity"] == 0.001
+    ids = re.findall(r'<figure class="explorer" id="([\w-]+)"', drawn)
+    assert len(ids) == 1 and ids[0] not in ranking.threshold_explorer(*editions)
 
 
 def test_cards_of_this_machine_are_folded(editions: tuple[Tables, Tables]) -> None:
@@ -133,3 +129,82 @@ def test_cards_of_this_machine_are_folded(editions: tuple[Tables, Tables]) -> No
     assert "<details>" not in alone and both.startswith(alone)
     assert alone.count('class="pair-card"') == len(editions[0]["cards"])
     assert both.count('class="pair-card"') == len(editions[0]["cards"]) + len(editions[1]["cards"])
+
+
+def test_tenths_go_from_easy_to_hard(editions: tuple[Tables, Tables], tmp_path: Path) -> None:
+    pair = np.arange(50)
+    table = pd.DataFrame({"data": "sample", "pair": pair, "prompt": pair, "alpha": 1 - pair / 100, "seed": 0})
+    table = table.assign(
+        chosen=10 + pair, rejected=10, **{"chosen after": -50.0, "rejected after": pair - 70.0}
+    )
+    table.to_csv(tmp_path / "supervised.csv", index=False)
+    tokens, votes = ranking.tenths(Tables(tmp_path), None).axes
+    np.testing.assert_allclose(np.asarray(tokens.lines[0].get_ydata(), dtype=float), 22 + 5 * np.arange(10))
+    np.testing.assert_allclose(
+        np.asarray(votes.lines[0].get_ydata(), dtype=float), 0.98 - 0.05 * np.arange(10)
+    )
+
+
+# Training -------------------------------------------------------------------------------------------
+
+
+def test_points_are_ranked_right_below_the_threshold(editions: tuple[Tables, Tables]) -> None:
+    figure = ranking_training.thresholds(editions[0], None)
+    for ax, beta in zip(figure.axes, (0.1, 1.0), strict=True):
+        right, wrong, curve = ax.lines
+        assert curve.get_label() == "threshold" and ax.get_title("left") == f"β = {beta:g}"
+        for line, below in ((right, True), (wrong, False)):
+            c, loss = np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
+            decided = np.abs(np.log(loss / dpo_threshold(c, beta))) > 1e-3
+            assert ((loss < dpo_threshold(c, beta)) == below)[decided].all()
+
+
+@pytest.mark.parametrize("draw", [ranking_training.flows, ranking_training.world_flows])
+def test_flows_add_up_on_both_sides(draw: Callable[..., Figure], editions: tuple[Tables, Tables]) -> None:
+    for ax in draw(editions[0], None).axes:
+        bands = [patch for patch in ax.patches if isinstance(patch, PathPatch)]
+        left = sum(band.get_path().vertices[0, 1] - band.get_path().vertices[-2, 1] for band in bands)
+        right = sum(band.get_path().vertices[3, 1] - band.get_path().vertices[4, 1] for band in bands)
+        assert left == pytest.approx(1) and right == pytest.approx(1)
+
+
+def test_flows_are_counted(editions: tuple[Tables, Tables]) -> None:
+    pairs = statistics.last_look(editions[0].of(0), "unseen")
+    turned = ((pairs["c"] > 0) & (pairs["gain"] >= pairs["c"])).mean()
+    ax = ranking_training.world_flows(editions[0], None).axes[1]
+    assert ax.get_title("left") == f"unseen pairs, n = {len(pairs)}"
+    shares = [text.get_text() for text in ax.texts]
+    assert not turned or f"{turned:.0%}" in shares
+
+
+def test_the_law_is_drawn_from_the_right_pairs(editions: tuple[Tables, Tables]) -> None:
+    for ax, split in zip(ranking_training.law(editions[0], None).axes, ("trained", "unseen"), strict=True):
+        pairs = statistics.last_look(editions[0].of(0), split)
+        curve = next(line for line in ax.lines if line.get_linestyle() == "--")
+        c = np.asarray(curve.get_xdata())
+        np.testing.assert_allclose(curve.get_ydata(), flips_foretold(pairs["gain"][pairs["c"] <= 0], c))
+
+
+def test_objectives_begin_together_and_are_all_there(editions: tuple[Tables, Tables]) -> None:
+    figure = ranking_training.equal_divergence(editions[0], None)
+    assert set(labels(figure)) == set(ranking_training.OBJECTIVES)
+    for ax in figure.axes:
+        starts = [float(np.asarray(line.get_xdata())[0]) for line in ax.lines]
+        np.testing.assert_allclose(starts, 0, atol=1e-3)
+
+
+def test_a_judge_of_unknown_accuracy_is_named_as_it_is(
+    editions: tuple[Tables, Tables], tmp_path: Path
+) -> None:
+    for path in editions[0].folder.glob("*.csv"):
+        shutil.copy(path, tmp_path)
+    judge = editions[0]["judge"]["accuracy"].item()
+    known = ranking_training.judged_answers(*editions).axes[0].get_title("left")
+    assert known == f"judge right on {judge:.0%} of unseen pairs"
+    name = "<script>alert(1)</script> $x^{$"
+    unknown = {"accuracy": np.nan, "low": np.nan, "high": np.nan, "n": np.nan, "no verdict": 0.25, "seed": 0}
+    pd.DataFrame([{"name": name, **unknown}]).to_csv(tmp_path / "judge.csv", index=False)
+    figure = ranking_training.judged_answers(Tables(tmp_path), None)
+    figure.savefig(drawn := io.StringIO(), format="svg")
+    assert "<script" not in drawn.getvalue()
+    assert figure.axes[0].get_title("left") == style.plain(f"{name}, no verdict on 25%")

@@ -14,49 +14,96 @@ from prefbook.ledger.statistics import ranking
 from prefbook.ledger.tables import Tables
 from prefbook.project import home
 from prefdyn.measures import estimates
+from prefdyn.theory import ranking as theory
 
 PAIRS = 40
 
 
-def small() -> dict[str, pd.DataFrame]:
-    """What the chapter's experiments would leave, with numbers that are drawn."""
-    draw = np.random.default_rng(3)
-    hits = pd.DataFrame(
-        {
-            "data": ["hh-rlhf"] * 5 + ["alpaca-eval"] * 4,
-            "ranking": [*range(5), *range(4)],
-            "responses": 2,
-            "tied": [False, False, False, False, True, False, False, False, False],
-            "per token": [1, 1, 1, 0, 1, 0, 0, 0, 0],
-            "whole": [1, 0, 0, 0, 1, 0, 0, 0, 0],
-            "chance": 0.5,
-        }
-    )
-    ratios = draw.normal(0, 4, PAIRS)
-    votes = pd.DataFrame(
-        {"data": "alpaca-eval", "known": True, "alpha": 0.9, "per token": ratios / 40, "whole": ratios}
-    )
-    followed = pd.DataFrame(
-        [
-            (optimizer, 1.0, step, pair, step == 4 and pair < flipping, c)
-            for optimizer, flipping in (("RMSProp", 1), ("AdamW", 3))
-            for step in (0, 2, 4)
-            for pair, c in enumerate([5.0, 1.0, 3.0, 2.0, -1.0])
+def scored() -> pd.DataFrame:
+    """HH-RLHF: five pairs by hand; PandaLM: pairs that are drawn, four to a prompt, every tenth tied."""
+    by_hand = pd.DataFrame(
+        [  # preferred, logp 1, logp 2, tokens 1, tokens 2
+            (1, -10.0, -20.0, 5, 5),  # right, whole and per token
+            (2, -10.0, -30.0, 2, 10),  # wrong whole; per token -5 against -3: right
+            (2, -40.0, -30.0, 10, 30),  # right whole, right per token
+            (1, -9.0, -8.0, 3, 4),  # wrong, -3 against -2
+            (0, -8.0, -9.0, 4, 4),
         ],
-        columns=["optimizer", "gamma", "step", "pair", "right", "c"],
-    )
-    shares = pd.DataFrame({"optimizer": ["RMSProp", "AdamW"], "wrong pairs": 4, "step": [4, 2]})
-    distance = np.arange(12.0)
-    answers = pd.DataFrame(
+        columns=["preferred", "logp 1", "logp 2", "tokens 1", "tokens 2"],
+    ).assign(data="hh-rlhf", pair=range(5), prompt=range(5), alpha=np.nan)
+    draw = np.random.default_rng(3)
+    alpha = draw.choice([0.0, 1 / 3, 2 / 3, 1.0], PAIRS)
+    alpha[::10] = 0.5
+    sums = -draw.uniform(20, 60, (2, PAIRS))
+    voted = pd.DataFrame(
         {
-            "step": np.arange(12),
-            "distance": distance,
-            "ranking accuracy": 0.5 + distance / 50,
-            "win rate": np.where(distance <= 6, distance, 12.5 - distance) / 20,
+            "preferred": np.where(alpha == 0.5, 0, np.where(alpha > 0.5, 1, 2)),
+            "logp 1": sums[0],
+            "logp 2": sums[1],
+            "tokens 1": draw.integers(5, 30, PAIRS),
+            "tokens 2": draw.integers(5, 30, PAIRS),
         }
-    )
-    lengths = pd.DataFrame({"chosen": draw.integers(5, 90, PAIRS), "rejected": draw.integers(5, 90, PAIRS)})
-    lengths["c"] = 3.0 * (lengths["chosen"] - lengths["rejected"])
+    ).assign(data="pandalm", pair=range(PAIRS), prompt=np.arange(PAIRS) // 4, alpha=alpha)
+    return pd.concat([by_hand, voted], ignore_index=True)
+
+
+def world() -> dict[str, pd.DataFrame]:
+    """Two draws of twelve prompts, three looks, DPO at two strengths; wins rise and fall, rankings rise."""
+    draw = np.random.default_rng(4)
+    pairs, answers = [], []
+    for beta in (0.1, 1.0):
+        for run in (0, 1):
+            for prompt in range(12):
+                for split in ("trained", "unseen"):
+                    c, difference = draw.normal(0, 6), draw.choice([-0.6, 0.6, 1.2])
+                    for step in (0, 4, 8):
+                        gain = step * (1.0 if split == "trained" else draw.normal(0, 0.5))
+                        about = ("DPO", beta, run, prompt, split, step, prompt)
+                        pairs.append((*about, difference, c, gain, 0.5))
+                for step, wins in ((0, 0.5), (4, 0.6), (8, 0.45)):
+                    answers.append(("DPO", beta, run, prompt, step, wins + draw.normal(0, 0.01)))
+    names = ["objective", "β", "run", "prompt"]
+    columns = [*names, "split", "step", "pair", "difference", "c", "gain", "loss"]
+    return {
+        "world_pairs": pd.DataFrame(pairs, columns=columns),
+        "world_answers": pd.DataFrame(answers, columns=[*names, "step", "win rate"]),
+    }
+
+
+def supervised() -> pd.DataFrame:
+    """HH-RLHF and PandaLM: c after fine-tuning rises with the pair; lengths and votes with it."""
+    rows = []
+    for data in ("hh-rlhf", "pandalm"):
+        for pair in range(60):
+            c = pair - 29.5
+            tokens = 10 + pair if data == "hh-rlhf" else 20
+            rows.append(
+                (data, pair, pair // 3, 1 - pair / 200, tokens, tokens, -50.0, -50.5, -45.0, -45.0 + c)
+            )
+    columns = ["data", "pair", "prompt", "alpha", "chosen", "rejected"]
+    logs = ["chosen before", "rejected before", "chosen after", "rejected after"]
+    return pd.DataFrame(rows, columns=[*columns, *logs])
+
+
+def followed() -> dict[str, pd.DataFrame]:
+    """Two runs of ten pairs, of which the reference has eight wrong; run 1 ends at its lowest loss."""
+    rows = [
+        (run, split, step, pair, 1.0 if pair < 8 else -1.0, int((step == 4 and pair < flips) or pair >= 8))
+        for run, flips in ((0, 2), (1, 8), (2, 4))
+        for split in ("trained", "unseen")
+        for step in (0, 4, 8)
+        for pair in range(10)
+    ]
+    table = pd.DataFrame(rows, columns=["run", "split", "step", "pair", "c", "right"])
+    shares = [
+        (run, split, 8, best, 8) for run, best in ((0, 4), (1, 8), (2, 4)) for split in ("trained", "unseen")
+    ]
+    columns = ["run", "split", "wrong pairs", "step", "last"]
+    return {"followed": table, "flips": pd.DataFrame(shares, columns=columns)}
+
+
+def small() -> dict[str, pd.DataFrame]:
+    """What the chapter's experiments would leave."""
     identities = pd.DataFrame(
         {
             "statement": ["Theorem 4.1", "Proposition 2.6", "Proposition A.7"],
@@ -64,18 +111,16 @@ def small() -> dict[str, pd.DataFrame]:
             "violations": [0, 0, 2],
         }
     )
-    return {
-        "hits": hits,
-        "votes": votes,
-        "followed": followed,
-        "flips": shares,
-        "win_rate": answers,
-        "lengths": lengths,
-        "identities": identities,
-        "judge": pd.DataFrame(
-            [{"name": "coin", "accuracy": np.nan, "low": np.nan, "high": np.nan, "n": np.nan}]
-        ),
-    }
+    judges = pd.DataFrame(
+        [
+            ("hh-rlhf", "states of the model", 0.5, 0.4, 0.6, 90),
+            ("pandalm", "states of the model", 0.6, 0.5, 0.7, 80),
+        ],
+        columns=["data", "judge", "accuracy", "low", "high", "n"],
+    )
+    judge = pd.DataFrame([{"name": "coin", "accuracy": np.nan, "low": np.nan, "high": np.nan, "n": np.nan}])
+    named = {"scored": scored(), "supervised": supervised(), "identities": identities, "judge": judge}
+    return {**named, "offline_judges": judges, **world(), **followed()}
 
 
 @pytest.fixture
@@ -85,22 +130,94 @@ def tables(tmp_path: Path) -> Tables:
     return Tables(tmp_path).of(0)
 
 
-def test_accuracy_is_of_the_training_data_without_ties(tables: Tables) -> None:
-    assert ranking.accuracy_per_token(tables) == estimates.proportion([1, 1, 1, 0])
-    assert ranking.accuracy_whole(tables) == estimates.proportion([1, 0, 0, 0])
+# Given responses ------------------------------------------------------------------------------------
 
 
-def test_gap_is_that_of_the_middle_beta(tables: Tables) -> None:
-    ratio = tables["votes"]["whole"]
-    turned = (ratio + np.log(9) > 0).mean()  # beta 1, where nine raters of ten agree
-    found = ranking.gap_whole(tables)
-    assert found.value == pytest.approx(turned - (ratio >= 0).mean()) and found.n == PAIRS
-    assert ranking.gap_per_token(tables).value > found.value
+def test_accuracy_is_of_pairs_without_ties_by_either_likelihood(tables: Tables) -> None:
+    assert ranking.hh_whole(tables) == estimates.proportion([1, 0, 1, 0])
+    assert ranking.hh_per_token(tables) == estimates.proportion([1, 1, 1, 0])
+    assert np.isnan(ranking.llmbar_whole(tables).value) and np.isnan(ranking.alpaca_whole(tables).value)
 
 
-def test_flips_are_counted_at_the_lowest_validation_loss(tables: Tables) -> None:
-    assert ranking.flipped_rmsprop(tables) == estimates.proportion([1, 0, 0, 0])
-    assert ranking.flipped_adamw(tables) == estimates.proportion([0, 0, 0, 0])  # step 2: none has flipped yet
+def test_pairs_of_a_prompt_are_resampled_together(tables: Tables) -> None:
+    found = ranking.pandalm_whole(tables)
+    pairs = scored().query("data == 'pandalm' and preferred > 0")
+    ahead = (pairs["logp 1"] - pairs["logp 2"]) * np.where(pairs["preferred"] == 1, 1, -1)
+    assert found.value == pytest.approx((ahead >= 0).mean()) and found.n == 36
+    assert found == estimates.share(ahead >= 0, "pandalm " + pairs["prompt"].astype(str), 0)
+
+
+def test_gap_is_that_of_the_optimum_at_the_papers_strength(tables: Tables) -> None:
+    pairs = scored().query("data == 'pandalm' and preferred > 0")
+    sign = np.where(pairs["preferred"] == 1, 1, -1)
+    odds = np.log(np.clip(pairs["alpha"], 0.001, 0.999) / np.clip(1 - pairs["alpha"], 0.001, 0.999)) * sign
+    for per_token, statistic in ((False, ranking.gap_whole), (True, ranking.gap_per_token)):
+        parts = [pairs[f"logp {k}"] / (pairs[f"tokens {k}"] if per_token else 1) for k in (1, 2)]
+        ratio = sign * (parts[0] - parts[1])
+        expected = (ratio + odds / 0.1 > 0).mean() - (ratio >= 0).mean()
+        assert statistic(tables).value == pytest.approx(expected) and statistic(tables).n == 36
+
+
+def test_the_codes_way_reads_the_responses_in_the_order_of_the_data(tables: Tables) -> None:
+    pairs = scored().query("data == 'pandalm' and preferred > 0")
+    code = theory.code_idealized(pairs["logp 1"], pairs["logp 2"], pairs["alpha"], 1.0, False)
+    sign = np.where(pairs["preferred"] == 1, 1, -1)
+    ratio, share = sign * (pairs["logp 1"] - pairs["logp 2"]), np.maximum(pairs["alpha"], 1 - pairs["alpha"])
+    ideal = theory.idealized_log_ratio(ratio, share, 1.0) > 0
+    assert ranking.code_less_theorem(tables).value == pytest.approx(code.mean() - ideal.mean())
+
+
+def test_length_alone(tables: Tables) -> None:
+    pairs = ranking.clear_pairs(tables, ("hh-rlhf",))
+    assert pairs["chosen"].tolist() == [5, 10, 30, 3] and pairs["rejected"].tolist() == [5, 2, 10, 4]
+    assert ranking.shorter_wins(pairs).tolist() == [0.5, 0.0, 0.0, 1.0]
+    every = ranking.clear_pairs(tables)
+    near = every[(every["chosen"] - every["rejected"]).abs() <= 2]
+    found = ranking.accuracy_at_one_length(tables)
+    assert found.n == len(near) and found.value == pytest.approx(
+        (near["logp chosen"] >= near["logp rejected"]).mean()
+    )
+    right = every["logp chosen"] >= every["logp rejected"]
+    expected = right.mean() - ranking.shorter_wins(every).mean()
+    assert ranking.better_than_shorter(tables).value == pytest.approx(expected)
+
+
+def test_hardness_and_length_is_a_rank_correlation_over_the_training_data(tables: Tables) -> None:
+    pairs = ranking.clear_pairs(tables, ("hh-rlhf",))
+    c = pairs["logp rejected"] - pairs["logp chosen"]
+    rho = stats.spearmanr(c, pairs["chosen"] + pairs["rejected"]).statistic
+    assert ranking.hardness_and_length(tables).value == pytest.approx(rho)
+
+
+# Fine-tuning alone ----------------------------------------------------------------------------------
+
+
+def test_tenths_are_those_of_c_after_fine_tuning(tables: Tables) -> None:
+    # Of sixty pairs the first six are easiest and the last six hardest.
+    easy, hard = np.log(2 * (10 + np.arange(6))).mean(), np.log(2 * (64 + np.arange(6))).mean()
+    found = ranking.longer_at_the_hard_end(tables)
+    assert found.value == pytest.approx(hard - easy) and found.low > 1 and found.n == 60
+    agreed = ranking.agreed_at_the_easy_end(tables)
+    assert agreed.value == pytest.approx(54 / 200) and agreed.low > 0.2
+
+
+def test_fine_tuning_is_compared_on_the_same_pairs(tables: Tables) -> None:
+    before, after = 1.0, 30 / 60  # all are right before; half have c below 0 after
+    assert ranking.raised_whole(tables).value == pytest.approx(after - before)
+    assert ranking.raised_per_token(tables).value == pytest.approx(after - before)
+    gained = supervised()
+    expected = (5.0 / gained["chosen"]).mean()
+    assert ranking.likelier_when_tuned(tables).value == pytest.approx(expected)
+
+
+# Training -------------------------------------------------------------------------------------------
+
+
+def test_flips_are_counted_where_the_lowest_loss_lies_inside(tables: Tables) -> None:
+    for statistic in (ranking.flipped_trained, ranking.flipped_unseen):
+        found = statistic(tables)
+        assert found.value == pytest.approx((2 + 4) / 16) and found.n == 8  # run 1 tells of no stopping point
+        assert found.low < found.value < found.high
 
 
 def test_violations_are_counted_where_there_is_something_to_violate(tables: Tables) -> None:
@@ -109,37 +226,60 @@ def test_violations_are_counted_where_there_is_something_to_violate(tables: Tabl
     assert ranking.ipo_violations(tables).value == 2
 
 
-def test_border_is_at_the_best_win_rate(tables: Tables) -> None:
-    assert ranking.border(tables["win_rate"]) == 6
-    assert ranking.correlation_near(tables).value == pytest.approx(1)
-    assert ranking.correlation_far(tables).value == pytest.approx(-1)
+def test_halves_of_training_are_those_of_its_updates(tables: Tables) -> None:
+    answers = world()["world_answers"]
+    means = answers.groupby("step")["win rate"].mean()
+    first, second = ranking.wins_in_the_first_half(tables), ranking.wins_in_the_second_half(tables)
+    assert first.value == pytest.approx(means[4] - means[0]) and first.n == 24 and first.low > 0
+    assert second.value == pytest.approx(means[8] - means[4]) and second.high < 0
+    pairs = world()["world_pairs"].query("split == 'trained'")
+    right = (pairs["gain"] >= pairs["c"]).groupby(pairs["step"]).mean()
+    assert ranking.rankings_in_the_second_half(tables).value == pytest.approx(right[8] - right[4])
 
 
-def test_correlations_of_lengths(tables: Tables) -> None:
-    pairs = tables["lengths"]
-    total = pairs["chosen"] + pairs["rejected"]
-    assert ranking.correlation_of_lengths(tables).value == pytest.approx(
-        stats.spearmanr(pairs["c"], total).statistic
-    )
-    assert ranking.correlation_of_size(tables).value == pytest.approx(
-        stats.spearmanr(pairs["c"].abs(), total).statistic
-    )
-    assert ranking.correlation_of_difference(tables).value == pytest.approx(1)
+def test_optimum_of_the_known_judge_is_the_theorems(tables: Tables) -> None:
+    pairs = world()["world_pairs"].query("split == 'unseen' and step == 8 and β == 0.1")
+    ideal = theory.idealized_log_ratio(-pairs["c"], 1 / (1 + np.exp(-pairs["difference"])), 0.1) > 0
+    expected = ideal.mean() - (pairs["gain"] >= pairs["c"]).mean()
+    assert ranking.optimum_less_trained(tables).value == pytest.approx(expected)
+    assert ranking.papers_beta(tables) == 0.1
+
+
+def test_law_of_flips_foretells_from_right_pairs_alone(tables: Tables) -> None:
+    pairs = world()["world_pairs"].query("split == 'unseen' and step == 8 and β == 0.1")
+    right, wrong = pairs[pairs["c"] <= 0], pairs[pairs["c"] > 0]
+    foretold = theory.flips_foretold(right["gain"], wrong["c"]).mean()
+    found = ranking.law_off_unseen(tables)
+    assert found.value == pytest.approx(abs(foretold - (wrong["gain"] >= wrong["c"]).mean()))
+    assert found.n == len(wrong) and found.low <= found.value <= found.high
+    # All trained pairs gain eight nats: so do the wrong ones, and the law is exact.
+    assert ranking.law_off_trained(tables).value == pytest.approx(0, abs=1e-12)
+
+
+def test_slope_of_the_way_to_the_optimum(tables: Tables) -> None:
+    pairs = world()["world_pairs"].query("split == 'unseen' and step == 8 and β == 1.0")
+    slope = np.linalg.lstsq(pairs[["difference"]].to_numpy(), pairs["gain"].to_numpy(), rcond=None)[0]
+    assert ranking.reach(tables, 1.0) == pytest.approx(slope.item())
+
+
+# Judges ---------------------------------------------------------------------------------------------
+
+
+def test_offline_judges_are_those_of_human_votes(tables: Tables) -> None:
+    assert ranking.judged_by_states(tables) == estimates.Estimate(0.6, 0.5, 0.7, 80)
+    assert np.isnan(ranking.judged_by_encoder(tables).value)
+
+
+def test_an_unknown_judge_and_a_missing_data_set_are_said(tables: Tables) -> None:
+    assert ranking.QUOTED["judge-accuracy"](tables) == "not known"
+    assert ranking.QUOTED["judge-no-verdict"](tables) == "0%"
+    judge = tables["judge"].assign(**{"no verdict": 0.125})
+    judge.to_csv(tables.folder / "judge.csv", index=False)
+    assert ranking.QUOTED["judge-no-verdict"](tables) == "12%"
+    assert ranking.QUOTED["llmbar-natural"](tables) == ranking.MISSING
 
 
 def test_every_declared_statistic_is_there_and_none_else() -> None:
     claims = load_claims(home() / "book" / "claims.yml").values()
     asked = [part.function for claim in claims if claim.chapter == "ranking" for part in claim.statistics]
     assert sorted(asked) == sorted(ranking.STATISTICS)
-
-
-def test_an_unknown_judge_and_a_missing_data_set_are_said(tables: Tables) -> None:
-    assert ranking.QUOTED["judge-accuracy"](tables) == "not known"
-    assert ranking.QUOTED["judge-pairs"](tables) == "0"
-    assert ranking.QUOTED["judge-no-verdict"](tables) == "0%"
-    judge = tables["judge"].assign(**{"no verdict": 0.125})
-    judge.to_csv(tables.folder / "judge.csv", index=False)
-    assert ranking.QUOTED["judge-no-verdict"](tables) == "12%"
-    accuracy = pd.DataFrame({"data": ["sample"], "responses": ["whole"], "ties": ["none"], "accuracy": [0.5]})
-    accuracy.assign(seed=0).to_csv(tables.folder / "ranking_accuracy.csv", index=False)
-    assert ranking.QUOTED["alpaca-whole"](tables) == ranking.MISSING

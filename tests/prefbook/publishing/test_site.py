@@ -29,13 +29,14 @@ import pytest
 import yaml
 from PIL import Image
 
-from prefbook.figures import clusters, distinguishability, explorer
+from prefbook.figures import clusters, distinguishability, explorer, ranking
 from prefbook.ledger.tables import Tables
 from prefbook.publishing import notebooks as publish
 from prefbook.publishing import pdf, site
 from prefbook.publishing.scoreboard import Scoreboard
 from prefbook.running.runs import Run
 from prefdyn.errors import PrefdynError
+from prefdyn.theory.ranking import dpo_threshold, idealized_log_ratio
 
 pytestmark = pytest.mark.site
 
@@ -411,6 +412,35 @@ def test_behaviours_say_who_they_are_by_pointer_and_by_key(browser: Any) -> None
     points.nth(0).focus()
     page.keyboard.press("ArrowRight")
     assert who.inner_text() == "third: δ 2, accuracy 0.7"
+    page.close()
+
+
+# A pair's beta, c and alpha -----------------------------------------------------------------------
+
+
+def test_sliders_move_the_optimum_and_the_threshold(browser: Any) -> None:
+    page = browser.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.set_content(ranking.threshold_explorer(Tables(ROOT), None))
+    said, sliders = page.locator(".said"), page.locator("input")
+
+    def told(beta: int, c: int, alpha: int) -> tuple[str, float, float]:
+        for slider, value in zip(sliders.all(), (beta, c, alpha), strict=True):
+            slider.fill(str(value))
+        found = re.match(r".* the pair (\w+) by ([\d.]+) nats.* at most ([\d.e-]+) nats", said.inner_text())
+        assert found
+        return found[1], float(found[2]), float(found[3])
+
+    for place, beta in ((0, 0.01), (2, 0.1), (4, 1.0), (6, 10.0)):
+        for c in (-20, 0, 20, 60):
+            for percent in (50, 75, 100):
+                side, far, loss = told(place, c, percent)
+                optimum = float(idealized_log_ratio(-c, percent / 100, beta))
+                assert side == ("right" if optimum > 0 else "wrong")
+                assert far == pytest.approx(abs(optimum), abs=0.051)  # told to a tenth of a nat
+                assert loss == pytest.approx(float(dpo_threshold(c, beta)), rel=0.05)  # to two digits
+    assert errors == []
     page.close()
 
 

@@ -291,3 +291,24 @@ def test_pseudo_values_of_a_square_are_without_its_bias() -> None:
     # A mean's are the values themselves.
     same = estimates.pseudo_values(lambda means: means[..., 0], sample)
     np.testing.assert_allclose(same, sample[..., 0], atol=1e-12)
+
+
+# Shares of cases that may be alike ----------------------------------------------------------------
+
+
+def test_share_of_cases_of_their_own_is_a_proportion() -> None:
+    hits = [1, 0, 1, 1, 0, 1, 1, 1, 0, 1]
+    assert estimates.share(hits, range(10)) == estimates.proportion(hits)
+
+
+def test_share_of_copies_is_no_surer_than_that_of_the_originals() -> None:
+    hits = np.random.default_rng(0).random(60) < 0.6
+    once = estimates.share(hits, np.arange(60))
+    copied = estimates.share(np.repeat(hits, 5), np.repeat(np.arange(60), 5))
+    assert copied.value == once.value and copied.n == 300
+    assert copied.high - copied.low == pytest.approx(once.high - once.low, rel=0.15)
+
+
+def test_share_over_few_kinds_has_no_interval() -> None:
+    found = estimates.share([1, 0, 1, 1], [0, 0, 1, 1])
+    assert found.value == 0.75 and np.isnan([found.low, found.high]).all()

@@ -110,8 +110,26 @@ def test_answers_are_judged_by_their_first_tokens_alone(smoke: LanguageModel) ->
     )
 
 
+def test_pairs_of_one_prompt_are_held_out_together() -> None:
+    """Else a judge that learns which answer won before seems to know what it never saw."""
+    rng = np.random.default_rng(0)
+    answers = {f"answer {k}": rng.normal(size=60) for k in range(48)}
+    pairs = []
+    for prompt in range(16):  # three answers each, in an order that has nothing to do with their states
+        best, middle, worst = rng.permutation([f"answer {k}" for k in range(3 * prompt, 3 * prompt + 3)])
+        pairs += [data.Pair(f"p{prompt}", a, b) for a, b in ((best, middle), (best, worst), (middle, worst))]
+
+    def known(prompts: list[str], given: list[str]) -> np.ndarray:
+        return np.stack([answers[one] for one in given])
+
+    accuracy = BradleyTerryJudge.fit(known, pairs, decay=1e-3).accuracy
+    assert accuracy.n == 48 and accuracy.value < 0.6
+    apart = [data.Pair(f"p{k}", pair.chosen, pair.rejected) for k, pair in enumerate(pairs)]
+    assert BradleyTerryJudge.fit(known, apart, decay=1e-3).accuracy.value > accuracy.value + 0.1
+
+
 def test_too_few_pairs_for_a_judge(smoke: LanguageModel) -> None:
-    with pytest.raises(PrefdynError, match="7 pairs are too few"):
+    with pytest.raises(PrefdynError, match="7 pairs with 7 prompts are too few"):
         BradleyTerryJudge.fit(states(smoke, 6), data.load_pairs()[:7])
 
 

@@ -85,29 +85,6 @@ def test_idealized_ratio_does_not_overflow() -> None:
         (0.999 / 0.001) ** (1 / 0.001)  # what log space is there for
 
 
-def test_idealized_accuracy_by_hand() -> None:
-    # log(0.999 / 0.001) = 6.907: it mends gaps of 690 nats at beta 0.01, 69 at 0.1, 6.9 at 1, 1.38 at 5 and
-    # 0.69 at 10.
-    reference = np.array([1.0, -0.5, -1.0, -5.0, -50.0, -500.0])
-    found = theory.idealized(reference, reference, np.ones(6))
-    assert [estimate.value for estimate in found.by_beta.values()] == pytest.approx(
-        [6 / 6, 5 / 6, 4 / 6, 3 / 6, 2 / 6]
-    )
-    assert (found.low.value, found.median.value, found.high.value) == pytest.approx((2 / 6, 4 / 6, 1.0))
-    assert found.gap.value == pytest.approx(4 / 6 - 1 / 6)
-    for estimate in (found.low, found.median, found.high, found.gap):
-        assert estimate.low <= estimate.value <= estimate.high and estimate.n == 6
-
-
-def test_gap_is_resampled_over_pairs_together() -> None:
-    # The optimum and the model disagree on the same quarter of pairs: the gap's interval is that of a share
-    # of a quarter.
-    reference = np.tile([5.0, 5.0, 5.0, -1.0], 50)
-    found = theory.idealized(reference, reference, np.full(200, 0.999), betas=[1.0])
-    assert found.gap.value == pytest.approx(0.25)
-    assert found.gap.high - found.gap.low == pytest.approx(2 * 1.96 * math.sqrt(0.25 * 0.75 / 200), rel=0.15)
-
-
 # Theorem 4.1 and its relatives --------------------------------------------------------------------
 
 
@@ -216,3 +193,71 @@ def test_bootstrap_of_a_mean_is_near_the_normal_interval() -> None:
     assert (found.low, found.high) == pytest.approx(
         (sample.mean() - half, sample.mean() + half), abs=0.1 * half
     )
+
+
+# The same by the authors' code --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "alpha", "beta", "right"),
+    [
+        # Three of four raters for the first: (3)^(1/10) = 1.116 times -50/-50 is ahead by more than 5%.
+        (-50.0, -50.0, 0.75, 10.0, True),
+        # The first is the less likely one by 10 nats, and its ratio of logarithms is 1.2: ahead all the same.
+        (-60.0, -50.0, 0.75, 10.0, True),
+        # The first is likelier by 10 nats: 1.116 * 0.8 = 0.893 is behind, though the theorem has it right.
+        (-40.0, -50.0, 0.75, 10.0, False),
+        # 1.116 * 0.9 = 1.004 is within 5% of 1, a tie, and raters are not tied.
+        (-45.0, -50.0, 0.75, 10.0, False),
+        # No rater is for the first: right whatever the likelihoods and beta.
+        (-10.0, -500.0, 0.0, 10.0, True),
+        (-500.0, -10.0, 0.0, 10.0, True),
+        # All are for it: 1000^(1/10) = 1.995.
+        (-30.0, -50.0, 1.0, 10.0, True),
+        (-20.0, -50.0, 1.0, 10.0, False),
+    ],
+)
+def test_authors_code_by_hand(first: float, second: float, alpha: float, beta: float, right: bool) -> None:
+    assert theory.code_idealized([first], [second], [alpha], beta, normalised=False).item() is right
+
+
+def test_authors_code_per_token_is_the_theorem_but_for_its_band() -> None:
+    draw = np.random.default_rng(1)
+    first, second = draw.normal(-3, 0.5, (2, 2000))
+    alpha = draw.choice([1 / 3, 2 / 3, 5 / 6, 1.0], 2000)
+    for beta in (0.1, 1.0, 10.0):
+        ratio = first - second + np.log(alpha / np.where(alpha < 1, 1 - alpha, 0.001)) / beta
+        by_theorem = np.sign(ratio) == np.sign(alpha - 0.5)
+        far = np.abs(ratio) > 0.06
+        found = theory.code_idealized(first, second, alpha, beta, normalised=True)
+        assert (found == by_theorem)[far].all() and not found[np.abs(ratio) < 0.045].any()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "alpha", "normalised", "right"),
+    [
+        (-100.0, -100.005, 0.5, False, True),  # sums that differ by half a hundredth of a nat
+        (-100.0, -100.02, 0.5, False, False),  # by the printed rule a tie: both likelihoods are nearly 0
+        (-100.0, -100.005, 1.0, False, False),  # tied for the model, and the raters are not
+        (-100.0, -101.0, 1.0, False, True),
+        (-100.0, -101.0, 0.0, False, False),
+        (np.log(0.200), np.log(0.205), 0.5, True, True),
+        (np.log(0.20), np.log(0.22), 0.5, True, False),
+        (np.log(0.200), np.log(0.205), 0.0, True, False),
+    ],
+)
+def test_authors_rule_for_ties_by_hand(
+    first: float, second: float, alpha: float, normalised: bool, right: bool
+) -> None:
+    assert theory.code_ranked_right([first], [second], [alpha], normalised).item() is right
+
+
+# A law of flips -----------------------------------------------------------------------------------
+
+
+def test_flips_foretold_are_the_share_of_gains_that_reach_c() -> None:
+    assert theory.flips_foretold([1.0, 2.0, 3.0, 4.0], [0.5, 2.0, 2.5, 9.0]).tolist() == [1.0, 0.75, 0.5, 0.0]
+    draw = np.random.default_rng(0)
+    gains, c = draw.normal(0, 2, 40), draw.normal(1, 2, 30)
+    brute = [(gains >= one).mean() for one in c]
+    np.testing.assert_allclose(theory.flips_foretold(gains, c), brute)
