@@ -191,7 +191,7 @@ def test_solutions_are_gated_around_live_cells_or_have_no_code(chapter: str) -> 
 # Predict, then look -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("chapter", ["across", "distinguishability", "noise"])
+@each_chapter
 def test_a_prediction_is_asked_for_before_each_figure_of_the_main_line(chapter: str) -> None:
     main = source(chapter).partition("## The ledger")[0]
     cell = r"^```\{code-cell\} ipython3\n(?:(?!^```).)*?name: (fig-[\w-]+)\n"
