@@ -637,6 +637,7 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "rho-length": lambda tables: str(hardness_and_length(tables)),
     "rho-size": lambda tables: _rho(tables, "size"),
     "rho-difference": lambda tables: _rho(tables, "difference"),
+    "judge-length": lambda tables: str(judge_accuracy(tables, VOTED, "length alone")),
     "judge-accuracy": _judge,
     "judge-no-verdict": no_verdict,
 }
