@@ -406,14 +406,14 @@ def _world_work(p: Mapping[str, Any]) -> list[Work]:
     shortest = known_prompts(p["data"])[: p["world_runs"] * prompts]
     prompt = float(np.mean([len(text) for text in shortest])) / CHARACTERS_PER_TOKEN
     each, share = prompt + 2 * tokens, 2 * tokens / (prompt + 2 * tokens)
-    trainings = (p["world_runs"] * len(p["world_betas"]) + len(p["objectives"])) * seeds + 2
+    trainings = p["world_runs"] * len(p["world_betas"]) + len(p["objectives"]) + 2
     measured = prompts * (p["world_pairs"] * 1.5 + 4) * (1 + LOOKS)
-    asked = prompts * (3 * p["world_pairs"] * p["world_runs"] * seeds + 2 * (1 + LOOKS) * trainings)
+    asked = prompts * (3 * p["world_pairs"] * p["world_runs"] + 2 * (1 + LOOKS) * trainings)
     return [
         Work(
             "trainings with a known judge",
             "train",
-            trainings,
+            trainings * seeds,
             p["world_steps"] * p["world_batch_size"] * each,
             p["world_steps"],
             measured * each,
@@ -425,7 +425,7 @@ def _world_work(p: Mapping[str, Any]) -> list[Work]:
         Work(
             "responses with a known judge",
             "answer",
-            1,
+            seeds,
             asked * (prompt + tokens),
             each=prompt,
             responses=tokens / (prompt + tokens),

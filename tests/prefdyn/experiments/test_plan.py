@@ -375,11 +375,13 @@ def test_lists_of_responses_count_whole(shared_data: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(loading.locate(loading.DEFAULT)[0])
     lm = SimpleNamespace(tokenizer=tokenizer)
     name = "alpaca-eval-rankings"
-    given = {"data": str(shared_data), "ranked": 0}
+    given = {"data": str(shared_data), "ranked_lists": 805}
     declared = parameters.declared(ROOT / "book" / "ranking.md")
-    (work,) = [item for item in ranking.scored(parameters.values_of(declared, given)) if name in item.name]
+    values = parameters.values_of(declared, given)
+    (work,) = [item for item in ranking.scored_work(values) if name in item.name]
     rankings = datasets.load(name, shared_data)[::40]
-    trees = [tokenize_responses(lm, one.prompt, one.responses) for one in rankings]
+    length = values["max_length"]
+    trees = [tokenize_responses(lm, one.prompt, one.responses, length) for one in rankings]
     real = np.mean([len(prompt) + sum(map(len, tails)) for prompt, tails in trees])
     assert work.runs == 1 and work.tokens / 805 == pytest.approx(real, rel=0.33)
 
