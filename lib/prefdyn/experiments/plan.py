@@ -52,6 +52,7 @@ class Work:
         responses: the share of the tokens that are of responses, whose logits are made; 0 where a response is
             a single token, which needs none.
         answer_tokens: of an answer.
+        beside: bytes held beside the model and what it is doing.
         steps: updates a run.
         batch_tokens: of the largest update there can be.
         distances: whether the distance from where a run began is recorded, which takes a copy of the weights.
@@ -68,6 +69,7 @@ class Work:
     each: float = 20.0
     responses: float = 0.0
     answer_tokens: int = 0
+    beside: float = 0.0
 
     def flops(self, size: Size) -> float:
         """2 a token and weight forward, 4 more backward.
@@ -101,7 +103,7 @@ class Work:
         trained = tokens * (kept * size.width + 4 * size.vocabulary)
         together = size.parameters - size.body + 2 * size.body / size.layers if shard > 1 else 0.0
         weights = copies * size.parameters / shard + (2 if trains else 1) * together
-        return 4 * weights + measured + trained + FIXED_BYTES
+        return 4 * weights + measured + trained + FIXED_BYTES + self.beside
 
     def fitting(self, size: Size, device: torch.device, free: float, shard: int = 1) -> float:
         """Bytes that a device with so many free holds at most: a GPU does with less where it must, and a CPU

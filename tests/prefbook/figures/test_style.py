@@ -264,5 +264,5 @@ def test_forest_has_a_row_for_each_estimate_though_names_repeat() -> None:
         gaps=[2],
     )
     assert [text.get_text() for text in ax.texts] == ["x", "left", "left"]
-    np.testing.assert_allclose([text.get_position()[1] for text in ax.texts], [0.2, -0.8, -2.4])
+    np.testing.assert_allclose([text.get_position()[1] for text in ax.texts], [0.33, -0.67, -2.27])
     np.testing.assert_allclose(ax.lines[0].get_xdata(), [0.2, 0.7])

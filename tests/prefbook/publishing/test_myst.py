@@ -179,5 +179,5 @@ def test_numbers_are_those_of_the_site(html: Path, chapter: str) -> None:
         box["id"].removeprefix("equation-"): box.select_one(".eqno").text.rstrip("#")
         for box in page.select("div.math[id]")
     }
-    assert set(shown) == labels(chapter, "fig", "thm", "def", "ex", "eq")
+    assert set(shown) == labels(chapter, "fig", "thm", "lem", "def", "ex", "eq")
     assert {label: words[label] for label in shown} == shown

@@ -564,7 +564,8 @@ def test_pages_are_printed_with_their_formulas(html: Path, browser: Any, tmp_pat
     assert [number for number, words in enumerate(pages, 1) if len(words.strip()) < 5] == []
     assert re.findall(r".{0,30}(?:\\\(|\\\[|\$\$|\\frac|\{eq\}).{0,30}", "\n".join(pages)) == []
     titles = [
-        (ROOT / f"{name}.md").read_text(encoding="utf-8").splitlines()[0].removeprefix("# ") for name in some
+        re.search(r"^# (.*)$", (ROOT / f"{name}.md").read_text(encoding="utf-8"), re.M)[1]  # type: ignore[index]
+        for name in some
     ]
     assert [entry.title for entry in reader.outline if not isinstance(entry, list)] == titles
 
