@@ -26,7 +26,7 @@ from prefdyn.measures.estimates import Estimate
 
 DELTA = "distinguishability δ"
 FALL = "fall of the loss"
-MAPPED = 25
+MAPPED = 13
 """Statements of each label in a map, at most: each is a point that carries its text."""
 SHOWN = 5
 """Of how many behaviours curves are drawn, where there are more."""
