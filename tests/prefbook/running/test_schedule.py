@@ -127,8 +127,10 @@ def test_plan_is_above_what_a_chapter_takes(tmp_path: Path, cache: Path) -> None
     assert 1e9 < peak < schedule.memory(run)
 
 
-MEASURED = {"ranking": 5.05, "distinguishability": 4.4}
-"""GiB at most that a chapter held under the laptop profile on a CPU, with the command that ran it."""
+MEASURED = {"distinguishability": 4.4}
+"""GiB at most that a chapter held under the laptop profile on a CPU, with the command that ran it; chapter 4's
+is not measured since its experiments are new.
+"""
 
 
 @pytest.mark.parametrize("chapter", MEASURED)
