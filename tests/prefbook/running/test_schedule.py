@@ -128,8 +128,8 @@ def test_plan_is_above_what_a_chapter_takes(tmp_path: Path, cache: Path) -> None
 
 
 MEASURED = {"distinguishability": 4.4}
-"""GiB at most that a chapter held under the laptop profile on a CPU, with the command that ran it; chapter 4's
-is not measured since its experiments are new.
+"""GiB at most that a chapter held under the laptop profile on a CPU, with the command that ran it. That of
+chapter 4 is not measured since its experiments are new.
 """
 
 
