@@ -47,7 +47,7 @@ def use_style() -> None:
     sns.set_theme(style="ticks", context="notebook")
     mpl.rcParams.update(
         {
-            "figure.dpi": 105,
+            "figure.dpi": 96,
             "savefig.facecolor": "white",
             "figure.constrained_layout.use": True,
             "axes.spines.top": False,
