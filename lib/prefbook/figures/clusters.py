@@ -7,10 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
-from numpy.typing import ArrayLike
 
 from prefbook.figures import style
 from prefbook.figures.explorer import rendered
@@ -28,21 +25,6 @@ SAMPLES = np.logspace(1, 11, 201)
 def _first(tables: Tables | None) -> Tables | None:
     """The tables of the first seed."""
     return None if tables is None else tables.of(tables.seed)
-
-
-def _legend(figure: Figure, here: Tables | None, columns: int = 4) -> None:
-    """Below the panels: what is drawn in them, and how this machine's points are marked."""
-    if here is not None:
-        style.this_machine(figure.axes[0], [], [])
-    style.legend_below(figure, ncols=columns, fontsize=9)
-
-
-def _ticks(ax: Axes, axis: str, values: ArrayLike, small: bool = False) -> None:
-    """Plain numbers on a logarithmic axis, at these values alone."""
-    at = np.asarray(values, dtype=float)
-    target = ax.xaxis if axis == "x" else ax.yaxis
-    target.set_ticks(at, [f"{value:g}" for value in at], fontsize=9 if small else None)
-    target.set_minor_locator(NullLocator())
 
 
 # The equations and the band ---------------------------------------------------------------------------
@@ -116,14 +98,14 @@ def conditions(reference: Tables, here: Tables | None) -> Figure:
                 look: dict[str, Any] = {"markersize": 8, "markerfacecolor": "none", "label": None}
                 style.this_machine(ax, [value], [share], color=colour, **look)
         ax.set(title=title, xscale="log")
-        _ticks(ax, "x", part["value"].unique(), small=True)
+        style.ticks(ax, "x", part["value"].unique(), small=True)
     for ax in axes[::2]:
         ax.set_ylabel("share outside")
     for spread, shade in shades.items():
         axes[0].plot([], [], "o-", color=shade, label=f"v = {spread}")
     axes[0].plot([], [], "o", color=style.NEUTRAL, label="all conditions hold")
     axes[0].plot([], [], "o", color=style.NEUTRAL, mfc="white", label="one fails or more")
-    _legend(figure, here, columns=3)
+    style.legend_of_both(figure, here, columns=3)
     return figure
 
 
@@ -163,7 +145,7 @@ def risk(reference: Tables, here: Tables | None) -> Figure:
         ax.annotate(words, (float(place), -4), **aside)
     for _, dashes, label in forms:
         ax.plot([], [], dashes, color=style.THEORY, label=label)
-    _legend(figure, here)
+    style.legend_of_both(figure, here)
     return figure
 
 
@@ -220,5 +202,5 @@ def losses(reference: Tables, here: Tables | None) -> Figure:
         ax.set(title=name, xlabel="time")
     axes[0].set_ylabel("reward margin")
     if here is not None:
-        _legend(figure, here)
+        style.legend_of_both(figure, here)
     return figure

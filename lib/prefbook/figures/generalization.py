@@ -9,11 +9,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
 from numpy.typing import ArrayLike, NDArray
 
 from prefbook.figures import style
@@ -61,21 +59,6 @@ def _means(table: pd.DataFrame, column: str, by: str, seed: int) -> tuple[NDArra
     return np.array(kinds, dtype=float), value, bars
 
 
-def _legend(figure: Figure, here: Tables | None, columns: int = 4) -> None:
-    """Below the panels: what is drawn in them, and how this machine's points are marked."""
-    if here is not None:
-        style.this_machine(figure.axes[0], [], [])
-    style.legend_below(figure, ncols=columns, fontsize=9)
-
-
-def _ticks(ax: Axes, axis: str, values: ArrayLike, small: bool = False) -> None:
-    """Plain numbers on a logarithmic axis, at these values alone."""
-    at = np.asarray(values, dtype=float)
-    target = ax.xaxis if axis == "x" else ax.yaxis
-    target.set_ticks(at, [f"{value:g}" for value in at], fontsize=9 if small else None)
-    target.set_minor_locator(NullLocator())
-
-
 # Hidden states --------------------------------------------------------------------------------------
 
 
@@ -99,7 +82,7 @@ def concepts(reference: Tables, here: Tables | None) -> Figure:
         if own is not None:
             style.this_machine(right, [own["cosines"][column].median()], [0.002], color=shade, label=None)
     right.set(title="All pairs of personas", xlabel="cosine", ylabel="share of pairs", yscale="log")
-    _legend(figure, here, columns=2)
+    style.legend_of_both(figure, here, columns=2)
     return figure
 
 
@@ -161,9 +144,9 @@ def left(reference: Tables, here: Tables | None) -> Figure:
     two.set(
         title="Means of sets", xlabel="personas K", ylabel="left of the margin", xscale="log", yscale="log"
     )
-    _ticks(two, "x", counts)
-    _ticks(two, "y", [0.0625, 0.125, 0.25, 0.5, 1])
-    _legend(figure, here, columns=4)
+    style.ticks(two, "x", counts)
+    style.ticks(two, "y", [0.0625, 0.125, 0.25, 0.5, 1])
+    style.legend_of_both(figure, here, columns=4)
     return figure
 
 
@@ -189,8 +172,8 @@ def company(reference: Tables, here: Tables | None) -> Figure:
             mine = own["company"].query("arm == @arm").groupby("K")["risk"].mean()
             style.this_machine(two, mine.index, mine, color=shade, label=None)
     two.set(title="Held-out risk", xlabel="personas K", ylabel="share of margins ≤ 0", xscale="log")
-    _ticks(two, "x", counts)
-    _legend(figure, here, columns=4)
+    style.ticks(two, "x", counts)
+    style.legend_of_both(figure, here, columns=4)
     return figure
 
 
@@ -221,7 +204,7 @@ def answers(reference: Tables, here: Tables | None) -> Figure:
         ax.set_xticklabels(names, fontsize=8.5)
     axes[0].axhline(0, color=style.NEUTRAL, lw=1)
     if here is not None:
-        _legend(figure, here)
+        style.legend_of_both(figure, here)
     return figure
 
 
@@ -258,8 +241,8 @@ def samples(reference: Tables, here: Tables | None) -> Figure:
     two.set(title="Time to a training loss", ylabel="t / τ", yscale="log")
     for ax in (one, two):
         ax.set(xscale="log", xlabel="statements of a label Q")
-        _ticks(ax, "x", grid, small=True)
-    _legend(figure, here)
+        style.ticks(ax, "x", grid, small=True)
+    style.legend_of_both(figure, here)
     return figure
 
 
@@ -293,7 +276,7 @@ def imbalance(reference: Tables, here: Tables | None) -> Figure:
         ax.set(title=title, xticks=range(len(arms)), xlim=(-0.5, len(arms) - 0.5), ylim=(-0.03, 1.03))
         ax.set_xticklabels(["1 : 1", "at random", "3 : 1"], fontsize=9)
     axes[0].set_ylabel("share of margins > 0")
-    _legend(figure, here)
+    style.legend_of_both(figure, here)
     return figure
 
 
@@ -312,7 +295,7 @@ def cantelli(reference: Tables, here: Tables | None) -> Figure:
         style.this_machine(ax, mine["bound"], mine["wrong"] / mine["statements"], markersize=3.5)
     ax.plot([0, 1], [0, 1], "--", color=style.THEORY, lw=1.2, label="error = bound")
     ax.set(xlabel="Cantelli's bound, from other statements", ylabel="held-out error", xlim=(0, 1.02))
-    _legend(figure, here)
+    style.legend_of_both(figure, here)
     return figure
 
 
@@ -368,7 +351,7 @@ def moved(reference: Tables, here: Tables | None) -> Figure:
         ax.set_yscale("symlog", linthresh=0.1)
     axes[0].set_ylabel("change in one step of all weights / η")
     if here is not None:
-        _legend(figure, here)
+        style.legend_of_both(figure, here)
     return figure
 
 
@@ -398,5 +381,5 @@ def factors(reference: Tables, here: Tables | None) -> Figure:
         ax.set(title=f"Tokens of {word} responses", xlabel="step")
         ax.locator_params(axis="x", integer=True)
     axes[0].set_ylabel("part of τ dr/dt, mean over tokens")
-    _legend(figure, here, columns=5)
+    style.legend_of_both(figure, here, columns=5)
     return figure

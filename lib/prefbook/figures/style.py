@@ -213,6 +213,25 @@ def correlation_triangle(
     ax.spines[["left", "bottom"]].set_visible(False)
 
 
+def legend_of_both(figure: Figure, here: object, columns: int = 4) -> None:
+    """Below the panels: what is drawn in them, and how this machine's points are marked where it has any.
+
+    Args:
+        here: this machine's tables, or None.
+    """
+    if here is not None:
+        this_machine(figure.axes[0], [], [])
+    legend_below(figure, ncols=columns, fontsize=9)
+
+
+def ticks(ax: Axes, axis: str, values: ArrayLike, small: bool = False) -> None:
+    """Plain numbers on a logarithmic axis, at these values alone."""
+    at = np.asarray(values, dtype=float)
+    target = ax.xaxis if axis == "x" else ax.yaxis
+    target.set_ticks(at, [f"{value:g}" for value in at], fontsize=9 if small else None)
+    target.set_minor_locator(mpl.ticker.NullLocator())
+
+
 def forest(
     ax: Axes,
     rows: Sequence[tuple[str, Estimate]],
