@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -79,12 +81,7 @@ def imbalance(bench: Bench, design: Design) -> pd.DataFrame:
         )
         for number, of in enumerate(everyone)
     ]
-    found = []
-    for of, table in zip(everyone, bench.keep_all(tasks), strict=True):
-        table.insert(0, "family", data.family(of.name))
-        table.insert(0, "persona", of.name)
-        found.append(table)
-    return pd.concat(found, ignore_index=True)
+    return _by_persona([of.name for of in everyone], bench.keep_all(tasks))
 
 
 def imbalance_all_weights(bench: Bench, design: Design) -> pd.DataFrame:
@@ -159,9 +156,12 @@ def cantelli(bench: Bench, design: Design) -> pd.DataFrame:
         )
         for number, of in enumerate(everyone)
     ]
-    found = []
-    for of, table in zip(everyone, bench.keep_all(tasks), strict=True):
-        table.insert(0, "family", data.family(of.name))
-        table.insert(0, "persona", of.name)
-        found.append(table)
-    return pd.concat(found, ignore_index=True)
+    return _by_persona([of.name for of in everyone], bench.keep_all(tasks))
+
+
+def _by_persona(names: Sequence[str], tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """A table of each persona, one below the other, with its name and its family in front."""
+    for name, table in zip(names, tables, strict=True):
+        table.insert(0, "family", data.family(name))
+        table.insert(0, "persona", name)
+    return pd.concat(tables, ignore_index=True)
