@@ -211,11 +211,11 @@ def write_notebooks(root: Path, output: Path) -> dict[Audience, Path]:
         PrefdynError: somebody has written in a notebook that stands there, a chapter's exercises are
             malformed, or a table of the reference edition is missing.
     """
-    references = References(root)
-    quoting = {chapter: references.quoting(chapter) for chapter in chapters(root)}
     folders: dict[Audience, Path] = {"student": output / "student", "instructor": output / "instructor"}
     for folder in folders.values():
         _keep_answers(folder)
+    references = References(root)
+    quoting = {chapter: references.quoting(chapter) for chapter in chapters(root)}
     for audience, folder in folders.items():
         made = {chapter: notebook(root, chapter, audience, own) for chapter, own in quoting.items()}
         with atomic_folder(folder) as new:
