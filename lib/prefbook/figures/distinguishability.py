@@ -420,7 +420,7 @@ def intervention(reference: Tables, here: Tables | None) -> Figure:
 def equalised(reference: Tables, here: Tables | None) -> Figure:
     """Behaviours trained together with equal weights and with those that undo the priority."""
     known, own = _editions(reference, here)
-    arms = {"equal weights": style.NEUTRAL, "weights that undo the priority": style.FIRST}
+    arms = {statistics.EQUAL: style.NEUTRAL, statistics.WEIGHTED: style.FIRST}
     figure, (left, right) = style.panels(1, 2, height=3.6)
     last = known["equalised_last_layer"]
     for arm, colour in arms.items():

@@ -17,6 +17,7 @@ EXACT = 1e-6
 LEARNED = 0.75
 """Held-out accuracy from which on a behaviour counts as learned."""
 OWN, SHUFFLED, OTHER = "its own labels", "shuffled labels", "another behaviour"
+EQUAL, WEIGHTED = "equal weights", "weights that undo the priority"
 BASE, ALIGNED, ELSEWHERE = "base", "aligned", "aligned on another behaviour"
 
 # Statistics of the claims -----------------------------------------------------------------------------
@@ -216,7 +217,7 @@ def evened_out(tables: Tables) -> Estimate:
     less with equal ones (nats), mean over draws.
     """
     spread = tables["equalised"].groupby(["draw", "arm"])["fall"].std().unstack()
-    return estimates.mean(spread["weights that undo the priority"] - spread["equal weights"])
+    return estimates.mean(spread[WEIGHTED] - spread[EQUAL])
 
 
 def _steps(tables: Tables, column: str) -> Estimate:
@@ -374,6 +375,17 @@ def _spread(tables: Tables, arm: str) -> str:
     return f"{own.std() / own.mean():.2f}"
 
 
+def _mean_fall(tables: Tables, arm: str) -> str:
+    falls = tables["equalised"]
+    return f"{falls[falls['arm'] == arm]['fall'].mean():.3f}"
+
+
+def _relative_spread(tables: Tables) -> str:
+    falls = tables["equalised"].groupby(["draw", "arm"])["fall"]
+    relative = (falls.std() / falls.mean()).unstack()
+    return str(estimates.mean(relative[WEIGHTED] - relative[EQUAL]))
+
+
 def _of(mask: pd.Series | np.ndarray) -> str:
     return f"{int(np.sum(mask))} of {len(mask)}"
 
@@ -416,8 +428,11 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "falls of halves": lambda tables: _of_halves(tables, FALL_OF_HALF, ".3f"),
     "learned": _learned,
     "last layer undone": _last_layer_undone,
-    "spread, equal": lambda tables: _spread(tables, "equal weights"),
-    "spread, weighted": lambda tables: _spread(tables, "weights that undo the priority"),
+    "spread, equal": lambda tables: _spread(tables, EQUAL),
+    "spread, weighted": lambda tables: _spread(tables, WEIGHTED),
+    "mean fall, equal": lambda tables: _mean_fall(tables, EQUAL),
+    "mean fall, weighted": lambda tables: _mean_fall(tables, WEIGHTED),
+    "relative spread": _relative_spread,
     "chosen": lambda tables: _text_change(tables, "aligning", lambda part: part["logp_chosen"]),
     "rejected": lambda tables: _text_change(tables, "aligning", lambda part: part["logp_rejected"]),
     "displaced": _displaced,
