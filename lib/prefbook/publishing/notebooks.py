@@ -54,10 +54,16 @@ def lighter(png: bytes) -> bytes:
 
 
 def trim(html: Path) -> None:
-    """Empty the theme's icon script in a built site, if it is there."""
+    """Empty the theme's icon script in a built site, if it is there, and leave out what no page loads of the
+    dozen scripts that are each a whole MathJax.
+    """
     script = html / ICON_SCRIPT
     if script.is_file():
         script.write_text("")
+    pages = [page.read_text(encoding="utf-8") for page in html.rglob("*.html")]
+    for build in (html / "_static" / "mathjax").glob("*.js"):
+        if not any(f"mathjax/{build.name}" in page for page in pages):
+            build.unlink()
 
 
 def open_with(html: Path, page: str) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import nbformat
 
 from prefbook.project import read_sections
-from prefbook.publishing import course, repository, slides
+from prefbook.publishing import course, repository, search, slides
 from prefbook.publishing import notebooks as publish
 from prefbook.publishing.myst import References
 from prefdyn.cache import LIBRARY
@@ -66,6 +66,7 @@ def build(root: Path, executed: Mapping[str, Path], output: Path | None = None) 
                 _jupyter_book(stage)
                 (stage / "_build" / "html").replace(made)
                 publish.trim(made)
+                search.leave_texts(made)
                 _add_slides(stage, executed, made)
                 publish.open_with(made, read_sections(root / "_toc.yml")["root"])
                 _leave_for_colab(root, executed, made)

@@ -188,6 +188,10 @@ def test_page_is_light(visits: dict[str, Visit], name: str) -> None:
     assert 100_000 < visits[name].facts["bytes"] < 3 * 2**20
 
 
+def test_site_holds_one_mathjax(html: Path) -> None:
+    assert [path.name for path in (html / "_static" / "mathjax").glob("*.js")] == ["tex-chtml.js"]
+
+
 def test_root_is_the_first_page(browser: Any, address: str, visits: dict[str, Visit]) -> None:
     root, first = visits["index"].facts, visits[PAGES[0]].facts
     assert root["title"] == first["title"] and root["formulas"] == first["formulas"]
@@ -233,6 +237,21 @@ def test_search_finds_a_word(browser: Any, address: str) -> None:
     page.wait_for_url("**/search.html?q=distinguishability")
     page.locator('#search-results li a[href*="book/distinguishability.html"]').first.wait_for()
     page.close()
+
+
+def test_search_of_a_site_on_disk_shows_words_too(browser: Any, address: str, html: Path) -> None:
+    """Around the same finds as where it is served, and a page may fetch those that it found."""
+    links = []
+    for place in (address, f"{html.as_uri()}/"):
+        page = browser.new_page()
+        page.goto(f"{place}search.html?q=distinguishability")
+        page.locator("#search-results li p.context").nth(9).wait_for()
+        finds = page.locator("#search-results li:has(p.context)")
+        links.append([find.get_attribute("href") for find in finds.locator("> a").all()[:9]])
+        words = finds.filter(has_text="What is learned first?").first.inner_text()
+        assert "the square of its distinguishability" in words
+        page.close()
+    assert links[0] == links[1]
 
 
 def test_notebook_is_downloaded_by_keyboard(
