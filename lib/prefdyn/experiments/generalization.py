@@ -20,10 +20,10 @@ from prefdyn import data
 from prefdyn.cache import cached
 from prefdyn.data import Persona, Source
 from prefdyn.errors import PrefdynError
-from prefdyn.experiments import checks, frozen
+from prefdyn.experiments import checks, frozen, moved_tokens
 from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.frozen import States
-from prefdyn.experiments.plan import Lengths, Work, persona_features
+from prefdyn.experiments.plan import Lengths, Work, largest_batch, persona_features
 from prefdyn.measures import geometry
 from prefdyn.measures.geometry import Moments
 from prefdyn.theory import clusters
@@ -378,6 +378,7 @@ def work(p: Mapping[str, Any]) -> list[Work]:
             lengths.each * min(p["moved_pairs"], len(pairs)),
             1,
             2 * lengths.each * min(p["moved_pairs"], len(pairs)),
+            max(moved_tokens.TOKENS, largest_batch(pairs, 1)),
             each=lengths.each,
             responses=lengths.share,
         ),

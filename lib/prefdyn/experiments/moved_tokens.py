@@ -23,7 +23,7 @@ FALL = 0.005
 """Nats by which the loss would fall in the step if its slope stayed: so little that it nearly does."""
 TOKENS = 1024
 """Run at once, forward and back."""
-TOGETHER = 16
+TOGETHER = 4
 """Pairs whose distributions over all tokens are held at once."""
 
 
