@@ -381,5 +381,6 @@ def work(p: Mapping[str, Any]) -> list[Work]:
             max(moved_tokens.TOKENS, largest_batch(pairs, 1)),
             each=lengths.each,
             responses=lengths.share,
+            moments=0,
         ),
     ]

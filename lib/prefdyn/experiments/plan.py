@@ -56,6 +56,7 @@ class Work:
         steps: updates a run.
         batch_tokens: of the largest update there can be.
         distances: whether the distance from where a run began is recorded, which takes a copy of the weights.
+        moments: that the optimizer keeps of each weight: 2 of AdamW, 1 of RMSProp, 0 of a plain step.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Work:
     forward_tokens: float = 0.0
     batch_tokens: float = TOKENS_PER_FORWARD
     distances: bool = False
+    moments: int = 2
     each: float = 20.0
     responses: float = 0.0
     answer_tokens: int = 0
@@ -83,8 +85,8 @@ class Work:
     def memory(self, size: Size, shard: int = 1, short: bool = False) -> float:
         """Bytes that a device holds at most, all in float32.
 
-        They are of weights, activations and logits; where all weights train, also of gradients, of two
-        moments, and of the copy to return to.
+        They are of weights, activations and logits; where all weights train, also of gradients, of the
+        optimizer's moments, and of the copy to return to.
 
         Args:
             shard: devices that the model is spread over. Each brings together what lies outside the layers
@@ -94,7 +96,7 @@ class Work:
                 each layer only what it reads is kept (see `memory.recomputing`).
         """
         trains = self.kind == "train"
-        copies = (5 - short if trains else 1) + self.distances
+        copies = (3 + self.moments - short if trains else 1) + self.distances
         # Logits are there for LOGIT_ROWS positions at once, and three times over: themselves, their softmax,
         # its gradient. Backward, a softmax is kept for every position.
         measured = ACTIVATION_BYTES * TOKENS_PER_FORWARD * size.width + 12 * LOGIT_ROWS * size.vocabulary
