@@ -44,7 +44,7 @@ class Tables(Mapping[str, pd.DataFrame]):
         path = self.folder / f"{name}.csv"
         if name in self.pending and not path.is_file():
             raise NotMeasured(f"{path}: this table is not made yet ({self.folder / PENDING} names it)")
-        whole = _whole(path)
+        whole = _read(*_now(path))
         if self._seed is None:
             return whole.copy()
         return whole[whole["seed"] == self._seed].reset_index(drop=True)
@@ -79,8 +79,7 @@ class Tables(Mapping[str, pd.DataFrame]):
             return [self._seed]
         if not len(self):
             raise PrefdynError(f"{self.folder} holds no tables: run the chapter {self.chapter} to make them")
-        tables = (_whole(self.folder / f"{name}.csv") for name in self)
-        return sorted({int(seed) for table in tables for seed in table["seed"].unique()})
+        return sorted(set().union(*(_seeds(*_now(self.folder / f"{name}.csv")) for name in self)))
 
     @property
     def seed(self) -> int:
@@ -114,25 +113,34 @@ def is_measured(path: Path) -> bool:
 
 def head(path: Path) -> dict[str, str]:
     """The comment lines above a table, by field."""
+    return dict(_head(*_now(path)))
+
+
+@functools.lru_cache(maxsize=512)
+def _head(path: Path, changed: int, size: int) -> dict[str, str]:
     with open(path, encoding="utf-8") as file:
         above = itertools.takewhile(lambda line: line.startswith("# "), file)
         lines = [line[2:].rstrip("\n").partition(": ") for line in above]
     return {field: value for field, _, value in lines}
 
 
-def _whole(path: Path) -> pd.DataFrame:
+def _now(path: Path) -> tuple[Path, int, int]:
+    """A table's file as it is at this time: what is read of it is read once, for every statistic asks for it.
+
+    Raises:
+        PrefdynError: it is not there.
+    """
     try:
         about = path.stat()
     except FileNotFoundError as error:
         raise PrefdynError(
             f"{path}: no such table; run the chapter {path.parent.name} again to make it"
         ) from error
-    return _read(path, about.st_mtime_ns, about.st_size)
+    return path, about.st_mtime_ns, about.st_size
 
 
 @functools.lru_cache(maxsize=512)
 def _read(path: Path, changed: int, size: int) -> pd.DataFrame:
-    """A table's file as it was at a time; read once, for every statistic asks for it."""
     try:
         found = pd.read_csv(path, comment="#")
     except (ValueError, OSError) as error:
@@ -143,3 +151,8 @@ def _read(path: Path, changed: int, size: int) -> pd.DataFrame:
     if "seed" not in found:
         raise PrefdynError(f"{path}: the table has no column 'seed'")
     return found
+
+
+@functools.lru_cache(maxsize=512)
+def _seeds(path: Path, changed: int, size: int) -> frozenset[int]:
+    return frozenset(map(int, _read(path, changed, size)["seed"].unique()))

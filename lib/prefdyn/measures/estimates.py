@@ -52,8 +52,10 @@ def mean(sample: ArrayLike, clusters: ArrayLike | None = None, seed: int = 0) ->
     x = _checked(sample)
     centre = float(x.mean())
     if clusters is not None:
-        counts = counts_by_cluster(clusters, seed)
-        return from_resamples(centre, counts @ x / counts.sum(1), len(x), widened=True)
+        names, index = np.unique(np.asarray(clusters), return_inverse=True)
+        counts = resample_counts(len(names), seed)
+        sums, sizes = np.bincount(index, x), np.bincount(index)
+        return from_resamples(centre, counts @ sums / (counts @ sizes), len(x), widened=True)
     half = float(stats.t.ppf((1 + LEVEL) / 2, len(x) - 1) * stats.sem(x))
     return Estimate(centre, centre - half, centre + half, len(x))
 
