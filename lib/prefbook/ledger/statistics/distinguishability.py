@@ -375,6 +375,11 @@ def _spread(tables: Tables, arm: str) -> str:
     return f"{own.std() / own.mean():.2f}"
 
 
+def _cost_of_evenness(tables: Tables) -> str:
+    means = tables["equalised_last_layer"].groupby("arm")["fall"].mean()
+    return f"{means[EQUAL] / means[WEIGHTED]:.0f}"
+
+
 def _mean_fall(tables: Tables, arm: str) -> str:
     falls = tables["equalised"]
     return f"{falls[falls['arm'] == arm]['fall'].mean():.3f}"
@@ -430,6 +435,7 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "last layer undone": _last_layer_undone,
     "spread, equal": lambda tables: _spread(tables, EQUAL),
     "spread, weighted": lambda tables: _spread(tables, WEIGHTED),
+    "times less": _cost_of_evenness,
     "mean fall, equal": lambda tables: _mean_fall(tables, EQUAL),
     "mean fall, weighted": lambda tables: _mean_fall(tables, WEIGHTED),
     "relative spread": _relative_spread,
