@@ -12,7 +12,9 @@ from pathlib import Path
 import jupytext
 import pytest
 from nbformat import NotebookNode
+from scipy.stats import spearmanr
 
+from prefbook.ledger import editions
 from prefbook.ledger.claims import load_claims
 from prefbook.ledger.statistics import QUOTED
 from prefbook.ledger.tables import PENDING, Tables
@@ -202,6 +204,23 @@ def test_a_prediction_is_asked_for_before_each_figure_of_the_main_line(chapter: 
 
 
 # What is shipped ----------------------------------------------------------------------------------
+
+
+def test_second_model_gets_the_verdicts_that_chapter_5_says() -> None:
+    (other,) = editions.others(ROOT)
+    assert other.title == "reference-gemma3-270m"
+    own = {id_: entry["verdict"] for id_, entry in other.entries.items() if entry["chapter"] == "across"}
+    assert len(own) == 7
+    alike = {id_ for id_, verdict in own.items() if verdict == editions.reference(ROOT).verdict(id_)}
+    assert set(own) - alike == {"AC-5"}
+    assert other.entries["AC-5"]["interval"][1] < 0
+
+
+def test_second_model_puts_behaviours_in_the_order_that_chapter_1_says() -> None:
+    known = [one.tables("distinguishability")["embeddings"] for one in editions.editions(ROOT)[:2]]
+    both = known[0].merge(known[1], on="behaviour", suffixes=("", " too"))
+    assert len(both) == len(known[0]) == len(known[1])
+    assert spearmanr(both["δ"], both["δ too"]).statistic > 0.8
 
 
 def test_shipped_tables_are_small() -> None:
