@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from prefdyn.errors import PrefdynError
 
 RESAMPLES = 4000
 LEVEL = 0.95
+CACHED = 2**17
+"""Numbers of a megabyte: what is worked on at once stays in a processor's cache."""
 FEWEST_CLUSTERS = 8
 """Kinds below which no bootstrap over them is taken for an interval."""
 
@@ -226,9 +229,14 @@ def bootstrap(statistic: Callable[..., NDArray[np.float64]], *columns: ArrayLike
     return _bootstrap(statistic, *map(_checked, columns), seed=seed)
 
 
+@functools.lru_cache(maxsize=4)  # statistics of one table ask for the same
 def resample_counts(units: int, seed: int = 0, resamples: int = RESAMPLES) -> NDArray[np.int64]:
-    """How often each unit is drawn in each bootstrap resample, shape (resamples, units)."""
-    return np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=resamples)
+    """How often each unit is drawn in each bootstrap resample, shape (resamples, units); not to be written
+    to.
+    """
+    counts = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=resamples)
+    counts.setflags(write=False)
+    return counts
 
 
 def counts_by_cluster(clusters: ArrayLike, seed: int = 0, resamples: int = RESAMPLES) -> NDArray[np.int64]:
@@ -334,17 +342,29 @@ def _weighted_spearman(
 
     The counts have shape (resamples, n).
     """
-    ranks = [_weighted_ranks(values, counts) for values in (a, b)]
-    total = counts.sum(1, keepdims=True)
+    parts = np.array_split(counts, 1 + counts.size // CACHED)
+    return np.concatenate([_spearman_of_part(a, b, part) for part in parts])
+
+
+def _spearman_of_part(
+    a: NDArray[np.float64], b: NDArray[np.float64], counts: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    weights = np.ascontiguousarray(counts.T, dtype=np.float64)  # a row a point, so that rows are moved whole
+    ranks = [_weighted_ranks(values, weights) for values in (a, b)]
+    total = weights.sum(0)
     with np.errstate(invalid="ignore"):
-        x, y = (rank - (counts * rank).sum(1, keepdims=True) / total for rank in ranks)
-        return (counts * x * y).sum(1) / np.sqrt((counts * x**2).sum(1) * (counts * y**2).sum(1))
+        x, y = (rank - (weights * rank).sum(0) / total for rank in ranks)
+        weighted = weights * x
+        return (weighted * y).sum(0) / np.sqrt((weighted * x).sum(0) * (weights * y**2).sum(0))
 
 
-def _weighted_ranks(values: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Mean ranks, up to a constant, of points that are there so many times; equal values share theirs."""
-    distinct, group = np.unique(values, return_inverse=True)
-    sizes = counts.astype(float) @ (group[:, None] == np.arange(len(distinct))).astype(
-        float
-    )  # integers have no fast product
-    return (np.cumsum(sizes, axis=1) - sizes / 2)[:, group]
+def _weighted_ranks(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean ranks, up to a constant, of points that are there so many times, shape (n, resamples); equal
+    values share theirs.
+    """
+    order = np.argsort(values, kind="stable")
+    first = np.flatnonzero(np.diff(values[order], prepend=np.nan) != 0)  # of each run of equal values
+    sizes = np.add.reduceat(weights[order], first, axis=0)
+    group = np.empty(len(values), dtype=np.int64)
+    group[order] = np.repeat(np.arange(len(first)), np.diff(first, append=len(values)))
+    return (np.cumsum(sizes, axis=0) - sizes / 2)[group]
