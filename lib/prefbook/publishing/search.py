@@ -30,6 +30,7 @@ def leave_texts(site: Path) -> None:
         if isinstance(main, Tag):
             texts[page.relative_to(site).as_posix()] = f'<div role="main">{_sections(main)}</div>'
     code = f"window.pageTexts = {json.dumps(texts, ensure_ascii=False)};\n"
+    (site / "_static").mkdir(exist_ok=True)
     (site / "_static" / "page_texts.js").write_text(code, encoding="utf-8")
 
 
