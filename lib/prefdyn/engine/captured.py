@@ -172,7 +172,7 @@ def reads_nothing_back(model: PreTrainedModel) -> bool:
     try:
         with torch.no_grad():
             values_of(twin, Responses, tokens, rows, 2)
-    except (RuntimeError, NotImplementedError):
+    except RuntimeError:  # what an operation that needs a number raises there
         return False
     return True
 
