@@ -7,6 +7,7 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from prefbook.figures import style
+from prefbook.figures.correlations import correlation_triangle, forest
 from prefbook.ledger.statistics.across import MAIN, correlation, correlations, left
 from prefbook.ledger.tables import Tables
 from prefdyn.measures.estimates import Estimate
@@ -60,7 +61,7 @@ def held(reference: Tables, here: Tables | None) -> Figure:
     reference, here = reference.of(reference.seed), _one(here)
     names = [name for pair in ROWS.values() for name in pair]
     figure, (ax,) = style.panels(1, 1, height=6.6, width=5.4)
-    style.forest(
+    forest(
         ax,
         list(zip(names, _pairs(reference), strict=True)),
         [style.POSITIVE, style.NEUTRAL] * len(ROWS),
@@ -89,7 +90,7 @@ def matrix(reference: Tables, here: Tables | None) -> Figure:
     names = list(dict.fromkeys(table["measure"]))[:MAIN]
     related = table[table["by definition"]]
     figure, (ax,) = style.panels(1, 1, height=7.6)
-    style.correlation_triangle(
+    correlation_triangle(
         ax,
         names,
         _cells(reference, names),

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from prefbook.figures import style
+from prefbook.figures import maps, style
 from prefbook.figures.explorer import rendered
 from prefbook.ledger.statistics import distinguishability as statistics
 from prefbook.ledger.tables import Tables
@@ -122,7 +122,7 @@ def _maps(reference: Tables, here: Tables | None, name: str, words: str, columns
         kinds = [*({"map", "when"} & set(table)), "label"]
         table = table[table.groupby(kinds).cumcount() < MAPPED]
         titles = table["map"] + " δ" + (", " + table["when"] if "when" in table else "")
-        maps = {}
+        shown = {}
         for title in titles.unique():
             part = table[titles == title]
             behaviour = textwrap.shorten(
@@ -130,8 +130,8 @@ def _maps(reference: Tables, here: Tables | None, name: str, words: str, columns
             )
             places = part[["x", "y"]].to_numpy()
             about = (places, list(part["statement"]), part["label"].to_numpy())
-            maps[f"{title}\n{style.plain(behaviour)}"] = about
-        return style.statement_maps(maps, words, columns)
+            shown[f"{title}\n{style.plain(behaviour)}"] = about
+        return maps.statement_maps(shown, words, columns)
 
     if here is None:
         return of(reference)
