@@ -1,4 +1,5 @@
-"""The figures of chapter 1, from its tables: the reference edition, with this machine's points over it.
+"""The figures of chapter 1 on hidden states and the last layer, from its tables: the reference edition, with
+this machine's points over it.
 
 Where an edition has several seeds, a curve or a point of a behaviour is of the first; means and intervals in
 titles are of it, too.
@@ -7,92 +8,34 @@ titles are of it, too.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
-from typing import Any
 
-import matplotlib as mpl
-import matplotlib.ticker
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from prefbook.figures import maps, style
+from prefbook.figures.behaviours import (
+    DELTA,
+    FALL,
+    correlated,
+    editions,
+    first,
+    last,
+    ordered,
+    part_of,
+    some,
+)
 from prefbook.figures.explorer import rendered
 from prefbook.ledger.statistics import distinguishability as statistics
 from prefbook.ledger.tables import Tables
-from prefdyn.measures.estimates import Estimate
 
-DELTA = "distinguishability δ"
-FALL = "fall of the loss"
 MAPPED = 13
 """Statements of each label in a map, at most: each is a point that carries its text."""
-SHOWN = 5
-"""Of how many behaviours curves are drawn, where there are more."""
-
-
-# What several figures need ----------------------------------------------------------------------------
-
-
-def _first(tables: Tables) -> Tables:
-    return tables.of(tables.seed)
-
-
-def _editions(reference: Tables, here: Tables | None) -> tuple[Tables, Tables | None]:
-    """One run of each: its first seed."""
-    return _first(reference), None if here is None else _first(here)
-
-
-def _some(names: Sequence[Any], count: int = SHOWN) -> list[Any]:
-    """Names, of which `count` evenly spaced ones are left."""
-    picked = np.unique(np.linspace(0, len(names) - 1, min(count, len(names))).round().astype(int))
-    return [names[i] for i in picked]
-
-
-def _ordered(table: pd.DataFrame) -> list[str]:
-    """Behaviours as a table has them, from the least distinguishable."""
-    return list(dict.fromkeys(table["behaviour"]))
-
-
-def _part(table: pd.DataFrame, **values: Any) -> pd.DataFrame:
-    """The rows with these values."""
-    for column, value in values.items():
-        table = table[table[column] == value]
-    return table
-
-
-def _last(table: pd.DataFrame) -> pd.DataFrame:
-    return table[table["step"] == table["step"].max()]
-
-
-def _correlated(ax: Axes, rho: Estimate) -> None:
-    _titled(ax, "ρ", rho)
-
-
-def _titled(ax: Axes, words: str, estimate: Estimate) -> None:
-    """A title for a narrow panel."""
-    value, _, interval = str(estimate).partition(" ")
-    ax.set_title(f"{words} = {value}\n{interval}", fontsize=10)
-
-
-def _plain_logarithmic(ax: Axes) -> None:
-    """A logarithmic horizontal axis with plain numbers."""
-    ax.set_xscale("log")
-    low, high = ax.get_xlim()
-    ax.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1,) if high > 100 * low else (1, 2, 5)))
-    ax.xaxis.set_major_formatter("{x:g}")
-    ax.xaxis.set_minor_locator(mpl.ticker.NullLocator())
-
-
-def _whole_steps(ax: Axes) -> None:
-    ax.set_xlabel("step")
-    ax.locator_params(axis="x", integer=True)
 
 
 def few(table: pd.DataFrame) -> pd.DataFrame:
     """Some rows of a table, evenly spaced from its first to its last, without what only the notes show."""
-    return table.loc[_some(list(table.index))].drop(columns=["family", "Yes or No"], errors="ignore")
+    return table.loc[some(list(table.index))].drop(columns=["family", "Yes or No"], errors="ignore")
 
 
 # Before training --------------------------------------------------------------------------------------
@@ -118,7 +61,7 @@ def maps_after(reference: Tables, here: Tables | None) -> str:
 
 def _maps(reference: Tables, here: Tables | None, name: str, words: str, columns: int) -> str:
     def of(tables: Tables) -> str:
-        table = _first(tables)[name]
+        table = first(tables)[name]
         kinds = [*({"map", "when"} & set(table)), "label"]
         table = table[table.groupby(kinds).cumcount() < MAPPED]
         titles = table["map"] + " δ" + (", " + table["when"] if "when" in table else "")
@@ -156,18 +99,18 @@ def boundary_explorer(reference: Tables, here: Tables | None) -> str:
 
 def last_layer(reference: Tables, here: Tables | None) -> Figure:
     """How far the loss has fallen and the weights have moved, over steps, with the bound of Theorem 4.1."""
-    known, own = _editions(reference, here)
+    known, own = editions(reference, here)
     curves = known["last_layer_curves"]
-    order = _ordered(curves)
+    order = ordered(curves)
     colours = style.ordered_colours(order)
     figure, axes = style.panels(1, 2, height=3.5)
-    for name in _some(order):
-        part = _part(curves, behaviour=name)
+    for name in some(order):
+        part = part_of(curves, behaviour=name)
         for ax, column in zip(axes, ("fall", "distance"), strict=True):
             ax.plot(part["step"], part[column], color=colours[name], label=style.readable(name))
         axes[1].plot(part["step"], part["bound"], "--", color=colours[name], linewidth=1.4)
     if own is not None:
-        end = _last(own["last_layer_curves"])
+        end = last(own["last_layer_curves"])
         for ax, column in zip(axes, ("fall", "distance"), strict=True):
             style.this_machine(ax, end["step"], end[column])
     for ax, words in zip(axes, ("fall of the loss (nats)", "‖$W_t$ − $W_0$‖"), strict=True):
@@ -180,7 +123,7 @@ def last_layer(reference: Tables, here: Tables | None) -> Figure:
 
 def everyone(reference: Tables, here: Tables | None) -> Figure:
     """Every behaviour: fall, movement and held-out accuracy against distinguishability."""
-    known, own = _editions(reference, here)
+    known, own = editions(reference, here)
     table = known["unembedding"]
     shades = list(style.ordered_colours(list(table["behaviour"])).values())
     figure, axes = style.panels(1, 3, sharex=True)
@@ -195,7 +138,7 @@ def everyone(reference: Tables, here: Tables | None) -> Figure:
         order = table.sort_values(delta)
         ax.plot(order[delta], order[column], "--", color=style.THEORY, linewidth=1.4, label=label, zorder=5)
         ax.set_title("by algebra", fontsize=10)
-    _correlated(axes[2], statistics.accuracy_of_last_layer(known))
+    correlated(axes[2], statistics.accuracy_of_last_layer(known))
     axes[0].set(yscale="log", ylabel="fall of the loss (nats)")
     axes[1].set_ylabel("movement per step (10⁻³)")
     axes[1].yaxis.set_major_formatter(lambda value, _: f"{1e3 * value:g}")
@@ -207,19 +150,19 @@ def everyone(reference: Tables, here: Tables | None) -> Figure:
 
 def boundary(reference: Tables, here: Tables | None) -> Figure:
     """The turning of the boundary with its bound, and actual with guaranteed accuracy."""
-    known, own = _editions(reference, here)
+    known, own = editions(reference, here)
     curves = known["boundary_curves"]
-    order = _ordered(curves)
+    order = ordered(curves)
     colours = style.ordered_colours(order)
     figure, axes = style.panels(1, 2, height=3.5)
     pairs = (("cosine", "bound"), ("accuracy", "guaranteed"))
-    for name in _some(order):
-        part = _part(curves, behaviour=name)
+    for name in some(order):
+        part = part_of(curves, behaviour=name)
         for ax, (actual, proved) in zip(axes, pairs, strict=True):
             ax.plot(part["step"], part[actual], color=colours[name], label=style.readable(name))
             ax.plot(part["step"], part[proved], "--", color=colours[name], linewidth=1.4)
     if own is not None:
-        end = _last(own["boundary_curves"])
+        end = last(own["boundary_curves"])
         for ax, (actual, _) in zip(axes, pairs, strict=True):
             style.this_machine(ax, end["step"], end[actual])
     for ax in axes:
@@ -236,7 +179,7 @@ def boundary(reference: Tables, here: Tables | None) -> Figure:
 
 def priority(reference: Tables, here: Tables | None) -> Figure:
     """Gaps in priority between all behaviours, and the gap in loss that pairs end with."""
-    known, own = _editions(reference, here)
+    known, own = editions(reference, here)
     names = list(known["embeddings"]["behaviour"])
     figure, (left, right) = style.panels(1, 2, height=4.0)
     table = known["priority_gaps"]
@@ -263,308 +206,3 @@ def priority(reference: Tables, here: Tables | None) -> Figure:
     right.set(title=f"ρ = {statistics.priority_and_loss_gap(known)}", xlabel="priority gap")
     right.set_ylabel("gap in held-out loss (nats)")
     return figure
-
-
-# All weights ------------------------------------------------------------------------------------------
-
-
-def fine_tuning(reference: Tables, here: Tables | None) -> Figure:
-    """Full fine-tuning: held-out loss and accuracy on the way, of five, and the fall of all behaviours."""
-    known, own = _editions(reference, here)
-    table, curves = known["fine_tuning"], known["fine_tuning_curves"]
-    colours = style.ordered_colours(list(table["behaviour"]))
-    counts = curves.groupby("behaviour")["step"].size()
-    drawn = [name for name in table["behaviour"] if counts[name] == counts.max()]
-    figure, (left, middle, right) = style.panels(1, 3, height=3.6)
-    for name in _some(drawn):
-        part = _part(curves, behaviour=name)
-        for ax, column in ((left, "loss"), (middle, "accuracy")):
-            ax.plot(part["step"], part[column], "o-", color=colours[name], label=style.readable(name))
-    falls = reference["fine_tuning"]
-    shades = [colours[name] for name in falls["behaviour"]]
-    right.scatter(falls["δ of training"], falls[FALL], c=shades, s=26, edgecolor="white", linewidth=0.4)
-    if own is not None:
-        style.this_machine(right, own["fine_tuning"]["δ of training"], own["fine_tuning"][FALL])
-    for ax in (left, middle):
-        _whole_steps(ax)
-    left.set(ylabel="held-out loss (nats)", title="Loss")
-    middle.axhline(0.5, color=style.NEUTRAL, linewidth=1)
-    middle.set(ylabel="held-out accuracy", title="Accuracy")
-    right.axhline(0, color=style.NEUTRAL, linewidth=1)
-    right.set(xlabel=DELTA, ylabel="fall of the held-out loss (nats)")
-    _correlated(right, statistics.fall_of_all_weights(known))
-    style.legend_below(figure)
-    return figure
-
-
-OUTCOMES = {
-    "fall, all weights": ("fine_tuning", FALL),
-    "held-out accuracy, all weights": ("fine_tuning", "accuracy after"),
-    "fall, last layer": ("unembedding", FALL),
-    "held-out accuracy, last layer": ("unembedding", "accuracy after"),
-}
-"""What the vertical axis of `who_is_who` may be, with its table and column."""
-
-
-def who_is_who(reference: Tables, here: Tables | None) -> str:
-    """Every behaviour as a point that says who it is; the outcome on the vertical axis can be changed."""
-    known, _ = _editions(reference, here)
-    table = known["unembedding"].set_index("behaviour")
-    names = list(table.index)
-    tables = {name: known[name].set_index("behaviour") for name in ("fine_tuning", "unembedding")}
-    outcomes = {
-        words: [_number(tables[name][column].get(who)) for who in names]
-        for words, (name, column) in OUTCOMES.items()
-    }
-    colours = style.ordered_colours(names).values()
-    shades = [mpl.colors.to_hex((red, green, blue)) for red, green, blue, _ in colours]
-    content = {
-        "names": [name.replace("-", " ") for name in names],
-        "delta": [round(float(value), 3) for value in table["δ of training"]],
-        "colours": shades,
-        "outcomes": outcomes,
-    }
-    return rendered("behaviours.html", "behaviours", content)
-
-
-def _number(value: float | None) -> float | None:
-    return None if value is None or np.isnan(value) else round(float(value), 4)
-
-
-def betas(reference: Tables, here: Tables | None) -> Figure:
-    """The rank correlation of distinguishability with the fall at every strength, a row each, by seed."""
-    seeds = reference["beta_falls"]["seed"].unique()
-    figure, (ax,) = style.panels(1, 1, height=0.9 + 0.55 * 4, width=7)
-    by_seed = [statistics.falls_by_beta(reference.of(seed)) for seed in seeds]
-    for number, found in enumerate(by_seed):
-        for place, rho in enumerate(found.values()):
-            at = -place - 0.18 * (number - (len(by_seed) - 1) / 2)
-            ax.plot([rho.low, rho.high], [at, at], color=style.POSITIVE, linewidth=2)
-            ax.plot(rho.value, at, "o", color=style.POSITIVE, markersize=6)
-    if here is not None:
-        found_here = list(statistics.falls_by_beta(_first(here)).items())
-        strengths = list(by_seed[0])
-        shown = [(strengths.index(beta), rho) for beta, rho in found_here if beta in strengths]
-        style.this_machine(ax, [rho.value for _, rho in shown], [-place - 0.35 for place, _ in shown])
-        style.legend_below(figure)
-    ax.axvline(0, color=style.NEUTRAL, linewidth=1)
-    ax.set(yticks=-np.arange(len(by_seed[0])), yticklabels=[f"β = {beta:g}" for beta in by_seed[0]])
-    ax.set(xlim=(-1.02, 1.02), xlabel="rank correlation of δ with the fall of the held-out loss")
-    return figure
-
-
-# What it is of all weights ----------------------------------------------------------------------------
-
-
-def gradients(reference: Tables, here: Tables | None) -> Figure:
-    """How well two measures foretell the fall: distinguishability and the first gradient of all weights; and
-    the gradient of single layers.
-    """
-    known, own = _editions(reference, here)
-    figure, (left, right) = style.panels(1, 2, height=3.6)
-    table = known["fine_tuning"].merge(known["gradients"][["behaviour", "absolute"]], on="behaviour")
-    shades = list(style.ordered_colours(list(table["behaviour"])).values())
-    left.scatter(table["absolute"], table[FALL], c=shades, s=26, edgecolor="white", linewidth=0.4, zorder=3)
-    _correlated(left, statistics.fall_by_gradient(known))
-    if own is not None:
-        mine = own["fine_tuning"].merge(own["gradients"][["behaviour", "absolute"]], on="behaviour")
-        style.this_machine(left, mine["absolute"], mine[FALL], markersize=4)
-    left.set(xlabel="sum of the first gradient's absolute values", ylabel="fall of the held-out loss (nats)")
-    by_layer = statistics.falls_by_layer(known)
-    places = np.arange(len(by_layer))
-    values = [rho.value for rho in by_layer.values()]
-    right.bar(places, values, color=style.FIRST, width=0.7)
-    lengths = [[rho.value - rho.low, rho.high - rho.value] for rho in by_layer.values()]
-    right.errorbar(
-        places, values, np.abs(np.array(lengths)).T, fmt="none", ecolor=style.THEORY, elinewidth=0.8
-    )
-    delta = statistics.fall_of_all_weights(known).value
-    right.axhline(delta, color=style.THEORY, linestyle="--", linewidth=1.2, label="distinguishability δ")
-    right.axhline(0, color=style.NEUTRAL, linewidth=1)
-    right.set(xlabel="layer, from the first to the last", ylabel="ρ with the fall")
-    right.locator_params(axis="x", integer=True)
-    style.legend_below(figure)
-    return figure
-
-
-def intervention(reference: Tables, here: Tables | None) -> Figure:
-    """Halves of large and of small projections, and shuffled labels: the fall of the held-out loss."""
-    known, own = _editions(reference, here)
-    arms = ("small projections", "large projections", "shuffled labels")
-    colours = (style.NEGATIVE, style.POSITIVE, style.NEUTRAL)
-    figure, (left, right) = style.panels(1, 2, height=3.6, gridspec_kw={"width_ratios": [1, 1.15]})
-    falls = known["intervention"].pivot_table("fall", "behaviour", "arm")[list(arms)]
-    for values in falls.to_numpy():
-        left.plot([0, 1], values[:2], "-", color="#bbbbbb", linewidth=1, zorder=2)
-    for place, (arm, colour) in enumerate(zip(arms, colours, strict=True)):
-        left.plot(np.full(len(falls), place), falls[arm], "o", color=colour, markersize=5, zorder=3)
-    if own is not None:
-        mine = own["intervention"].pivot_table("fall", "behaviour", "arm")[list(arms)]
-        for values in mine.to_numpy():
-            style.this_machine(left, [0, 1, 2], values)
-    left.axhline(0, color=style.NEUTRAL, linewidth=1)
-    left.set(xticks=[0, 1, 2], xticklabels=[arm.replace(" ", "\n") for arm in arms], xlim=(-0.4, 2.4))
-    left.set_ylabel("fall of the held-out loss (nats)")
-    gaps = known["intervention"].pivot_table(["projected δ", "fall"], "behaviour", "arm")
-    apart = gaps["projected δ"]["large projections"] - gaps["projected δ"]["small projections"]
-    gained = gaps["fall"]["large projections"] - gaps["fall"]["small projections"]
-    right.scatter(apart, gained, color=style.POSITIVE, s=34, edgecolor="white", zorder=3)
-    right.axhline(0, color=style.NEUTRAL, linewidth=1)
-    right.set(xlabel="projected δ, large less small", ylabel="fall, large less small (nats)")
-    _titled(right, "mean", statistics.larger_distance_learned_faster(known))
-    if own is not None:
-        style.legend_below(figure)
-    return figure
-
-
-def equalised(reference: Tables, here: Tables | None) -> Figure:
-    """Behaviours trained together with equal weights and with those that undo the priority."""
-    known, own = _editions(reference, here)
-    arms = {statistics.EQUAL: style.NEUTRAL, statistics.WEIGHTED: style.FIRST}
-    figure, (left, right) = style.panels(1, 2, height=3.6)
-    last = known["equalised_last_layer"]
-    for arm, colour in arms.items():
-        part = _part(last, arm=arm)
-        left.plot(part["δ"], 1e3 * part["fall"], "o", color=colour, markersize=4, label=arm)
-    left.axhline(0, color=style.NEUTRAL, linewidth=1)
-    left.set(xlabel=DELTA, ylabel="fall of the loss (10⁻³ nats)", title="Last layer, all together")
-    spread = known["equalised"].groupby(["draw", "arm"])["fall"].std().unstack()[list(arms)]
-    for values in spread.to_numpy():
-        right.plot([0, 1], values, "-", color="#bbbbbb", linewidth=1)
-    for place, (arm, colour) in enumerate(arms.items()):
-        right.plot(np.full(len(spread), place), spread[arm], "o", color=colour, zorder=3)
-    if own is not None:
-        mine = own["equalised"].groupby(["draw", "arm"])["fall"].std().unstack()[list(arms)]
-        for values in mine.to_numpy():
-            style.this_machine(right, [0, 1], values)
-    right.set(xticks=[0, 1], xticklabels=["equal\nweights", "weights that\nundo it"], xlim=(-0.5, 1.5))
-    right.set(ylim=(0, None), ylabel="spread of the falls (nats)", title="All weights, some together")
-    style.legend_below(figure)
-    return figure
-
-
-# What training does to the hidden states --------------------------------------------------------------
-
-TRAININGS = {
-    statistics.OWN: style.POSITIVE,
-    statistics.OTHER: style.SECOND,
-    statistics.SHUFFLED: style.NEUTRAL,
-}
-
-
-def clouds(reference: Tables, here: Tables | None) -> Figure:
-    """By which factor training multiplies δ and the size of the clouds, for a behaviour's own labels and two
-    controls.
-    """
-    known, own = _editions(reference, here)
-    figure, axes = style.panels(1, 2, height=3.4, sharey=True)
-    for ax, quantity in zip(axes, ("δ", "Tr Σ"), strict=True):
-        for place, (training, colour) in enumerate(TRAININGS.items()):
-            factors = np.exp(statistics.log_change(known, quantity, training)).to_numpy()
-            jitter = np.linspace(-0.22, 0.22, len(factors))[_shuffled(len(factors))]
-            ax.plot(factors, -place + jitter, "o", color=colour, markersize=3.5, alpha=0.55)
-            middle = np.exp(np.log(factors).mean())
-            ax.plot([middle] * 2, [-place - 0.32, -place + 0.32], color=style.THEORY, linewidth=2.2)
-            if own is not None:
-                mine = np.exp(statistics.log_change(own, quantity, training)).to_numpy()
-                style.this_machine(ax, mine, np.full(len(mine), -place - 0.38), markersize=4)
-        ax.axvline(1, color=style.NEUTRAL, linewidth=1)
-        _plain_logarithmic(ax)
-        ax.set_xlabel(f"{quantity} after over before")
-    axes[0].set(yticks=[0, -1, -2], yticklabels=list(TRAININGS), title="Distance of the centres")
-    axes[1].set_title("Size of the clouds")
-    if own is not None:
-        style.legend_below(figure)
-    return figure
-
-
-def _shuffled(count: int) -> NDArray[np.int64]:
-    return np.random.default_rng(0).permutation(count)
-
-
-# Undoing it -------------------------------------------------------------------------------------------
-
-STARTS = {
-    "base": "the base model",
-    "aligned on another behaviour": "aligned on another",
-    "aligned": "aligned on it",
-}
-
-
-def misalignment(reference: Tables, here: Tables | None) -> Figure:
-    """How far the loss on opposite labels falls from four starts, and what foretells it."""
-    known, own = _editions(reference, here)
-    figure, (left, right) = style.panels(1, 2, height=3.8, gridspec_kw={"width_ratios": [1.25, 1]})
-    falls = _learned(known)
-    for place, start in enumerate(STARTS):
-        colour = style.NEGATIVE if start == "aligned" else style.NEUTRAL
-        jitter = 0.16 * np.linspace(-1, 1, len(falls))[_shuffled(len(falls))]
-        left.plot(falls[start], -place + jitter, "o", color=colour, markersize=4, alpha=0.6)
-        left.plot([falls[start].mean()] * 2, [-place - 0.3, -place + 0.3], color=style.THEORY, linewidth=2.2)
-    left.axvline(0, color=style.NEUTRAL, linewidth=1)
-    left.set(yticks=-np.arange(len(STARTS)), yticklabels=list(STARTS.values()))
-    left.set(xlabel="fall of the loss on opposite labels (nats)", title="From where")
-    table = known["last_layer_undone"]
-    right.scatter(
-        table["δ² ratio"], table["fall of all weights"], color=style.NEGATIVE, s=34, edgecolor="white"
-    )
-    _plain_logarithmic(right)
-    _correlated(right, statistics.distance_and_undoing(known))
-    right.set(xlabel="δ² after alignment over before", ylabel="fall from the aligned model (nats)")
-    if own is not None:
-        mine = own["misalignment"].pivot_table("fall", "behaviour", "start")
-        for place, start in enumerate(STARTS):
-            style.this_machine(left, mine[start], np.full(len(mine), -place - 0.36), markersize=4)
-        own_table = own["last_layer_undone"]
-        style.this_machine(right, own_table["δ² ratio"], own_table["fall of all weights"])
-        style.legend_below(figure)
-    return figure
-
-
-def _learned(tables: Tables) -> pd.DataFrame:
-    """Falls from every start, of the behaviours that had been learned; of all where none had."""
-    table = tables["misalignment"]
-    learned = table[table["accuracy"] >= statistics.LEARNED]
-    return (learned if len(learned) else table).pivot_table("fall", "behaviour", "start")
-
-
-def text(reference: Tables, here: Tables | None) -> Figure:
-    """Response pairs: how far the chosen response's lead over the rejected one has changed since the base
-    model, over steps, and what became of each response.
-    """
-    known, own = _editions(reference, here)
-    colours = {
-        "aligning": style.FIRST,
-        "misaligning the aligned model": style.NEGATIVE,
-        "misaligning the base model": style.NEUTRAL,
-    }
-    figure, (left, right) = style.panels(1, 2, height=3.8)
-    for run, step, lead in _leads(known["text"]):
-        left.plot(step, lead, "o-", color=colours[run], label=run)
-    if own is not None:
-        for run, step, lead in _leads(own["text"]):
-            style.this_machine(left, step, lead, colours[run], line=True)
-    left.axhline(0, color=style.THEORY, linewidth=1, linestyle=":")
-    left.set_ylabel("change of $\\log\\,\\pi(y_w) - \\log\\,\\pi(y_l)$\n(nats)")
-    _whole_steps(left)
-    pairs = known["text_by_pair"]
-    right.scatter(pairs["CHES"], pairs["chosen"], color=style.FIRST, s=22, edgecolor="white", linewidth=0.4)
-    if own is not None:
-        style.this_machine(right, own["text_by_pair"]["CHES"], own["text_by_pair"]["chosen"], markersize=4)
-    right.axhline(0, color=style.NEUTRAL, linewidth=1)
-    _correlated(right, statistics.similarity_and_displacement(known))
-    right.set(xlabel="CHES of the pair", ylabel="change of the chosen response\n(nats a token)")
-    style.legend_below(figure)
-    return figure
-
-
-def _leads(table: pd.DataFrame) -> list[tuple[str, pd.Series, pd.Series]]:
-    """Of each run its name, its steps, those of misaligning after those of aligning, and the lead less that
-    of the base model.
-    """
-    lead = table["logp_chosen"] - table["logp_rejected"]
-    aligning = table["run"] == "aligning"
-    base = lead[aligning & (table["step"] == 0)].item()
-    later = table["step"] + np.where(aligning, 0, table["step"][aligning].max())
-    runs = dict.fromkeys(table["run"])
-    return [(run, later[table["run"] == run], (lead - base)[table["run"] == run]) for run in runs]

@@ -16,7 +16,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from small_chapters import DISTINGUISHABILITY, OF_DISTINGUISHABILITY, two_editions
 
+from prefbook.figures import behaviours
 from prefbook.figures import distinguishability as figures
+from prefbook.figures import distinguishability_training as trainings
 from prefbook.ledger.statistics import distinguishability as statistics
 from prefbook.ledger.tables import Tables
 from prefdyn.measures.estimates import Estimate
@@ -27,14 +29,14 @@ DRAWINGS = (
     figures.everyone,
     figures.boundary,
     figures.priority,
-    figures.fine_tuning,
-    figures.betas,
-    figures.gradients,
-    figures.intervention,
-    figures.equalised,
-    figures.clouds,
-    figures.misalignment,
-    figures.text,
+    trainings.fine_tuning,
+    trainings.betas,
+    trainings.gradients,
+    trainings.intervention,
+    trainings.equalised,
+    trainings.clouds,
+    trainings.misalignment,
+    trainings.text,
 )
 MAPS = {figures.statement_maps: "statement_maps", figures.maps_after: "maps_after"}
 
@@ -115,7 +117,7 @@ def odd(editions: Editions, tmp_path_factory: pytest.TempPathFactory) -> Tables:
     return Tables(folder)
 
 
-@pytest.mark.parametrize("draw", [*DRAWINGS, *MAPS, figures.who_is_who], ids=lambda draw: draw.__name__)
+@pytest.mark.parametrize("draw", [*DRAWINGS, *MAPS, trainings.who_is_who], ids=lambda draw: draw.__name__)
 def test_odd_names_begin_no_formula_and_end_no_script(draw: Callable[..., Figure | str], odd: Tables) -> None:
     drawn = draw(odd, odd)
     if isinstance(drawn, Figure):
@@ -131,7 +133,7 @@ def test_theory_is_drawn_as_the_tables_have_it(known: Tables) -> None:
     np.testing.assert_array_equal(dashed(rate), [table["rate foretold"]])
     bounds = [part["bound"].to_numpy() for _, part in known["last_layer_curves"].groupby("behaviour")]
     drawn = dashed(figures.last_layer(known, None).axes[1])
-    assert len(drawn) == figures.SHOWN
+    assert len(drawn) == behaviours.SHOWN
     assert all(any(np.array_equal(line, bound) for bound in bounds) for line in drawn)
 
 
@@ -142,21 +144,21 @@ def test_more_distinguishable_behaviour_has_priority_in_the_heat_map(known: Tabl
 
 
 def test_undoing_a_text_begins_where_its_alignment_ends(known: Tables) -> None:
-    ax = figures.text(known, None).axes[0]
+    ax = trainings.text(known, None).axes[0]
     lines = {line.get_label(): line.get_xydata() for line in ax.lines}
     np.testing.assert_allclose(lines["misaligning the aligned model"][0], lines["aligning"][-1], rtol=1e-2)
     assert lines["misaligning the base model"][0, 1] == pytest.approx(0, abs=1e-2)
 
 
 def test_every_behaviour_is_a_point(known: Tables) -> None:
-    right = figures.fine_tuning(known, None).axes[2]
+    right = trainings.fine_tuning(known, None).axes[2]
     assert sorted(points(right)[:, 1]) == pytest.approx(sorted(known["fine_tuning"]["fall of the loss"]))
-    left = figures.gradients(known, None).axes[0]
+    left = trainings.gradients(known, None).axes[0]
     assert len(points(left)) == len(known["fine_tuning"])
 
 
 def test_rows_of_the_forest_are_the_estimates(known: Tables) -> None:
-    (ax,) = figures.betas(known, None).axes
+    (ax,) = trainings.betas(known, None).axes
     drawn = [line.get_xydata()[0] for line in ax.lines if line.get_marker() == "o"]
     found = list(statistics.falls_by_beta(known).values())
     assert [x for x, _ in drawn] == [rho.value for rho in found]
@@ -164,25 +166,27 @@ def test_rows_of_the_forest_are_the_estimates(known: Tables) -> None:
 
 
 def test_bars_are_factors_that_training_multiplies_by(known: Tables) -> None:
-    left = figures.clouds(known, None).axes[0]
+    left = trainings.clouds(known, None).axes[0]
     bars = [line.get_xdata()[0] for line in left.lines if len(set(line.get_xdata())) == 1]
-    expected = [np.exp(statistics.log_change(known, "δ", training).mean()) for training in figures.TRAININGS]
+    expected = [
+        np.exp(statistics.log_change(known, "δ", training).mean()) for training in trainings.TRAININGS
+    ]
     assert set(np.round(expected, 9)) <= set(np.round(bars, 9))
 
 
 def test_starts_are_means_of_what_was_learned(known: Tables) -> None:
-    left = figures.misalignment(known, None).axes[0]
-    falls = figures._learned(known)
+    left = trainings.misalignment(known, None).axes[0]
+    falls = trainings._learned(known)
     bars = [line.get_xdata()[0] for line in left.lines if line.get_linewidth() == 2.2]
-    assert bars == [falls[start].mean() for start in figures.STARTS]
+    assert bars == [falls[start].mean() for start in trainings.STARTS]
 
 
 def test_behaviours_say_who_they_are(known: Tables) -> None:
-    drawn = figures.who_is_who(known, None)
+    drawn = trainings.who_is_who(known, None)
     given = json.loads(re.search(r"const given = (.*);", drawn)[1].replace("\\u003c", "<"))  # type: ignore[index]
     names = list(known["unembedding"]["behaviour"])
     assert [name.replace(" ", "-") for name in given["names"]] == names
-    assert set(given["outcomes"]) == set(figures.OUTCOMES)
+    assert set(given["outcomes"]) == set(trainings.OUTCOMES)
     falls = known["fine_tuning"].set_index("behaviour")["fall of the loss"]
     shown = dict(zip(names, given["outcomes"]["fall, all weights"], strict=True))
     assert {name for name, value in shown.items() if value is not None} == set(falls.index)
@@ -199,7 +203,7 @@ def test_centres_of_the_clouds_to_drag_are_where_the_rings_are(known: Tables) ->
 
 def test_titles_of_narrow_panels_have_two_lines() -> None:
     _, ax = plt.subplots()
-    figures._titled(ax, "ρ", Estimate(0.5, -0.25, 0.75, 9))
+    behaviours.titled(ax, "ρ", Estimate(0.5, -0.25, 0.75, 9))
     assert (ax.get_title() or ax.get_title(loc="left")) == "ρ = 0.5\n[−0.25, 0.75]"
 
 
