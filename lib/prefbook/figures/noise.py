@@ -1,10 +1,9 @@
-"""The figures of chapter 3, wrong labels: from its tables."""
+"""The figures of chapter 3, wrong labels, on points in a space: from its tables."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import matplotlib.ticker
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -27,7 +26,6 @@ LOSSES = {
     "cDPO": style.SECOND,
     "rDPO": "#B8860B",
 }
-STATES = {"raw": (style.SECOND, "s"), "centred": (style.FIRST, "o")}
 SHOWN = measured.SHOWN
 KINDS = {
     "coin": style.THEORY,
@@ -56,7 +54,7 @@ def circle(reference: Tables, here: Tables | None) -> str:
 
 def controlled(reference: Tables, here: Tables | None, loss: str = "DPO") -> Figure:
     """Accuracy over noise rates after short training, with Equation 18 and the first-step law."""
-    one, own = _runs(reference, here)
+    one, own = first_runs(reference, here)
     colours = _hues(one)
     figure, axes = style.panels(1, 2, height=HEIGHT, sharey=True)
     for ax, (title, chain) in zip(axes, measured.chains(one, "θ").items(), strict=True):
@@ -78,11 +76,11 @@ def controlled(reference: Tables, here: Tables | None, loss: str = "DPO") -> Fig
             ax.plot(FINE, law, "--", color=style.THEORY, linewidth=1, label="first-step law", zorder=1)
             if own is not None:
                 points = _curve(own, "short", loss, name).iloc[FEW]
-                _ours(ax, points["rate"], points["accuracy"], colours[name], markersize=4.5)
+                this_machine(ax, points["rate"], points["accuracy"], colours[name], markersize=4.5)
         ax.set(title=title, xlabel="noise rate ε", ylim=(0, 1))
     axes[0].set_ylabel("test accuracy")
     axes[0].plot([], [], color=style.NEUTRAL, label="Equation 18, fitted up to 0.35")
-    _legend(figure, own, 4)
+    legend(figure, own, 4)
     return figure
 
 
@@ -95,7 +93,7 @@ def phase_map(reference: Tables, here: Tables | None) -> Figure:
     """Through time: what each curve's form leaves over, with DPO and with IPO; the fall of accuracy in every
     setting; and the training loss.
     """
-    one, own = _runs(reference, here)
+    one, own = first_runs(reference, here)
     figure, axes = style.panels(2, 2, height=2.9, sharex=True)
     for ax, loss in zip(axes, ("DPO", "IPO"), strict=False):
         for name, colour in MODELS.items():
@@ -103,7 +101,7 @@ def phase_map(reference: Tables, here: Tables | None) -> Figure:
             ax.plot(left.index, left, "o-", markersize=4, color=colour, label=name)
             if own is not None:
                 ours = _left_over(own, loss, name)
-                _ours(ax, ours.index, ours, colour, markersize=4.5)
+                this_machine(ax, ours.index, ours, colour, markersize=4.5)
         ax.axhline(0, color=style.NEUTRAL, linewidth=1)
         ax.set(title=f"Left over, {loss}", ylabel="points of accuracy")
     table, hues = one["map_fits"], _hues(one)
@@ -131,13 +129,13 @@ def phase_map(reference: Tables, here: Tables | None) -> Figure:
             times = table[(table["region"] == region) & (table["loss"] == "DPO")]["time"]
             if len(times):
                 ax.axvspan(times.min() / 1.5, times.max() * 1.5, color=shade, linewidth=0, zorder=0)
-    _legend(figure, own, 4)
+    legend(figure, own, 4)
     return figure
 
 
 def late(reference: Tables, here: Tables | None) -> Figure:
     """Accuracy with IPO at some times beside its law, and the law's second number over time."""
-    one, own = _runs(reference, here)
+    one, own = first_runs(reference, here)
     figure, (left, right) = style.panels(1, 2, height=HEIGHT)
     points = [part for part in _all_regions(one, "IPO") if part[0] == SHOWN]
     points.sort(key=lambda part: part[1])
@@ -148,7 +146,7 @@ def late(reference: Tables, here: Tables | None) -> Figure:
         if time not in some:
             continue
         colour = shades[f"{time:g}"]
-        _with_intervals(left, runs, colour, f"time {time:g}")
+        with_intervals(left, runs, colour, f"time {time:g}")
         fine = FINE[FINE <= 0.5]
         left.plot(
             fine, measured.ridge_law(one, SHOWN, time).accuracy(fine), "--", color=style.THEORY, linewidth=1
@@ -158,7 +156,7 @@ def late(reference: Tables, here: Tables | None) -> Figure:
         for _, time, runs in _all_regions(own, "IPO"):
             if _ == SHOWN and time in (every[0], every[-1]):
                 mean = runs.mean().iloc[FEW]
-                _ours(left, mean.index, mean, shades.get(f"{time:g}", style.THEORY), markersize=4.5)
+                this_machine(left, mean.index, mean, shades.get(f"{time:g}", style.THEORY), markersize=4.5)
     left.set(title=f"IPO, {SHOWN}", xlabel="noise rate ε", ylabel="test accuracy", ylim=(0.45, 1))
     grid = np.geomspace(min(every), max(every), 60)
     for name, colour in _hues(one).items():
@@ -166,31 +164,31 @@ def late(reference: Tables, here: Tables | None) -> Figure:
         right.plot(grid, ratio, color=colour, label=name)
     right.axhline(1, color=style.NEUTRAL, linewidth=1)
     right.set(title="b of the law", xlabel="time ηβ² · steps", ylabel="b", xscale="log", ylim=(0, None))
-    _legend(figure, own, 4)
+    legend(figure, own, 4)
     return figure
 
 
 def mirror(reference: Tables, here: Tables | None) -> Figure:
     """Accuracy at ε plus accuracy at 1 − ε, less one."""
-    one, own = _runs(reference, here)
+    one, own = first_runs(reference, here)
     figure, (ax,) = style.panels(1, 1, width=7, height=3.4)
     colours, others = _hues(one), {} if own is None else measured.sums(own)
     for number, (name, runs) in enumerate(measured.sums(one).items()):
         rates = runs.columns.to_numpy(dtype=float)
         shift = (number - 2) * (rates[1] - rates[0]) / 8
-        _with_intervals(ax, 100 * runs, colours[name], name, shift)
+        with_intervals(ax, 100 * runs, colours[name], name, shift)
         if name in others:
             mean = 100 * others[name].mean()
-            _ours(ax, mean.index + shift, mean, colours[name], markersize=3.5)
+            this_machine(ax, mean.index + shift, mean, colours[name], markersize=3.5)
     ax.axhline(0, color=style.THEORY, linewidth=1, linestyle="--")
     ax.set(xlabel="noise rate ε", ylabel="deviation (points)")
-    _legend(figure, own, 6)
+    legend(figure, own, 6)
     return figure
 
 
 def losses(reference: Tables, here: Tables | None) -> Figure:
     """Accuracy with four losses less that with DPO, over noise rates, after short and long training."""
-    one, own = _runs(reference, here)
+    one, own = first_runs(reference, here)
     figure, axes = style.panels(1, 2, height=HEIGHT)
     for ax, training in zip(axes, ("short", "long"), strict=True):
         for loss, colour in LOSSES.items():
@@ -202,17 +200,17 @@ def losses(reference: Tables, here: Tables | None) -> Figure:
             ax.fill_between(part["rate"], low, high, color=colour, alpha=0.2, linewidth=0)
             if own is not None:
                 points = _difference(own, training, loss).iloc[FEW]
-                _ours(ax, points["rate"], 100 * points["difference"], colour, markersize=4.5)
+                this_machine(ax, points["rate"], 100 * points["difference"], colour, markersize=4.5)
         ax.axhline(0, color=LOSSES["DPO"], linewidth=1, label="DPO")
         ax.set(title=f"{training.capitalize()} training", xlabel="noise rate ε")
     axes[0].set_ylabel("accuracy less DPO's (points)")
-    _legend(figure, own, 6)
+    legend(figure, own, 6)
     return figure
 
 
 def kinds(reference: Tables, here: Tables | None) -> Figure:
     """Accuracy under four kinds of noise after one step; and under a coin, each loss at its best length."""
-    one, own = _runs(reference, here)
+    one, own = first_runs(reference, here)
     figure, (left, right) = style.panels(1, 2, height=HEIGHT, sharey=True)
     for kind, colour in KINDS.items():
         part = _kind(one, kind)
@@ -222,7 +220,7 @@ def kinds(reference: Tables, here: Tables | None) -> Figure:
         )
         if own is not None:
             ours = _kind(own, kind)
-            _ours(left, ours["rate"], ours["accuracy"], colour, markersize=4.5)
+            this_machine(left, ours["rate"], ours["accuracy"], colour, markersize=4.5)
     fine = FINE[FINE <= 0.4]
     law = measured.first_step_law(one, SHOWN, fine)
     left.plot(fine, law, "--", color=style.NEUTRAL, linewidth=1, label="first-step law of a coin")
@@ -233,15 +231,15 @@ def kinds(reference: Tables, here: Tables | None) -> Figure:
         right.plot(best["rate"], best["accuracy"], line, color=colour, markersize=4, label=loss)
         if own is not None:
             ours = measured.best_length(own, "coin", loss)
-            _ours(right, ours["rate"], ours["accuracy"], colour, markersize=4.5)
+            this_machine(right, ours["rate"], ours["accuracy"], colour, markersize=4.5)
     right.set(title="A coin, each loss at its best length", xlabel="noise rate ε")
-    _legend(figure, own, 5)
+    legend(figure, own, 5)
     return figure
 
 
 def slips(reference: Tables, here: Tables | None) -> Figure:
     """Four slips of the paper; all curves are computed."""
-    one, _ = _runs(reference, here)
+    one, _ = first_runs(reference, here)
     figure, (constants, share, reading, factor) = style.panels(2, 2, height=3.2)
     _constants(constants, one)
     _share(share)
@@ -254,7 +252,7 @@ def bound(reference: Tables, here: Tables | None) -> Figure:
     """The bound of Theorem 3.1 over noise rates with the risk measured where it promises something; and the
     bound of the same proof with exact tails.
     """
-    one, own = _runs(reference, here)
+    one, own = first_runs(reference, here)
     figure, (left, right) = style.panels(1, 2, height=HEIGHT)
     grid, n = np.linspace(0, 0.07, 141), _points(one)
     for name, colour in style.ordered_colours(["500", "1000", "5000", "50000"]).items():
@@ -271,7 +269,7 @@ def bound(reference: Tables, here: Tables | None) -> Figure:
             left.plot(part.index, part.clip(lower=ceiling), marker, color=style.THEORY, label=label)
     if own is not None:
         others, lowest = _tight(own)
-        _ours(left, others.index, others.clip(lower=lowest), markersize=8)
+        this_machine(left, others.index, others.clip(lower=lowest), markersize=8)
         ceiling = min(ceiling, lowest)
     left.set(ylim=(ceiling / 2, 5), xlim=(-0.001, 0.07), ylabel="risk", title="As printed")
     d = int(one["settings"]["dimension"].iloc[0])
@@ -284,149 +282,26 @@ def bound(reference: Tables, here: Tables | None) -> Figure:
     for ax in (left, right):
         ax.axhline(1, color=style.NEUTRAL, linewidth=1)
         ax.set(yscale="log", xlabel="noise rate ε")
-    _legend(figure, own, 4)
-    return figure
-
-
-def personas(reference: Tables, here: Tables | None) -> Figure:
-    """Accuracy over noise rates on every behaviour's hidden states, as they are and centred."""
-    one, own = _runs(reference, here)
-    figure, axes = style.panels(1, 2, height=HEIGHT, sharey=True)
-    order = list(one["persona_noise"].sort_values("δ")["behaviour"])
-    colours, curves = style.ordered_colours(order), one["persona_curves"]
-    parts = dict(iter(curves.groupby("behaviour")))
-    for ax, word in zip(axes, STATES, strict=True):
-        for name, colour in colours.items():
-            rates = parts[name]["rate"]
-            ax.plot(rates, parts[name][word], color=colour, linewidth=0.9, alpha=0.8)
-            ends = (parts[name][f"{word} {end}"] for end in ("low", "high"))
-            ax.fill_between(rates, *ends, color=colour, alpha=0.06, linewidth=0)
-        mean = curves.groupby("rate")[word].mean()
-        ax.plot(mean.index, mean, color="white", linewidth=5)
-        ax.plot(mean.index, mean, color=style.THEORY, linewidth=2.5, label="mean over behaviours")
-        law = curves.groupby("rate")[f"{word} foretold"].mean()
-        ax.plot(
-            law.index, law, "--", color=style.NEGATIVE, linewidth=2, label="mean foretold, nothing fitted"
-        )
-        if own is not None:
-            other = own["persona_curves"].groupby("rate")[word].mean()
-            _ours(ax, other.index[FEW], other.iloc[FEW])
-        ax.axhline(0.5, color=style.NEUTRAL, linewidth=1)
-        ax.set(title=word.capitalize(), xlabel="noise rate ε", ylim=(0.3, 1.02))
-    axes[0].set_ylabel("accuracy on held-out statements")
-    _legend(figure, own, 3)
-    return figure
-
-
-def predict(reference: Tables, here: Tables | None) -> Figure:
-    """The constant of Equation 18 and the fall of accuracy against δ, a point a behaviour."""
-    one, own = _runs(reference, here)
-    figure, axes = style.panels(1, 2, height=HEIGHT)
-    table = one["persona_noise"]
-    for ax, column in zip(axes, ("c", "fall"), strict=True):
-        for word, (colour, marker) in STATES.items():
-            points = {"s": 34, "edgecolor": "white", "linewidth": 0.5}
-            ax.scatter(
-                table["δ"], table[f"{column}, {word}"], color=colour, marker=marker, label=word, **points
-            )
-            if own is not None:
-                other = own["persona_noise"]
-                _ours(ax, other["δ"], other[f"{column}, {word}"], colour)
-        ax.axhline(0, color=style.NEUTRAL, linewidth=1)
-        ax.set(xscale="log", xlabel="δ")
-        ax.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
-        ax.xaxis.set_major_formatter("{x:g}")
-        ax.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
-    axes[0].set_ylabel("c of Equation 18")
-    axes[1].set_ylabel("fall of accuracy to ε = 0.2")
-    _legend(figure, own, 3)
-    return figure
-
-
-def foretold(reference: Tables, here: Tables | None) -> Figure:
-    """Accuracy at a noise rate of 0.2, measured against foretold, a point a behaviour."""
-    one, own = _runs(reference, here)
-    figure, (ax,) = style.panels(1, 1, width=5, height=HEIGHT)
-
-    def at(tables: Tables) -> pd.DataFrame:
-        table = tables["persona_curves"]
-        return table[np.isclose(table["rate"], 0.2)]
-
-    for word, (colour, marker) in STATES.items():
-        part = at(one)
-        points = {"s": 28, "edgecolor": "white", "linewidth": 0.5, "zorder": 3}
-        ax.scatter(part[f"{word} foretold"], part[word], color=colour, marker=marker, label=word, **points)
-        if own is not None:
-            _ours(ax, at(own)[f"{word} foretold"], at(own)[word], colour)
-    ax.plot([0.35, 1], [0.35, 1], color=style.NEUTRAL, linewidth=1)
-    ax.set(xlabel="foretold", ylabel="measured", title="Accuracy at ε = 0.2")
-    _legend(figure, own, 3)
-    return figure
-
-
-def effective(reference: Tables, here: Tables | None) -> Figure:
-    """What labels that are wrong already do to the curve over the noise that is added; computed."""
-    one, _ = _runs(reference, here)
-    figure, (ax,) = style.panels(1, 1, width=6, height=3.2)
-    added = np.linspace(0, 0.5, 51)
-    already = measured.first_step_law(one, SHOWN, 0.3 + 0.4 * added)
-    for y, line, colour, word in (
-        (measured.first_step_law(one, SHOWN, added), "--", style.THEORY, "clean"),
-        (already, "-", style.FIRST, "30% wrong already"),
-        (0.3 + 0.4 * already, ":", style.SECOND, "… and in the test as well"),
-    ):
-        ax.plot(added, y, line, color=colour, label=word)
-    ax.set(xlabel="added noise ε", ylabel="accuracy")
-    style.legend_below(figure)
-    return figure
-
-
-def text(reference: Tables, here: Tables | None) -> Figure:
-    """Accuracy on response pairs: of the pilot without noise, and of the runs on wrong labels."""
-    one, own = _runs(reference, here)
-    figure, (left, right) = style.panels(1, 2, height=HEIGHT, sharey=True)
-    for tables, mine in ((one, False), (own, True)):
-        if tables is None:
-            continue
-        tried = tables["text_pilot"].groupby("setting").last()
-        if mine:
-            _ours(left, tried.index, tried["accuracy"])
-            continue
-        reach = [tried["accuracy"] - tried["low"], tried["high"] - tried["accuracy"]]
-        left.errorbar(tried.index, tried["accuracy"], reach, fmt="o", color=style.POSITIVE, label="pilot")
-    left.axhline(0.58, color=style.THEORY, linewidth=1, linestyle="--", label="asked for")
-    left.set(title="Without noise", xlabel="setting", ylabel="test accuracy", xticks=range(1, 5))
-    for tables, mine in ((one, False), (own, True)):
-        if tables is None or tables["text_pairs"].empty:
-            continue
-        runs = measured.text_runs(tables)
-        if mine:
-            _ours(right, runs.columns, runs.mean(), style.POSITIVE)
-            continue
-        for _, row in runs.iterrows():
-            right.plot(runs.columns, row, "o", color=style.NEUTRAL, markersize=4, alpha=0.6)
-        _with_intervals(right, runs, style.POSITIVE, "mean over runs", markersize=6, capsize=3)
-    for ax in (left, right):
-        ax.axhline(0.5, color=style.NEUTRAL, linewidth=1)
-    right.set(title="With wrong labels", xlabel="noise rate ε", xlim=(-0.03, 0.53), ylim=(-0.03, 1.03))
-    _legend(figure, own, 4)
+    legend(figure, own, 4)
     return figure
 
 
 # Parts of figures -----------------------------------------------------------------------------------
 
 
-def _runs(reference: Tables, here: Tables | None) -> tuple[Tables, Tables | None]:
+def first_runs(reference: Tables, here: Tables | None) -> tuple[Tables, Tables | None]:
     """The tables of the first seed of each."""
     return reference.of(reference.seed), None if here is None else here.of(here.seed)
 
 
-def _ours(ax: Axes, x: ArrayLike, y: ArrayLike, colour: Any = style.THEORY, markersize: float = 5.5) -> None:
-    """Points of this machine's; `_legend` tells what they are."""
+def this_machine(
+    ax: Axes, x: ArrayLike, y: ArrayLike, colour: Any = style.THEORY, markersize: float = 5.5
+) -> None:
+    """Points of this machine's; `legend` tells what they are."""
     style.this_machine(ax, x, y, colour, label=None, markersize=markersize)
 
 
-def _legend(figure: Figure, own: Tables | None, columns: int) -> None:
+def legend(figure: Figure, own: Tables | None, columns: int) -> None:
     """Below the figure: what its panels have, and at the end how this machine's points are marked."""
     if own is not None:
         style.this_machine(figure.axes[-1], [], [])
@@ -446,7 +321,7 @@ def _means(runs: pd.DataFrame) -> list[estimates.Estimate]:
     return [estimates.mean(column) for column in runs.to_numpy().T]
 
 
-def _with_intervals(
+def with_intervals(
     ax: Axes,
     runs: pd.DataFrame,
     colour: object,
@@ -600,15 +475,6 @@ def points_of_the_map(table: pd.DataFrame) -> pd.DataFrame:
     return part[["setting", "time", "loss ratio", "clean", "fall"]].assign(**{"c [95%]": c}, **left)
 
 
-def looks(table: pd.DataFrame, rows: int = 10) -> pd.DataFrame:
-    """Some behaviours, from the smallest ratio of variances to the largest; variances in millionths."""
-    order = table[table["state"] == "question"].sort_values("ratio")
-    some = order.iloc[np.linspace(0, len(order) - 1, min(rows, len(order))).astype(int)]
-    millionths = {f"{name} (10⁻⁶)": 1e6 * some[name] for name in ("variance of the cosine", "that of a vMF")}
-    shown = some[["behaviour", "spread of the norm", "cosine", "γ"]].assign(**millionths)
-    return shown.assign(**{name: some[name] for name in ("ratio", "angle (°)")})
-
-
 def regime(table: pd.DataFrame) -> pd.DataFrame:
     """Concentrations in whole numbers, and "none" where none is enough."""
     out = table.rename(columns=lambda name: name.replace("hoeffding", "Hoeffding"))
@@ -630,14 +496,3 @@ def sharp(table: pd.DataFrame) -> pd.DataFrame:
         highest = part["highest rate"].iloc[0]
         rows.append({**row, "below one half up to ε": "none" if np.isnan(highest) else f"{highest:g}"})
     return pd.DataFrame(rows)
-
-
-def correlations(table: pd.DataFrame) -> pd.DataFrame:
-    """A row a predictor and a column an outcome."""
-    said = [
-        str(estimates.Estimate(row["correlation"], row["low"], row["high"], row["n"]))
-        for _, row in table.iterrows()
-    ]
-    wide = table.assign(said=said).pivot(index="predictor", columns="outcome", values="said")
-    ordered = wide.loc[table["predictor"].unique(), table["outcome"].unique()]
-    return ordered.reset_index().rename_axis(columns=None)

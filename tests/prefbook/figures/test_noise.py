@@ -12,7 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 from small_chapters import NOISE, two_editions
 
-from prefbook.figures import noise, style
+from prefbook.figures import noise, noise_states, style
 from prefbook.ledger.statistics import noise as measured
 from prefbook.ledger.tables import Tables
 from prefdyn.experiments import noise as experiments
@@ -39,12 +39,12 @@ MEASURED = [
     noise.losses,
     noise.kinds,
     noise.bound,
-    noise.personas,
-    noise.predict,
-    noise.foretold,
-    noise.text,
+    noise_states.personas,
+    noise_states.predict,
+    noise_states.foretold,
+    noise_states.text,
 ]
-COMPUTED = [noise.slips, noise.effective]
+COMPUTED = [noise.slips, noise_states.effective]
 each_figure = pytest.mark.parametrize("draw", [*MEASURED, *COMPUTED], ids=lambda draw: draw.__name__)
 
 
@@ -164,7 +164,7 @@ def test_kinds_are_at_the_first_time_and_losses_at_their_best(editions: tuple[Ta
 
 def test_every_behaviour_has_a_curve_and_their_mean_is_black(editions: tuple[Tables, Tables]) -> None:
     reference, here = editions
-    figure = noise.personas(reference, here)
+    figure = noise_states.personas(reference, here)
     mean = reference["persona_curves"].groupby("rate")["centred"].mean().to_numpy()
     assert any(len(y) == len(mean) and np.allclose(y, mean) for y in lines(figure, 1, style.THEORY, "None"))
     hues = style.ordered_colours(list(reference["persona_noise"].sort_values("δ")["behaviour"]))
@@ -184,7 +184,7 @@ def test_risk_without_a_wrong_point_stands_at_the_end_of_its_interval(
 
 def test_text_points_are_the_runs_and_the_pilots(editions: tuple[Tables, Tables]) -> None:
     reference, here = editions
-    figure = noise.text(reference, here)
+    figure = noise_states.text(reference, here)
     runs = measured.text_runs(reference).to_numpy()
     assert np.allclose(lines(figure, 1, style.NEUTRAL, "o"), runs)
     own = measured.text_runs(here).mean().to_numpy()
@@ -197,7 +197,7 @@ def test_text_without_runs_is_an_empty_panel(tmp_path: Path, editions: tuple[Tab
     for name in editions[0]:
         table = editions[0][name]
         table.head(0 if name.startswith("text") else len(table)).to_csv(tmp_path / f"{name}.csv", index=False)
-    assert noise.text(Tables(tmp_path), None).axes[1].get_xlabel()
+    assert noise_states.text(Tables(tmp_path), None).axes[1].get_xlabel()
 
 
 def test_circle_needs_no_table(tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_tables_as_they_are_shown(editions: tuple[Tables, Tables]) -> None:
     assert len(some) == 7 * 3 and some["time"].nunique() == 3 and "left: quadratic (points)" in some
     sharp = noise.sharp(reference["sharp_regime"])
     assert len(sharp) == 21 and sharp["γ"].iloc[-1] == "1024"
-    looks = noise.looks(reference["vmf_by_behaviour"], rows=3)
+    looks = noise_states.looks(reference["vmf_by_behaviour"], rows=3)
     assert len(looks) == 3 and looks["ratio"].is_monotonic_increasing
     assert looks["variance of the cosine (10⁻⁶)"].max() == pytest.approx(
         1e6
@@ -227,6 +227,6 @@ def test_tables_as_they_are_shown(editions: tuple[Tables, Tables]) -> None:
     )
     regime = noise.regime(reference["regime"])
     assert "γ for k = 8, Hoeffding" in regime and (regime.iloc[-1, 2:6] == "none").all()
-    wide = noise.correlations(reference["persona_correlations"])
+    wide = noise_states.correlations(reference["persona_correlations"])
     assert list(wide["predictor"]) == list(experiments.PREDICTORS)
     assert list(wide.columns[1:]) == ["at ε = 0.2, raw", "at ε = 0.2, centred", "fall, centred", "c, centred"]
