@@ -21,7 +21,7 @@ from prefbook.ledger.claims import VACUOUS, VERDICTS, Claim, Criterion, load_cla
 from prefbook.ledger.editions import HERE, NOT_RUN, REFERENCE, editions
 from prefbook.ledger.judging import Entry
 from prefbook.ledger.multiplicity import after_holm
-from prefbook.ledger.statistics import QUOTED
+from prefbook.ledger.statistics import ON_THE_SCOREBOARD, QUOTED
 from prefbook.ledger.tables import NotMeasured, Tables
 from prefbook.project import find_root
 from prefbook.publishing import repository
@@ -208,18 +208,15 @@ class Scoreboard:
     def _paper(self, claim: Claim) -> str:
         return self.papers.get(claim.paper, claim.paper)
 
-    def glue(self, more: Mapping[str, Mapping[str, Callable[[Tables], str]]] | None = None) -> None:
+    def glue(self) -> None:
         """Glue the numbers that the page quotes: those of all claims, and, under CHAPTER/KEY, those that the
-        chapters quote.
-
-        Args:
-            more: further ones, functions of a chapter's tables by chapter and key.
+        chapters quote, and some of its own.
         """
         finding, local = self.judged[REFERENCE], self.judged[HERE]
         out = of_claims(self.claims, finding, local)
         shipped, here = self.editions[0], self.editions[-1]
         for chapter in filter(shipped.has, dict.fromkeys(claim.chapter for claim in self.claims.values())):
-            tellers = {**QUOTED.get(chapter, {}), **(more or {}).get(chapter, {})}
+            tellers = {**QUOTED.get(chapter, {}), **ON_THE_SCOREBOARD.get(chapter, {})}
             own = here.tables(chapter) if here.has(chapter) else None
             told = quotes(tellers, shipped.tables(chapter), own)
             out |= {f"{chapter}/{key}": value for key, value in told.items()}

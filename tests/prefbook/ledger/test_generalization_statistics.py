@@ -294,6 +294,18 @@ def test_every_statistic_of_the_chapter_is_a_claims_and_has_a_function() -> None
     assert sorted(claimed) == sorted(STATISTICS)
 
 
+def test_numbers_of_the_scoreboard_are_counted() -> None:
+    made = {
+        "conditions": pd.DataFrame(
+            {"conditions that fail": ["none", "K", "v", "v"], "share outside": [0.0, 0.0, 0.2, 0.0]}
+        ),
+        "conditions_of_the_data": pd.DataFrame({"holds": [True, False, False]}),
+        "band": pd.DataFrame({"failure allowed": [0.2, 1.0, 7.5, 0.99]}),
+    }
+    told = {key: tell(made) for key, tell in generalization.ON_THE_SCOREBOARD.items()}
+    assert told == {"still inside": "2 of 3", "conditions met": "1 of 3", "promises nothing": "2 of 4"}
+
+
 def test_numbers_of_the_text(tables: Tables) -> None:
     told = {key: tell(tables) for key, tell in QUOTED.items()}
     assert told["gn-width"] == "576" and told["gn-random-cosine"] == f"{0.798 / 24:.3f}"

@@ -357,7 +357,9 @@ def test_page_quotes_the_reference_with_this_machine_beside_it(
 ) -> None:
     leave(seeds / "_build" / "runs" / "first", fall=ACROSS, exceptions=(2, 2, 2, 99))
     monkeypatch.setattr(scoreboard, "QUOTED", {"first": {"up": lambda tables: str(len(tables["rise"]))}})
-    board(seeds).glue({"first": {"down": lambda tables: f"{tables['fall']['value'].iloc[0]:g}"}})
+    more = {"first": {"down": lambda tables: f"{tables['fall']['value'].iloc[0]:g}"}}
+    monkeypatch.setattr(scoreboard, "ON_THE_SCOREBOARD", more)
+    board(seeds).glue()
     assert {key: glued[key] for key in ("E-1", "E-1-n", "E-1-2", "E-1-verdict", "I-1")} == {
         "E-1": "2 [1, 3]",
         "E-1-n": "9",

@@ -23,3 +23,8 @@ QUOTED: Mapping[str, Mapping[str, Callable[[Tables], str]]] = {
     "across": across.QUOTED,
 }
 """Numbers that a chapter's text quotes beside its claims', as text, by chapter and glued key."""
+
+ON_THE_SCOREBOARD: Mapping[str, Mapping[str, Callable[[Tables], str]]] = {
+    "generalization": generalization.ON_THE_SCOREBOARD,
+}
+"""The same, of what the scoreboard alone quotes."""

@@ -397,6 +397,21 @@ def _share_of_the_fall(tables: Tables) -> str:
     return f"{(signs * table['rate']).sum() / (signs * table['moved']).sum():.0%}"
 
 
+def _still_inside(tables: Tables) -> str:
+    broken = tables["conditions"].query("`conditions that fail` != 'none'")
+    return f"{(broken['share outside'] == 0).sum()} of {len(broken)}"
+
+
+def _conditions_met(tables: Tables) -> str:
+    holds = tables["conditions_of_the_data"]["holds"]
+    return f"{holds.sum()} of {len(holds)}"
+
+
+def _promises_nothing(tables: Tables) -> str:
+    allowed = tables["band"]["failure allowed"]
+    return f"{(allowed >= 1).sum()} of {len(allowed)}"
+
+
 QUOTED: dict[str, Callable[[Tables], str]] = {
     "gn-width": lambda tables: str(_width(tables)),
     "gn-random-cosine": lambda tables: f"{np.sqrt(2 / np.pi / _width(tables)):.3f}",
@@ -447,4 +462,10 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
         for response in ("chosen", "rejected")
         for when in ("first", "last")
     },
+}
+
+ON_THE_SCOREBOARD: dict[str, Callable[[Tables], str]] = {
+    "still inside": _still_inside,
+    "conditions met": _conditions_met,
+    "promises nothing": _promises_nothing,
 }
