@@ -353,20 +353,20 @@ def _last_layer_undone(tables: Tables) -> str:
     return f"{np.exp(np.log(table['fall from aligned'] / table['fall from base']).mean()):.1f}"
 
 
-def _text_change(tables: Tables, run: str, of: Callable[[pd.DataFrame], pd.Series]) -> str:
-    """How far a quantity of response pairs moves in a run (nats)."""
-    table = tables["text"]
-    part = table[table["run"] == run].set_index("step")
-    values = of(part)
-    return _signed(values[part.index.max()] - values[0], ".1f")
+def _over_text(of: Callable[[pd.DataFrame], pd.Series]) -> Callable[[Tables], str]:
+    """A quantity of held-out response pairs (nats), mean over them."""
 
+    def tell(tables: Tables) -> str:
+        found = estimates.mean(of(tables["text_by_pair"]))
+        value, low, high = (_signed(number, ".1f") for number in (found.value, found.low, found.high))
+        return f"{value} [{low}, {high}]"
 
-def _lead(part: pd.DataFrame) -> pd.Series:
-    return part["logp_chosen"] - part["logp_rejected"]
+    return tell
 
 
 def _displaced(tables: Tables) -> str:
-    return f"{(tables['text_by_pair']['chosen'] < 0).mean():.0%}"
+    share = estimates.proportion(tables["text_by_pair"]["chosen"] < 0)
+    return f"{share.value:.0%} [{share.low:.0%}, {share.high:.0%}]"
 
 
 def _spread(tables: Tables, arm: str) -> str:
@@ -439,11 +439,11 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "mean fall, equal": lambda tables: _mean_fall(tables, EQUAL),
     "mean fall, weighted": lambda tables: _mean_fall(tables, WEIGHTED),
     "relative spread": _relative_spread,
-    "chosen": lambda tables: _text_change(tables, "aligning", lambda part: part["logp_chosen"]),
-    "rejected": lambda tables: _text_change(tables, "aligning", lambda part: part["logp_rejected"]),
+    "chosen": _over_text(lambda pairs: pairs["chosen"] * pairs["chosen tokens"]),
+    "rejected": _over_text(lambda pairs: pairs["rejected"] * pairs["rejected tokens"]),
     "displaced": _displaced,
-    "text aligning": lambda tables: _text_change(tables, "aligning", _lead),
-    "text undoing": lambda tables: _text_change(tables, "misaligning the aligned model", _lead),
-    "text from base": lambda tables: _text_change(tables, "misaligning the base model", _lead),
-    "text pairs": lambda tables: f"{tables['text']['pairs'].iloc[0]}",
+    "text aligning": _over_text(lambda pairs: pairs["lead by aligning"]),
+    "text undoing": _over_text(lambda pairs: pairs["lead by undoing"]),
+    "text from base": _over_text(lambda pairs: pairs["lead by misaligning"]),
+    "text pairs": lambda tables: f"{len(tables['text_by_pair'])}",
 }
