@@ -44,10 +44,12 @@ def measure(claim: Claim, statistic: Statistic, tables: Tables) -> Estimate:
 def judge(claim: Claim, tables: Tables, edition: str) -> Entry:
     """A claim judged from a chapter's tables, seed by seed.
 
-    A claim holds if all of its statistics do with all seeds. `estimate`, `interval`, `n` and `criterion` are
-    those of its first statistic with the first seed; `statistics` has all of them, and in each `seeds`.
+    A claim holds if all of its statistics do with all seeds that they were measured with. `estimate`,
+    `interval`, `n` and `criterion` are those of its first statistic with the first seed; `statistics` has all
+    of them, and in each `seeds`.
 
     Raises:
+        NotMeasured: a statistic was measured with no seed yet.
         PrefdynError: a table is missing.
     """
     parts = [_part(claim, statistic, tables) for statistic in claim.statistics]
@@ -81,8 +83,13 @@ def _part(claim: Claim, statistic: Statistic, tables: Tables) -> Entry:
     if claim.kind != "empirical":
         criterion = replace(criterion, matters=None)  # nothing is practically zero in algebra or a theorem
     seeds: list[Entry] = []
+    to_come: NotMeasured | None = None
     for seed in tables.seeds:
-        found = measure(claim, statistic, tables.of(seed))
+        try:
+            found = measure(claim, statistic, tables.of(seed))
+        except NotMeasured as error:
+            to_come = error
+            continue
         seeds.append(
             {
                 "seed": seed,
@@ -92,6 +99,8 @@ def _part(claim: Claim, statistic: Statistic, tables: Tables) -> Entry:
                 "outcome": criterion.judge(found),
             }
         )
+    if to_come and not seeds:
+        raise to_come
     outcome = _combined(claim.kind, [entry["outcome"] for entry in seeds])
     return {
         "statistic": statistic.words,

@@ -14,19 +14,20 @@ import pandas as pd
 from prefdyn.errors import PrefdynError
 
 PENDING = "pending.txt"
-"""The file beside an edition's tables that names those it does not hold yet, one a line."""
+"""The file beside an edition's tables that names those it does not hold yet, one a line; after a colon, the
+seeds that a table lacks, where it is there with others."""
 
 
 class NotMeasured(PrefdynError):
-    """An edition says of a table that it does not hold it yet."""
+    """An edition says of a table, or of a seed of it, that it does not hold it yet."""
 
 
 class Tables(Mapping[str, pd.DataFrame]):
     """Tables by name, each read from FOLDER/NAME.csv when it is asked for; comment lines above one tell its
     provenance.
 
-    Every table has a column `seed`. A run that is too long for one evening leaves some of its tables first:
-    those to come are named in FOLDER/pending.txt.
+    Every table has a column `seed`. A run that is too long for one evening leaves some of its tables first,
+    or one seed of them: those to come are named in FOLDER/pending.txt.
     """
 
     def __init__(self, folder: Path, seed: int | None = None) -> None:
@@ -38,12 +39,17 @@ class Tables(Mapping[str, pd.DataFrame]):
         """A table.
 
         Raises:
-            NotMeasured: it is one of those to come.
+            NotMeasured: it, or the seed asked for, is to come.
             PrefdynError: it is not there, or it is no table.
         """
         path = self.folder / f"{name}.csv"
-        if name in self.pending and not path.is_file():
+        to_come = self.pending
+        if name in to_come and not path.is_file():
             raise NotMeasured(f"{path}: this table is not made yet ({self.folder / PENDING} names it)")
+        if self._seed in to_come.get(name, ()):
+            raise NotMeasured(
+                f"{path}: the seed {self._seed} is not made yet ({self.folder / PENDING} names it)"
+            )
         whole = _read(*_now(path))
         if self._seed is None:
             return whole.copy()
@@ -56,13 +62,22 @@ class Tables(Mapping[str, pd.DataFrame]):
         return sum(1 for _ in self)
 
     @property
-    def pending(self) -> frozenset[str]:
-        """Names of the tables to come."""
+    def pending(self) -> dict[str, frozenset[int]]:
+        """Tables to come, by name, and of those that are there the seeds to come.
+
+        Raises:
+            PrefdynError: a seed is no number.
+        """
+        path = self.folder / PENDING
         try:
-            lines = (self.folder / PENDING).read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:
-            return frozenset()
-        return frozenset(line.strip() for line in lines if line.strip())
+            return {}
+        parts = [line.partition(":") for line in lines if line.strip()]
+        try:
+            return {name.strip(): frozenset(map(int, seeds.split())) for name, _, seeds in parts}
+        except ValueError as error:
+            raise PrefdynError(f"{path}: write a table's seeds as numbers, as in 'curves: 1 2'") from error
 
     @property
     def chapter(self) -> str:

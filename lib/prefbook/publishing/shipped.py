@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -97,18 +97,24 @@ class Shipped:
 
     @property
     def pending(self) -> list[str]:
-        """Tables that an edition does not hold yet, as EDITION/CHAPTER/TABLE."""
+        """Tables that an edition does not hold yet, as EDITION/CHAPTER/TABLE, with the seeds to come of those
+        that are there.
+        """
         folders = [
             (edition, folder)
             for edition in self.editions
             for folder in filter(Path.is_dir, sorted(edition.folder.iterdir()))
         ]
         return [
-            f"{edition.title}/{folder.name}/{name}"
+            f"{edition.title}/{folder.name}/{name}" + _seeds(seeds)
             for edition, folder in folders
-            for name in sorted(edition.tables(folder.name).pending)
-            if not (folder / f"{name}.csv").is_file()
+            for name, seeds in sorted(edition.tables(folder.name).pending.items())
+            if seeds or not (folder / f"{name}.csv").is_file()
         ]
+
+
+def _seeds(seeds: Collection[int]) -> str:
+    return f" (seeds {', '.join(map(str, sorted(seeds)))})" if seeds else ""
 
 
 def _table(edition: Edition, path: Path, about: Mapping[str, str]) -> Table:

@@ -17,7 +17,7 @@ from prefbook.ledger import judging
 from prefbook.ledger.claims import load_claims
 from prefbook.ledger.judging import Entry, judge
 from prefbook.ledger.statistics import STATISTICS
-from prefbook.ledger.tables import Tables
+from prefbook.ledger.tables import NotMeasured, Tables
 from prefdyn.errors import PrefdynError
 
 ROOT = Path(__file__).parents[3]
@@ -88,6 +88,19 @@ def test_seeds_have_to_agree(
     assert entry["verdict"] == verdict
     assert [seed["seed"] for seed in entry["statistics"][0]["seeds"]] == [0, 1]
     assert entry["estimate"] == entry["statistics"][0]["seeds"][0]["estimate"]
+
+
+def test_seed_to_come_is_left_out(root: Path, leave: Leave) -> None:
+    folder = root / "runs" / "first"
+    leave(folder, rise=[UP, UP, UP], fall=[DOWN])
+    claim = load_claims(root / "book" / "claims.yml")["E-1"]
+    (folder / "pending.txt").write_text("fall: 1 2\n")
+    entry = judge(claim, Tables(folder), "some edition")
+    assert entry["verdict"] == "supported"
+    assert [[seed["seed"] for seed in part["seeds"]] for part in entry["statistics"]] == [[0, 1, 2], [0]]
+    (folder / "pending.txt").write_text("fall: 0 1 2\n")
+    with pytest.raises(NotMeasured):
+        judge(claim, Tables(folder), "some edition")
 
 
 def test_judged_claim_is_a_plain_object_with_every_field(root: Path, leave: Leave) -> None:

@@ -90,12 +90,25 @@ def test_clearing_spares_what_is_not_ours(folder: Path) -> None:
 def test_table_to_come_is_told_from_one_that_is_missing(folder: Path) -> None:
     (folder / "pending.txt").write_text("later\npoints\n\n")
     tables = Tables(folder).of(0)
-    assert tables.pending == {"later", "points"} and list(tables) == ["curves", "points"]
+    assert set(tables.pending) == {"later", "points"} and list(tables) == ["curves", "points"]
     assert len(tables["points"]) == 2  # it has come
     with pytest.raises(NotMeasured, match=r"later\.csv: this table is not made yet"):
         tables["later"]
     with pytest.raises(PrefdynError, match="no such table") as error:
         tables["never"]
+    assert not isinstance(error.value, NotMeasured)
+
+
+def test_seed_to_come_is_told_from_one_that_is_there(folder: Path) -> None:
+    (folder / "pending.txt").write_text("curves: 0 2\n")
+    tables = Tables(folder)
+    assert tables.pending == {"curves": {0, 2}} and tables.seeds == [0, 1]
+    assert tables["curves"]["y"].tolist() == tables.of(1)["curves"]["y"].tolist() == [3]
+    with pytest.raises(NotMeasured, match=r"curves\.csv: the seed 0 is not made yet"):
+        tables.of(0)["curves"]
+    (folder / "pending.txt").write_text("curves: 0, 2\n")
+    with pytest.raises(PrefdynError, match="seeds as numbers, as in 'curves: 1 2'") as error:
+        tables.of(1)["curves"]
     assert not isinstance(error.value, NotMeasured)
 
 

@@ -22,6 +22,7 @@ from jsonschema import Draft202012Validator
 
 from prefbook import command_line
 from prefbook.ledger.claims import VACUOUS, VERDICTS, Kind, Outcome
+from prefbook.ledger.tables import Tables
 from prefbook.publishing import crate, repository, shipped
 from prefdyn.errors import PrefdynError
 
@@ -248,9 +249,10 @@ def test_card_tells_of_every_table_and_every_verdict(folder: Path, ledger: list[
         about = [(entry["edition"], entry["kind"], entry["verdict"]) for entry in ledger]
         assert about.count((edition, kind, verdict)) == int(number)
     for path in RESULTS.glob("*/*/pending.txt"):
-        for name in path.read_text(encoding="utf-8").split():
-            if not path.with_name(f"{name}.csv").is_file():
-                assert f"{path.parent.relative_to(RESULTS).as_posix()}/{name}" in text
+        for name, seeds in Tables(path.parent).pending.items():
+            if seeds or not path.with_name(f"{name}.csv").is_file():
+                word = f" (seeds {', '.join(map(str, sorted(seeds)))})" if seeds else ""
+                assert f"{path.parent.relative_to(RESULTS).as_posix()}/{name}{word}" in text
 
 
 EXPERIMENTS = '''
