@@ -98,6 +98,7 @@ class Claim:
         paper: a key of references.bib, or `THIS_BOOK`.
         declared: the commit that declared it.
         seen: what was known of the answer by then; "" where nothing is said.
+        model_free: whether it is measured on drawn points alone, so that no other model says more.
         statistics: all of them must hold. The first is the headline.
     """
 
@@ -110,6 +111,7 @@ class Claim:
     declared: str
     statistics: tuple[Statistic, ...]
     seen: str = ""
+    model_free: bool = False
 
 
 def load_claims(path: Path | None = None) -> dict[str, Claim]:
@@ -130,8 +132,14 @@ def load_claims(path: Path | None = None) -> dict[str, Claim]:
             fields = {
                 name: str(entry[name]) for name in ("chapter", "sentence", "paper", "place", "declared")
             }
-            seen = str(entry.get("seen", ""))
-            claims[id_] = Claim(id=id_, kind=entry["kind"], statistics=statistics, seen=seen, **fields)
+            claims[id_] = Claim(
+                id=id_,
+                kind=entry["kind"],
+                statistics=statistics,
+                seen=str(entry.get("seen", "")),
+                model_free=bool(entry.get("model_free", False)),
+                **fields,
+            )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise PrefdynError(f"{path}: the claim {id_} is malformed ({error!r})") from error
     return claims

@@ -15,6 +15,8 @@ from prefdyn.errors import PrefdynError
 
 REFERENCE, HERE = "reference", "this machine"
 NOT_RUN = "not run"
+NO_MODEL = "no model"
+"""Of another model's edition: the claim is about points drawn from a distribution, and no model is in it."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from IPython.display import HTML
 from myst_nb import glue
 
 from prefbook.ledger.claims import VACUOUS, VERDICTS, Claim, Criterion, load_claims
-from prefbook.ledger.editions import HERE, NOT_RUN, REFERENCE, editions
+from prefbook.ledger.editions import HERE, NO_MODEL, NOT_RUN, REFERENCE, editions
 from prefbook.ledger.judging import Entry
 from prefbook.ledger.multiplicity import after_holm
 from prefbook.ledger.statistics import ON_THE_SCOREBOARD, QUOTED
@@ -158,7 +158,7 @@ class Scoreboard:
         rows = []
         for title in self.shown:
             entries = self.judged[title]
-            count = Counter(_verdict(entries.get(id_)) for id_ in empirical)
+            count = Counter(_verdict(entries.get(id_), self.claims[id_], title) for id_ in empirical)
             row: dict[str, Any] = {"": title}
             for word in _words(["empirical"]):
                 row[word] = count[word]
@@ -282,9 +282,9 @@ def _row(
         kept: by edition, what stays supported after Holm's correction.
     """
     entries = [by_id.get(claim.id) for by_id in judged.values()]
-    verdicts = [_verdict(entry) for entry in entries]
+    verdicts = [_verdict(entry, claim, title) for title, entry in zip(judged, entries, strict=True)]
     marks = [f"{number} {word}" for number, word in enumerate(verdicts)]
-    differ = len(set(verdicts) - {NOT_RUN}) > 1
+    differ = len(set(verdicts) - {NOT_RUN, NO_MODEL}) > 1
     return {
         "claim": claim,
         "place": place,
@@ -299,7 +299,9 @@ def _row(
             }
             for title, word, entry in zip(judged, verdicts, entries, strict=True)
         ],
-        "statistics": [_statistic(claim, number, entries) for number in range(len(claim.statistics))],
+        "statistics": [
+            _statistic(claim, number, entries, verdicts) for number in range(len(claim.statistics))
+        ],
     }
 
 
@@ -324,7 +326,9 @@ def _lost(claim: Claim, title: str, word: str, kept: Mapping[str, Set[str]] | No
     return ["not after Holm's correction"]
 
 
-def _statistic(claim: Claim, number: int, entries: Sequence[Entry | None]) -> dict[str, Any]:
+def _statistic(
+    claim: Claim, number: int, entries: Sequence[Entry | None], verdicts: Sequence[str]
+) -> dict[str, Any]:
     """What the template shows of a statistic: its row, with a cell for each edition."""
     statistic = claim.statistics[number]
     criterion = statistic.criterion
@@ -338,9 +342,9 @@ def _statistic(claim: Claim, number: int, entries: Sequence[Entry | None]) -> di
     if statistic.published:
         asides.append(f"the paper has {statistic.published}")
     cells: list[dict[str, Any]] = []
-    for part in parts:
+    for part, word in zip(parts, verdicts, strict=True):
         if part is None:
-            cells.append({"drawn": None, "numbers": NOT_RUN, "asides": []})
+            cells.append({"drawn": None, "numbers": word, "asides": []})
             continue
         size = [] if criterion.kind == "none" else [f"n = {part['n']:,}"]
         cells.append(
@@ -399,8 +403,11 @@ def _words(kinds: Collection[str]) -> list[str]:
     return list(dict.fromkeys([*words, *([VACUOUS] if "theorem" in kinds else []), NOT_RUN]))
 
 
-def _verdict(entry: Entry | None) -> str:
-    return NOT_RUN if entry is None else entry["verdict"]
+def _verdict(entry: Entry | None, claim: Claim | None = None, title: str = REFERENCE) -> str:
+    """Of an edition's claim; one without a model in it has nothing to say of another."""
+    if entry is not None:
+        return str(entry["verdict"])
+    return NO_MODEL if claim and claim.model_free and title not in (REFERENCE, HERE) else NOT_RUN
 
 
 def _scale(parts: Sequence[Entry], criterion: Criterion) -> tuple[float, float]:

@@ -114,6 +114,20 @@ def test_editions_stand_side_by_side(root: Path, leave: Leave) -> None:
     }
 
 
+def test_claim_without_a_model_is_not_run_with_another(root: Path, leave: Leave) -> None:
+    """Nor is it counted there; where it should be, it is not run as ever."""
+    declared = root / "book" / "claims.yml"
+    declared.write_text(declared.read_text().replace("E-2:\n", "E-2:\n  model_free: true\n"))
+    for folder in ("reference", "reference-other"):
+        leave(root / "results" / folder / "first")
+    assert rows(root)["claim-e-2"][0][1:] == ["not run", "no model"]
+    assert rows(root)["claim-e-2"][1][1:] == ["not run", "no model"]
+    assert board(root).tally().set_index("")["not run"].to_dict() == {"reference": 1, "reference-other": 0}
+    leave(root / "results" / "reference" / "second")
+    assert rows(root)["claim-e-2"][0][1:] == ["supported", "no model"]
+    assert "differ" not in marks(root)["claim-e-2"]
+
+
 def test_folded_claim_shows_its_first_statistic(root: Path, leave: Leave) -> None:
     leave(root / "results" / "reference" / "first")
     shown = [" ".join("".join(div.itertext()).split()) for div in parsed(root, "empirical").iter("div")][1:]
@@ -244,7 +258,8 @@ def test_quoted_number_is_escaped_and_this_machines_stands_beside_another() -> N
 
 def test_every_verdict_has_a_colour() -> None:
     style = (ROOT / "book" / "_static" / "scoreboard.css").read_text(encoding="utf-8")
-    every = {word for by_outcome in VERDICTS.values() for word in by_outcome.values()} | {VACUOUS, "not run"}
+    others = {VACUOUS, "not run", "no model"}
+    every = {word for by_outcome in VERDICTS.values() for word in by_outcome.values()} | others
     assert [word for word in every if f".verdict-{word.replace(' ', '-')}" not in style] == []
     outcomes = {outcome for by_outcome in VERDICTS.values() for outcome in by_outcome}
     assert [outcome for outcome in outcomes if f"svg.interval .{outcome}" not in style] == []
