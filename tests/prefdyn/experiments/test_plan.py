@@ -393,11 +393,11 @@ def test_speed_is_within_a_factor_of_ten_of_a_product_timed_here(precision: Any)
     dtype = getattr(torch, precision)
     a = torch.randn(512, 512, dtype=dtype)
     times = []
-    for _ in range(30):
+    for _ in range(100):
         start = time.perf_counter()
         a @ a
         times.append(time.perf_counter() - start)
-    measured = 2 * 512**3 / float(np.median(times))
+    measured = 2 * 512**3 / min(times)  # what else runs can only make it slower
     assert measured / 10 < plan.speed(CPU, precision) < measured * 10
 
 
