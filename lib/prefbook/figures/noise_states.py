@@ -110,9 +110,11 @@ def effective(reference: Tables, here: Tables | None) -> Figure:
 
 
 def text(reference: Tables, here: Tables | None) -> Figure:
-    """Accuracy on response pairs: of the pilot without noise, and of the runs on wrong labels."""
+    """Accuracy on response pairs: of the pilot without noise, and of the runs on wrong labels, beside a
+    straight line between the ends of their mean.
+    """
     one, own = first_runs(reference, here)
-    figure, (left, right) = style.panels(1, 2, height=HEIGHT, sharey=True)
+    figure, (left, right) = style.panels(1, 2, height=HEIGHT, sharey=True, width_ratios=[1, 2])
     for tables, mine in ((one, False), (own, True)):
         if tables is None:
             continue
@@ -134,9 +136,11 @@ def text(reference: Tables, here: Tables | None) -> Figure:
         for _, row in runs.iterrows():
             right.plot(runs.columns, row, "o", color=style.NEUTRAL, markersize=4, alpha=0.6)
         with_intervals(right, runs, style.POSITIVE, "mean over runs", markersize=6, capsize=3)
+        ends = runs.mean().iloc[[0, -1]]
+        right.plot(ends.index, ends, color=style.THEORY, linestyle=":", label="straight line")
     for ax in (left, right):
         ax.axhline(0.5, color=style.NEUTRAL, linewidth=1)
-    right.set(title="With wrong labels", xlabel="noise rate ε", xlim=(-0.03, 0.53), ylim=(-0.03, 1.03))
+    right.set(title="With wrong labels", xlabel="noise rate ε", xlim=(-0.03, 0.53))
     legend(figure, own, 4)
     return figure
 
