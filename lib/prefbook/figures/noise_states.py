@@ -125,7 +125,9 @@ def text(reference: Tables, here: Tables | None) -> Figure:
         reach = [tried["accuracy"] - tried["low"], tried["high"] - tried["accuracy"]]
         left.errorbar(tried.index, tried["accuracy"], reach, fmt="o", color=style.POSITIVE, label="pilot")
     left.axhline(0.58, color=style.THEORY, linewidth=1, linestyle="--", label="asked for")
-    left.set(title="Without noise", xlabel="setting", ylabel="test accuracy", xticks=range(1, 5))
+    pilots = [tables["text_pilot"]["setting"] for tables in (one, own) if tables is not None]
+    settings = sorted(set().union(*pilots))
+    left.set(title="Without noise", xlabel="setting", ylabel="test accuracy", xticks=settings, xmargin=0.5)
     for tables, mine in ((one, False), (own, True)):
         if tables is None or tables["text_pairs"].empty:
             continue
