@@ -83,7 +83,12 @@ def median(sample: ArrayLike, seed: int = 0, clusters: ArrayLike | None = None) 
     x = _checked(sample)
     if clusters is None:
         return _bootstrap(np.median, x, seed=seed)
-    drawn = [np.median(np.repeat(x, counts)) for counts in counts_by_cluster(clusters, seed)]
+    order = np.argsort(x)
+    below = counts_by_cluster(clusters, seed)[:, order].cumsum(axis=1)  # of each resample, in order of size
+    middle = [
+        np.argmax(below > half[:, None], axis=1) for half in ((below[:, -1] - 1) // 2, below[:, -1] // 2)
+    ]
+    drawn = x[order][middle].mean(axis=0)
     return from_resamples(float(np.median(x)), drawn, len(x))
 
 

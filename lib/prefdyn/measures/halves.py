@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from prefdyn.errors import PrefdynError
-from prefdyn.measures.estimates import RESAMPLES, Estimate, counts_by_cluster, from_resamples
+from prefdyn.measures.estimates import RESAMPLES, Estimate, from_resamples, resample_counts
 
 Array = NDArray[np.float64]
 
@@ -142,12 +142,15 @@ def correlations(
     _, n, splits, _ = values.shape
     if n < 5:
         raise PrefdynError(f"{n} personas are too few for a correlation between measures: give at least 5")
-    names = np.arange(n) if clusters is None else np.asarray(clusters)[known]
-    weights = np.vstack([np.ones(n), counts_by_cluster(names, seed, resamples)])
+    names, kind = np.unique(
+        np.arange(n) if clusters is None else np.asarray(clusters)[known], return_inverse=True
+    )
+    counts = np.vstack([np.ones(len(names)), resample_counts(len(names), seed, resamples)])
+    belongs = np.equal.outer(np.arange(len(names)), kind).astype(np.float32)
     largest = np.abs(values).max(axis=(1, 2, 3), keepdims=True)
     values = np.round(values / np.where(largest > 0, largest, 1), DIGITS)
-    orders = [[_order(values[:, :, split, half]) for half in (0, 1)] for split in range(splits)]
-    drawn = [_drawn(orders, some) for some in np.array_split(weights, -(-len(weights) // BLOCK))]
+    orders = [[belongs @ _order(values[:, :, split, half]) for half in (0, 1)] for split in range(splits)]
+    drawn = [_drawn(orders, some, kind) for some in np.array_split(counts, -(-len(counts) // BLOCK))]
     return Correlations(tuple(measures), np.concatenate(drawn), n)
 
 
@@ -158,34 +161,37 @@ def _order(values: Array) -> NDArray[np.float32]:
     return np.sign(first - second).astype(np.float32).reshape(m * n, n).T
 
 
-def _drawn(orders: Sequence[Sequence[NDArray[np.float32]]], weights: Array) -> Array:
+def _drawn(orders: Sequence[Sequence[NDArray[np.float32]]], counts: Array, kind: NDArray[np.int64]) -> Array:
     """The correlations of some resamples, shape (resamples, m, m).
 
     Args:
-        orders: of each split, of both halves.
-        weights: how often each unit is in a resample, shape (resamples, n).
+        orders: of each split, of both halves, summed over the units of each of c clusters, shape (c, m n).
+        counts: how often each cluster is in a resample, shape (resamples, c).
+        kind: of each unit the number of its cluster, shape (n,).
     """
+    root = np.sqrt(counts)[:, None, kind]
+    drawn = counts.astype(np.float32)
     across = []
-    for pair in orders:
-        first, second = (_standard_ranks(order, weights) for order in pair)
-        product = first @ second.transpose(0, 2, 1)
-        across += [product, product.transpose(0, 2, 1)]
+    with np.errstate(invalid="ignore", divide="ignore"):  # 0 / 0 where a measure is the same for all
+        for pair in orders:
+            (first, longs), (second, others) = (_ranks(order, drawn, root) for order in pair)
+            product = first @ second.transpose(0, 2, 1) / (longs[:, :, None] * others[:, None, :])
+            across += [product, product.transpose(0, 2, 1)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of a mean of nothing: a measure that never varies
         return np.asarray(np.nanmean(across, axis=0), dtype=np.float64)
 
 
-def _standard_ranks(order: NDArray[np.float32], weights: Array) -> Array:
-    """Ranks within each resample, centred and of length 1, shape (resamples, m, n).
+def _ranks(order: NDArray[np.float32], counts: NDArray[np.float32], root: Array) -> tuple[Array, Array]:
+    """Ranks within each resample, centred, times the root of the weights, shape (resamples, m, n), and their
+    lengths, (resamples, m), 0 where all are equal.
 
-    A correlation is then an inner product. A resample is a weight for each unit. The rank of a unit is the
-    weight of all below it and half of that of its equals, itself included: the mid-rank that the resample
-    would give, less 1/2. NaN where all are equal. Twice the rank, centred, is the weight below less the
-    weight above: whole numbers, exact in float32.
+    A correlation is then an inner product over two lengths. A resample is a weight for each unit, that of its
+    cluster, and `root` has the weights' roots, shape (resamples, 1, n). The rank of
+    a unit is the weight of all below it and half of that of its equals, itself included: the mid-rank that
+    the resample would give, less 1/2. Twice the rank, centred, is the weight below less the weight above:
+    whole numbers, exact in float32.
     """
-    n = weights.shape[1]
-    twice = (weights.astype(np.float32) @ order).reshape(len(weights), -1, n)
-    ranks = np.asarray(twice * np.sqrt(weights)[:, None, :], dtype=np.float64)
-    length = np.sqrt(np.einsum("bmn,bmn->bm", ranks, ranks))[:, :, None]
-    ranks /= np.where(length > 0, length, np.nan)
-    return ranks
+    twice = (counts @ order).reshape(len(counts), -1, root.shape[-1])
+    ranks = twice * root
+    return ranks, np.sqrt(np.einsum("bmn,bmn->bm", ranks, ranks))

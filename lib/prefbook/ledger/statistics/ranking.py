@@ -335,7 +335,7 @@ def _between_tenths(pairs: pd.DataFrame, sign: int, values: ArrayLike, seed: int
         return estimates.unknown(len(pairs))
     order = np.argsort(pairs["c"].to_numpy(), kind="stable")
     x = np.asarray(values, dtype=float)[order]
-    counts = estimates.resample_counts(len(names), seed)[:, index][:, order]
+    counts = estimates.resample_counts(len(names), seed)[:, index[order]]
 
     def gap(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         before = weights.cumsum(1) - weights
@@ -345,7 +345,9 @@ def _between_tenths(pairs: pd.DataFrame, sign: int, values: ArrayLike, seed: int
         return sign * (easy @ x / easy.sum(1) - hard @ x / hard.sum(1))
 
     value = float(gap(np.ones((1, len(x))))[0])
-    return estimates.from_resamples(value, gap(counts.astype(float)), len(x))
+    some = np.array_split(counts, 40)  # what each needs stays in a processor's cache
+    drawn = np.concatenate([gap(part.astype(float)) for part in some])
+    return estimates.from_resamples(value, drawn, len(x))
 
 
 # RA-7 -----------------------------------------------------------------------------------------------
