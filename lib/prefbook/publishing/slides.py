@@ -69,8 +69,8 @@ def deck(page: Path, frame: Path) -> str:
         from bs4 import BeautifulSoup
 
     article: Any = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser").find("article")
-    for link in article.select("a.headerlink"):
-        link.decompose()
+    for aside in article.select("a.headerlink, .here"):  # a deck reports the reference edition alone
+        aside.decompose()
     _draw_in(article, page.parent)
     chapter = article.find("h1")
     slides = [slide for box in article.select("div.in-short") for slide in _findings(box)]
@@ -151,8 +151,6 @@ def _plain(element: Any) -> Any:
 
 def _findings(box: Any) -> Iterator[Slide]:
     """The findings of a chapter as the reference edition has them; not the minutes that it takes."""
-    for own in box.select(".here"):
-        own.decompose()
     heading = box.find(class_="admonition-title").get_text().strip()
     for findings in box.find_all("ul", recursive=False):
         yield Slide("text", heading, Markup(_plain(findings)))
