@@ -78,8 +78,15 @@ def test_planned_time_is_within_a_factor_of_two_of_measured(
     folder: Path,
     cache: Path,
     monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
-    """The tokenizer is the smoke model's, which makes more tokens of a text than those of today do."""
+    """The tokenizer is the smoke model's, which makes more tokens of a text than those of today do.
+
+    One thread computes: of several, those that wait for another burn processor time beside other work.
+    """
+    threads = torch.get_num_threads()
+    request.addfinalizer(lambda: torch.set_num_threads(threads))
+    torch.set_num_threads(1)
     monkeypatch.setattr(pace, "clock", time.process_time)
     monkeypatch.setattr(plan, "CHARACTERS_PER_TOKEN", characters_per_token())
     experiments, name = CHAPTERS[chapter], model if model == "smoke" else str(folder)
