@@ -141,6 +141,7 @@ NOISE = noise.Design(
     learning_rate=0.05,
     long_rate=2000.0,
     times=4,
+    map_trials=4,
     kind_trials=3,
     personas=4,
     statements_per_label=8,

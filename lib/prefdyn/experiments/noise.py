@@ -88,13 +88,14 @@ class Design:
     Attributes:
         dimension: of the points of the controlled experiments
         per_label: training points of each label; as many are tested on
-        trials: independent repeats of the controlled experiments
+        trials: independent repeats of the controlled experiment
         rate_step: from one noise rate to the next; 0.05 must be a multiple of it
         beta: strength of the pull to the reference
         epochs: of full-batch descent
         learning_rate: short training, within the theorem's stopping time
         long_rate: long training, far beyond it
         times: training times of the map
+        map_trials: independent repeats of the map
         kind_trials: repeats of the comparison of kinds of noise
         personas: how many are measured; 0 is all
         statements_per_label: of each persona, drawn by the seed; 0 is all
@@ -119,6 +120,7 @@ class Design:
     learning_rate: float
     long_rate: float
     times: int
+    map_trials: int
     kind_trials: int
     personas: int
     statements_per_label: int
@@ -223,8 +225,9 @@ def controlled(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
 
     Tables:
         settings: setting; relative kappa (2 kappa / d, NZ's gamma); angle (between the means, radians);
-            dimension; per label (training points of each label, as many are tested on); trials; reading (of
-            the paper's angle under which the setting is the paper's: θ, 2θ or both).
+            dimension; per label (training points of each label, as many are tested on); trials; kind trials
+            (of `kinds_of_noise`); reading (of the paper's angle under which the setting is the paper's: θ, 2θ
+            or both).
         stopping: loss; allowed, short, long: eta beta^2 steps that the theorem allows at the narrowest angle,
             and that the two trainings run to.
         accuracies: accuracy on the test points after short training with DPO, one row a setting, trial and
@@ -298,6 +301,7 @@ def _settings(design: Design) -> pd.DataFrame:
                 "dimension": cloud.dimension,
                 "per label": design.per_label,
                 "trials": design.trials,
+                "kind trials": design.kind_trials,
                 # Under both readings one angle and concentration is the same.
                 "reading": "both" if name == "120°, γ = 1/8" else readings[round(np.degrees(cloud.angle))],
             }
@@ -377,7 +381,7 @@ def phase_map(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     rates = np.round(np.arange(0, 0.5 + design.rate_step / 2, design.rate_step), 6)
     every, run = clouds(design.dimension), times(design)
     chosen = {name: loss for name, loss in family().items() if name in MAPPED}
-    sizes, tasks = (design.per_label, design.trials), []
+    sizes, tasks = (design.per_label, design.map_trials), []
     for number, (name, cloud) in enumerate(every.items()):
         seed = (bench.seed, number)
         key = {

@@ -109,10 +109,13 @@ def small() -> dict[str, pd.DataFrame]:
     return {
         "settings": pd.DataFrame(
             [
-                (name, gamma, np.radians(degrees), 512, 1000, TRIALS, word)
+                (name, gamma, np.radians(degrees), 512, 1000, TRIALS, TRIALS, word)
                 for name, (gamma, degrees, word) in SETTINGS.items()
             ],
-            columns=["setting", "relative kappa", "angle", "dimension", "per label", "trials", "reading"],
+            columns=[
+                *("setting", "relative kappa", "angle", "dimension", "per label"),
+                *("trials", "kind trials", "reading"),
+            ],
         ),
         "stopping": pd.DataFrame(
             {"loss": ["DPO", "IPO"], "allowed": [0.1736, 0.004], "short": 0.005, "long": 200.0}

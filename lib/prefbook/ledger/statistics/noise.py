@@ -303,7 +303,7 @@ def ridge_off(tables: Tables) -> Estimate:
 def saved(tables: Tables, kind: str) -> Estimate:
     """By how much a kind of noise costs less than a coin at a noise rate of 0.2, after one step of DPO."""
     row = kinds(tables, kind, "DPO", 0.2).iloc[0]
-    trials = int(tables["settings"]["trials"].iloc[0])
+    trials = int(tables["settings"]["kind trials"].iloc[0])
     return Estimate(row["gain"], row["gain low"], row["gain high"], trials)
 
 
