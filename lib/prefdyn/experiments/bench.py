@@ -115,6 +115,13 @@ class Bench:
         other.seed = seed
         return other
 
+    def rounded(self, precision: str) -> Bench:
+        """The same bench with matrix products in another precision, and a model of its own for it."""
+        other = copy.copy(self)
+        other.precision = devices.choose_precision(self.device, precision)
+        other._loaded, other._reference, other._pools, other._groups = [], {}, [], []
+        return other
+
     @property
     def lm(self) -> LanguageModel:
         """The model, loaded when it is first asked for."""

@@ -87,6 +87,19 @@ def nested_sets(bench: Bench, design: Design) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def rounding(bench: Bench, design: Design) -> pd.DataFrame:
+    """`nested_sets` with matrix products in the other precision, where the design asks for it: whether its
+    verdict turns with rounding.
+
+    Columns: those of `nested_sets`, and precision ("float32", "bfloat16").
+    """
+    if not design.both_precisions:
+        columns = ["set", "persona", "family", "δ", "K", "foretold", "split", "margin", "accuracy", "loss"]
+        return pd.DataFrame(columns=[*columns, "precision"])
+    other = bench.rounded("float32" if bench.precision == "bfloat16" else "bfloat16")
+    return nested_sets(other, design).assign(precision=other.precision)
+
+
 def _phase(
     bench: Bench, design: Design, personas: Mapping[str, Persona], together: Sequence[str], anchors: list[str]
 ) -> Phase:

@@ -60,6 +60,7 @@ class Design:
         cluster_counts: how many personas are fine-tuned together, each number of them part of the next
         sets: of the most personas, which share nobody
         anchors: personas of each set that are trained in every number
+        both_precisions: whether the sets are trained with matrix products in the other precision, too
         lopsided: personas that are fine-tuned on more statements of one label than of the other
         pairs_decomposed: response pairs whose token rewards are taken apart
         token_beta: strength of the pull to the reference for those
@@ -86,6 +87,7 @@ class Design:
     cluster_counts: list[int]
     sets: int
     anchors: int
+    both_precisions: bool
     lopsided: int
     pairs_decomposed: int
     token_beta: float
@@ -327,7 +329,8 @@ def work(p: Mapping[str, Any]) -> list[Work]:
     features, seeds = persona_features(p), len(set(p["seeds"]))
     each = features.each
     anchors, counts = p["anchors"], p["cluster_counts"]
-    together = [(count, max(1, anchors // count) * p["sets"] * seeds) for count in counts]
+    times = (2 if p["both_precisions"] else 1) * p["sets"] * seeds
+    together = [(count, max(1, anchors // count) * times) for count in counts]
     shown = sum(runs * min(count, anchors) for count, runs in together)
     seen = p["steps"] * p["batch_size"] * each
     measured = 2 * (2 * p["held_out"] + 2 * p["examples"]) * each

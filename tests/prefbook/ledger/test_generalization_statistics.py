@@ -152,6 +152,7 @@ def small() -> dict[str, pd.DataFrame]:
         "personas": personas,
         "cosines": cosines,
         "nested_sets": nested_sets(),
+        "rounding": nested_sets().assign(precision="float32"),
         "company": company,
         "own_answers": own_answers,
         "more_samples": more_samples,
@@ -327,6 +328,9 @@ def test_numbers_of_the_text(tables: Tables) -> None:
         "0.50",
     )
     assert told["gn-left"].startswith("0.25 [")
+    assert told["gn-precision"] == "float32"
+    assert told["gn-left-rounded"] == str(STATISTICS["held_out_margin_left"](tables))
+    assert told["gn-left-trained-rounded"] == str(STATISTICS["training_margin_left"](tables))
     assert (told["gn-margin-own"], told["gn-margin-shared"]) == ("0.12", "2.00")
     assert (told["gn-risk-own"], told["gn-risk-shared"]) == ("0.21", "0.31")
     assert (told["gn-rare-random"], told["gn-rare-balanced"], told["gn-rare-end"]) == ("0.25", "0.75", "0.38")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from small_chapters import GENERALIZATION as SMALL
 
@@ -209,6 +210,18 @@ def test_anchors_are_measured_on_the_same_statements_in_every_company(bench: Ben
     of = found[row["persona"]]
     assert row["foretold"] == pytest.approx(of.concept_held_out @ of.concept)
     assert row["δ"] == pytest.approx(2 * np.linalg.norm(of.concept))
+
+
+def test_other_precision_changes_margins_by_rounding_alone(bench: Bench) -> None:
+    exact, rounded = company.nested_sets(bench, SMALL), company.rounding(bench, SMALL)
+    assert set(rounded["precision"]) == {"bfloat16"} and bench.precision == "float32"
+    told = ["set", "persona", "K", "split", "δ", "foretold"]
+    pd.testing.assert_frame_equal(rounded[told], exact[told])
+    assert not rounded["margin"].equals(exact["margin"])
+    # Eight bits of each factor are kept, and a margin is a difference of logits that moved by about as much.
+    assert rounded["margin"].corr(exact["margin"]) > 0.9
+    left_out = company.rounding(bench, replace(SMALL, both_precisions=False))
+    assert list(left_out) == list(rounded) and left_out.empty
 
 
 def test_statements_of_a_run_are_apart_from_those_held_out(bench: Bench) -> None:

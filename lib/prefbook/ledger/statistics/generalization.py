@@ -95,19 +95,22 @@ def bound_at_the_data(tables: Tables) -> Estimate:
 # More concepts ------------------------------------------------------------------------------------------
 
 
-def margins_left(tables: Tables, split: str, column: str = "margin") -> pd.DataFrame:
+def margins_left(tables: Tables, split: str, column: str = "margin", of: str = "nested_sets") -> pd.DataFrame:
     """Mean margin of a set's anchors, or what is foretold, over that of the same anchors trained alone; a row
     a set and a column a number of personas.
+
+    Args:
+        of: the table, "nested_sets" or "rounding".
     """
-    table = tables["nested_sets"]
+    table = tables[of]
     table = table[table["split"] == split]
     means = table.pivot_table(column, "set", "K")
     return means.div(means[1], axis=0)
 
 
-def _log_left(tables: Tables, split: str) -> Estimate:
+def _log_left(tables: Tables, split: str, of: str = "nested_sets") -> Estimate:
     """Log of what is left of the margin among the most personas, mean over sets."""
-    return estimates.mean(_logs(margins_left(tables, split).iloc[:, -1]))
+    return estimates.mean(_logs(margins_left(tables, split, of=of).iloc[:, -1]))
 
 
 def _off(tables: Tables, power: float) -> Estimate:
@@ -352,6 +355,16 @@ def _left(tables: Tables, split: str) -> str:
     return f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
+def _precision(tables: Tables) -> str:
+    """That in which the sets are trained again."""
+    return ", ".join(tables["rounding"]["precision"].unique()) or "none"
+
+
+def _left_rounded(split: str, tables: Tables) -> str:
+    """What GN-4 measures, in the other precision."""
+    return str(_log_left(tables, split, "rounding")) if len(tables["rounding"]) else "not measured"
+
+
 def _law(tables: Tables, power: float) -> str:
     """What the law leaves of the margin of the anchors among the most personas, mean over sets."""
     logs = _logs(margins_left(tables, HELD_OUT, "foretold").iloc[:, -1])
@@ -441,6 +454,9 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "gn-largest": lambda tables: str(tables["nested_sets"]["K"].max()),
     "gn-left": partial(_left, split=HELD_OUT),
     "gn-left-trained": partial(_left, split=TRAINED),
+    "gn-precision": _precision,
+    "gn-left-rounded": partial(_left_rounded, HELD_OUT),
+    "gn-left-trained-rounded": partial(_left_rounded, TRAINED),
     "gn-law": partial(_law, power=1.0),
     "gn-root": partial(_law, power=0.5),
     "gn-margin-own": partial(_answers, column="margin", own=True),
