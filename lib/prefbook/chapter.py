@@ -33,6 +33,7 @@ from prefdyn.experiments.provenance import save_table
 from prefdyn.files import writing
 
 SHOWN_ROWS = 24
+SHORT = 18  # letters
 NOT_YET = f"the {REFERENCE} edition has not measured this yet"
 
 Experiment = Callable[[Bench, Any], pd.DataFrame | Mapping[str, pd.DataFrame]]
@@ -217,5 +218,8 @@ def _table_html(tables: Tables, name: str, view: Callable[[pd.DataFrame], pd.Dat
         shown = table
     if len(tables.seeds) > 1:
         said.append(f"Measured with the seed {tables.seed}; the file has {len(tables.seeds)} seeds.")
-    html = shown.to_html(index=False, float_format=lambda value: f"{value:.3g}", border=0, classes="measured")
+    # Names of behaviours ask for room in the first column; what is short leaves it to the others.
+    narrow = shown.iloc[:, 0].astype(str).str.len().max() <= SHORT
+    classes = ["measured", "short"] if narrow else ["measured"]
+    html = shown.to_html(index=False, float_format=lambda value: f"{value:.3g}", border=0, classes=classes)
     return html + (f"<p>{' '.join(said)}</p>" if said else "")

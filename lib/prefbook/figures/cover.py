@@ -20,7 +20,7 @@ def cover(reference: Tables) -> Figure:
     figure, (ax,) = style.panels(height=4.4)
     shades = list(style.ordered_colours(list(table["behaviour"])).values())
     ax.scatter(table[DISTANCE], table[FALL], c=shades, s=48, edgecolor="white", linewidth=0.6, zorder=3)
-    for place, offset, side in ((0, (9, -14), "left"), (len(table) - 1, (0, 9), "right")):
+    for place, offset, side in ((0, (9, -14), "left"), (len(table) - 1, (0, 24), "right")):
         row = table.iloc[place]
         ax.annotate(
             style.readable(row["behaviour"]),
@@ -29,6 +29,7 @@ def cover(reference: Tables) -> Figure:
             textcoords="offset points",
             ha=side,
             fontsize=10,
+            arrowprops={"arrowstyle": "-", "color": style.NEUTRAL, "linewidth": 0.8, "shrinkB": 4},
         )
     ax.axhline(0, color=style.NEUTRAL, linewidth=1)
     ax.set(

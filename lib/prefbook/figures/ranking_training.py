@@ -93,7 +93,12 @@ def _flow(ax: Axes, counts: dict[tuple[bool, bool], int]) -> None:
         codes = [Path.MOVETO, *[Path.CURVE4] * 3, Path.LINETO, *[Path.CURVE4] * 3, Path.CLOSEPOLY]
         turned = pair[0] != pair[1]
         ax.add_patch(PathPatch(Path(corners, codes), facecolor=colour, alpha=0.75 if turned else 0.3, lw=0))
-        ax.text(0.93, b - share / 2, f"{share:.0%}", va="center", fontsize=9)
+    last = 2.0
+    for pair in by_end:
+        share = counts[pair] / whole
+        if share:  # the words of thin bands would lie on each other
+            last = min(1 - right[pair] - share / 2, last - 0.06)
+            ax.text(0.93, last, f"{share:.0%}" if share >= 0.005 else "<1%", va="center", fontsize=9)
     for place, side in ((0.1, 0), (0.9, 1)):
         right_share = sum(counts[pair] for pair in order if pair[side]) / whole
         for low, high, ranked in ((1 - right_share, 1, True), (0, 1 - right_share, False)):
