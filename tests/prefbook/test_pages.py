@@ -216,6 +216,15 @@ def test_second_model_gets_the_verdicts_that_chapter_5_says() -> None:
     assert other.entries["AC-5"]["interval"][1] < 0
 
 
+def test_second_model_gets_the_verdicts_that_chapters_2_and_3_say() -> None:
+    known, (other,) = editions.reference(ROOT), editions.others(ROOT)
+    for chapter, fewest in (("generalization", 11), ("noise", 4)):
+        own = {id_: entry for id_, entry in other.entries.items() if entry["chapter"] == chapter}
+        assert len(own) >= fewest
+        assert {id_: entry["verdict"] for id_, entry in own.items()} == {id_: known.verdict(id_) for id_ in own}
+    assert other.entries["NZ-7"]["estimate"] < known.entries["NZ-7"]["estimate"]
+
+
 def test_three_seeds_say_what_chapter_5_says_they_do() -> None:
     own = [entry for entry in editions.reference(ROOT).entries.values() if entry["chapter"] == "across"]
     for part in (part for entry in own for part in entry["statistics"]):
