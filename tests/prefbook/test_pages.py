@@ -16,7 +16,7 @@ from scipy.stats import spearmanr
 
 from prefbook.ledger import editions
 from prefbook.ledger.claims import load_claims
-from prefbook.ledger.statistics import QUOTED
+from prefbook.ledger.quoted import QUOTED
 from prefbook.ledger.tables import PENDING, Tables
 from prefbook.project import chapters
 

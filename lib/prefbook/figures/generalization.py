@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from prefbook.figures import style
+from prefbook.ledger.derived import generalization as derived
 from prefbook.ledger.statistics import generalization as statistics
 from prefbook.ledger.tables import Tables
 from prefdyn.measures import estimates
@@ -55,7 +56,7 @@ def _bars(points: Sequence[Estimate]) -> tuple[NDArray[np.float64], NDArray[np.f
 def _means(table: pd.DataFrame, column: str, by: str, seed: int) -> tuple[NDArray[np.float64], ...]:
     """Values of `by`, means over personas with bars by family."""
     kinds = sorted(table[by].unique())
-    value, bars = _bars([statistics.over_families(table[table[by] == kind], column, seed) for kind in kinds])
+    value, bars = _bars([derived.over_families(table[table[by] == kind], column, seed) for kind in kinds])
     return np.array(kinds, dtype=float), value, bars
 
 
@@ -92,7 +93,7 @@ def concepts(reference: Tables, here: Tables | None) -> Figure:
 def law(tables: Tables, counts: ArrayLike) -> NDArray[np.float64]:
     """A/K + (1 - 1/K) B over A, with A and B means over all personas."""
     k = np.asarray(counts, dtype=float)
-    return np.asarray(1 / k + (1 - 1 / k) * statistics.b_over_a(tables))
+    return np.asarray(1 / k + (1 - 1 / k) * derived.b_over_a(tables))
 
 
 def left(reference: Tables, here: Tables | None) -> Figure:
@@ -130,11 +131,11 @@ def left(reference: Tables, here: Tables | None) -> Figure:
     figure.colorbar(shades, ax=one, shrink=0.7, label="δ")
     looks = {"held out": (style.FIRST, "o", 1.0), "trained": (style.SECOND, "s", 1.06)}
     for split, (shade, marker, aside) in looks.items():
-        parts = statistics.margins_left(tables, split)
+        parts = derived.margins_left(tables, split)
         value, bars = _bars([estimates.mean(parts[count]) for count in counts])
         two.errorbar(np.array(counts) * aside, value, bars, color=shade, fmt=marker, label=split)
         if own is not None:
-            mine = statistics.margins_left(own, split).mean()
+            mine = derived.margins_left(own, split).mean()
             style.this_machine(two, mine.index * aside, mine, color=shade, label=None)
     grid = np.geomspace(counts[0], counts[-1], 60)
     foretold = law(tables, grid)

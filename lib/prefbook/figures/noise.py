@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from prefbook.figures import style
 from prefbook.figures.explorer import noise_explorer
-from prefbook.ledger.statistics import noise as measured
+from prefbook.ledger.derived import noise as derived
 from prefbook.ledger.tables import Tables
 from prefdyn.measures import estimates
 from prefdyn.theory import noise as theory
@@ -26,7 +26,7 @@ LOSSES = {
     "cDPO": style.SECOND,
     "rDPO": "#B8860B",
 }
-SHOWN = measured.SHOWN
+SHOWN = derived.SHOWN
 KINDS = {
     "coin": style.THEORY,
     "by margin": style.POSITIVE,
@@ -57,7 +57,7 @@ def controlled(reference: Tables, here: Tables | None, loss: str = "DPO") -> Fig
     one, own = first_runs(reference, here)
     colours = _hues(one)
     figure, axes = style.panels(1, 2, height=HEIGHT, sharey=True)
-    for ax, (title, chain) in zip(axes, measured.chains(one, "θ").items(), strict=True):
+    for ax, (title, chain) in zip(axes, derived.chains(one, "θ").items(), strict=True):
         for name in chain:
             curve = _curve(one, "short", loss, name)
             middle, reach = curve["accuracy"], (curve["high"] - curve["low"]) / 2
@@ -72,7 +72,7 @@ def controlled(reference: Tables, here: Tables | None, loss: str = "DPO") -> Fig
                 label=name,
             )
             _fit(ax, one, name, loss, colours[name])
-            law = measured.first_step_law(one, name, FINE)
+            law = derived.first_step_law(one, name, FINE)
             ax.plot(FINE, law, "--", color=style.THEORY, linewidth=1, label="first-step law", zorder=1)
             if own is not None:
                 points = _curve(own, "short", loss, name).iloc[FEW]
@@ -149,7 +149,7 @@ def late(reference: Tables, here: Tables | None) -> Figure:
         with_intervals(left, runs, colour, f"time {time:g}")
         fine = FINE[FINE <= 0.5]
         left.plot(
-            fine, measured.ridge_law(one, SHOWN, time).accuracy(fine), "--", color=style.THEORY, linewidth=1
+            fine, derived.ridge_law(one, SHOWN, time).accuracy(fine), "--", color=style.THEORY, linewidth=1
         )
     left.plot([], [], "--", color=style.THEORY, linewidth=1, label="ridge law, nothing fitted")
     if own is not None:
@@ -160,7 +160,7 @@ def late(reference: Tables, here: Tables | None) -> Figure:
     left.set(title=f"IPO, {SHOWN}", xlabel="noise rate ε", ylabel="test accuracy", ylim=(0.45, 1))
     grid = np.geomspace(min(every), max(every), 60)
     for name, colour in _hues(one).items():
-        ratio = [measured.ridge_law(one, name, float(time)).b for time in grid]
+        ratio = [derived.ridge_law(one, name, float(time)).b for time in grid]
         right.plot(grid, ratio, color=colour, label=name)
     right.axhline(1, color=style.NEUTRAL, linewidth=1)
     right.set(title="b of the law", xlabel="time ηβ² · steps", ylabel="b", xscale="log", ylim=(0, None))
@@ -172,8 +172,8 @@ def mirror(reference: Tables, here: Tables | None) -> Figure:
     """Accuracy at ε plus accuracy at 1 − ε, less one."""
     one, own = first_runs(reference, here)
     figure, (ax,) = style.panels(1, 1, width=7, height=3.4)
-    colours, others = _hues(one), {} if own is None else measured.sums(own)
-    for number, (name, runs) in enumerate(measured.sums(one).items()):
+    colours, others = _hues(one), {} if own is None else derived.sums(own)
+    for number, (name, runs) in enumerate(derived.sums(one).items()):
         rates = runs.columns.to_numpy(dtype=float)
         shift = (number - 2) * (rates[1] - rates[0]) / 8
         with_intervals(ax, 100 * runs, colours[name], name, shift)
@@ -222,15 +222,15 @@ def kinds(reference: Tables, here: Tables | None) -> Figure:
             ours = _kind(own, kind)
             this_machine(left, ours["rate"], ours["accuracy"], colour, markersize=4.5)
     fine = FINE[FINE <= 0.4]
-    law = measured.first_step_law(one, SHOWN, fine)
+    law = derived.first_step_law(one, SHOWN, fine)
     left.plot(fine, law, "--", color=style.NEUTRAL, linewidth=1, label="first-step law of a coin")
     left.set(title="One step of DPO", xlabel="mean noise rate", ylabel="test accuracy")
     for loss, line in TELLING.items():
-        best = measured.best_length(one, "coin", loss)
+        best = derived.best_length(one, "coin", loss)
         colour = LOSSES[loss.split(",")[0]]
         right.plot(best["rate"], best["accuracy"], line, color=colour, markersize=4, label=loss)
         if own is not None:
-            ours = measured.best_length(own, "coin", loss)
+            ours = derived.best_length(own, "coin", loss)
             this_machine(right, ours["rate"], ours["accuracy"], colour, markersize=4.5)
     right.set(title="A coin, each loss at its best length", xlabel="noise rate ε")
     legend(figure, own, 5)
@@ -314,7 +314,7 @@ def _points(tables: Tables) -> int:
 
 
 def _hues(tables: Tables) -> dict[str, tuple[float, ...]]:
-    return style.ordered_colours(measured.settings(tables))
+    return style.ordered_colours(derived.settings(tables))
 
 
 def _means(runs: pd.DataFrame) -> list[estimates.Estimate]:
@@ -349,7 +349,7 @@ def _fit(ax: Axes, tables: Tables, setting: str, loss: str, colour: object) -> N
     fits = tables["equation_18"]
     same = (fits["setting"] == setting) & (fits["loss"] == loss) & (fits["training"] == "short")
     row = fits[same].iloc[0]
-    at = FINE[theory.FITTED + measured.NEAR >= FINE]
+    at = FINE[theory.FITTED + derived.NEAR >= FINE]
     ax.plot(at, 1 - theory.equation_18(at, row["R"], row["c"]), color=colour)
 
 
@@ -369,7 +369,7 @@ def _by_time(tables: Tables, loss: str, column: str) -> pd.Series:
 
 def _all_regions(tables: Tables, loss: str) -> list[tuple[str, float, pd.DataFrame]]:
     regions = ("stopping", "between", "long")
-    return [point for region in regions for point in measured.on_map(tables, loss, region)]
+    return [point for region in regions for point in derived.on_map(tables, loss, region)]
 
 
 def _curve(tables: Tables, training: str, loss: str, setting: str) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from small_chapters import NOISE, two_editions
 
 from prefbook.figures import noise, noise_states, style
-from prefbook.ledger.statistics import noise as measured
+from prefbook.ledger.derived import noise as derived
 from prefbook.ledger.tables import Tables
 from prefdyn.experiments import noise as experiments
 from prefdyn.theory import noise as theory
@@ -100,24 +100,24 @@ def test_every_panel_says_what_it_measures(
 def test_curves_are_the_means_with_the_law_and_the_fit(editions: tuple[Tables, Tables]) -> None:
     reference, here = editions
     figure, name = noise.controlled(reference, here), "60°, γ = 1/4"
-    colours = style.ordered_colours(measured.settings(reference))
-    mean = measured.accuracies(reference, name).mean().to_numpy()
+    colours = style.ordered_colours(derived.settings(reference))
+    mean = derived.accuracies(reference, name).mean().to_numpy()
     drawn = lines(figure, 0, colours[name])
     assert any(len(y) == len(mean) and np.allclose(y, mean) for y in drawn)
     chosen = "setting == @name and loss == 'DPO' and training == 'short'"
     fits = reference["equation_18"].query(chosen).iloc[0]
     fit = 1 - theory.equation_18(noise.FINE[noise.FINE <= 0.351], fits["R"], fits["c"])
     assert any(len(y) == len(fit) and np.allclose(y, fit) for y in drawn)
-    own = measured.accuracies(here, name).mean().to_numpy()[noise.FEW]
+    own = derived.accuracies(here, name).mean().to_numpy()[noise.FEW]
     assert np.allclose(lines(figure, 0, colours[name], "D")[0], own)
-    law = measured.first_step_law(reference, "180°, γ = 1/8", noise.FINE)
+    law = derived.first_step_law(reference, "180°, γ = 1/8", noise.FINE)
     assert any(np.allclose(y, law) for y in lines(figure, 1, style.THEORY, "None"))
 
 
 def test_ipo_is_drawn_from_its_own_accuracies(editions: tuple[Tables, Tables]) -> None:
     reference, name = editions[0], "60°, γ = 1/8"
     figure = noise.ipo(reference, None)
-    colour = style.ordered_colours(measured.settings(reference))[name]
+    colour = style.ordered_colours(derived.settings(reference))[name]
     curve = reference["curves"].query("setting == @name and loss == 'IPO' and training == 'short'")
     expected = curve["accuracy"].to_numpy()
     assert any(len(y) == len(expected) and np.allclose(y, expected) for y in lines(figure, 0, colour))
@@ -139,7 +139,7 @@ def test_late_has_the_ridge_law_through_the_points_of_ipo(editions: tuple[Tables
     reference = editions[0]
     figure = noise.late(reference, None)
     first = min(reference["map_fits"]["time"])
-    law = measured.ridge_law(reference, noise.SHOWN, first).accuracy(noise.FINE[noise.FINE <= 0.5])
+    law = derived.ridge_law(reference, noise.SHOWN, first).accuracy(noise.FINE[noise.FINE <= 0.5])
     assert any(np.allclose(y, law) for y in lines(figure, 0, style.THEORY, "None") if len(y) == len(law))
 
 
@@ -185,9 +185,9 @@ def test_risk_without_a_wrong_point_stands_at_the_end_of_its_interval(
 def test_text_points_are_the_runs_and_the_pilots(editions: tuple[Tables, Tables]) -> None:
     reference, here = editions
     figure = noise_states.text(reference, here)
-    runs = measured.text_runs(reference).to_numpy()
+    runs = derived.text_runs(reference).to_numpy()
     assert np.allclose(lines(figure, 1, style.NEUTRAL, "o"), runs)
-    own = measured.text_runs(here).mean().to_numpy()
+    own = derived.text_runs(here).mean().to_numpy()
     assert np.allclose(lines(figure, 1, style.POSITIVE, "D")[0], own)
     pilot = reference["text_pilot"]["accuracy"]
     assert any(np.allclose(y, pilot) for y in lines(figure, 0, style.POSITIVE, "o") if len(y) == len(pilot))
