@@ -15,6 +15,7 @@ from small_chapters import GENERALIZATION, OF_GENERALIZATION, two_editions
 
 from prefbook.figures import clusters as cluster_figures
 from prefbook.figures import generalization as figures
+from prefbook.figures import generalization_responses as response_figures
 from prefbook.figures import style
 from prefbook.ledger.derived import generalization as derived
 from prefbook.ledger.tables import Tables
@@ -34,9 +35,9 @@ DRAWN = (
     figures.samples,
     figures.imbalance,
     figures.cantelli,
-    figures.tokens,
-    figures.moved,
-    figures.factors,
+    response_figures.tokens,
+    response_figures.moved,
+    response_figures.factors,
 )
 each_figure = pytest.mark.parametrize("draw", DRAWN, ids=lambda draw: draw.__name__)
 

@@ -12,7 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 from small_chapters import NOISE, two_editions
 
-from prefbook.figures import noise, noise_states, style
+from prefbook.figures import noise, noise_bounds, noise_map, noise_states, style
 from prefbook.ledger.derived import noise as derived
 from prefbook.ledger.tables import Tables
 from prefdyn.experiments import noise as experiments
@@ -33,18 +33,18 @@ EXPERIMENTS = (
 MEASURED = [
     noise.controlled,
     noise.ipo,
-    noise.phase_map,
-    noise.late,
+    noise_map.phase_map,
+    noise_map.late,
     noise.mirror,
     noise.losses,
     noise.kinds,
-    noise.bound,
+    noise_bounds.bound,
     noise_states.personas,
     noise_states.predict,
     noise_states.foretold,
     noise_states.text,
 ]
-COMPUTED = [noise.slips, noise_states.effective]
+COMPUTED = [noise_bounds.slips, noise_states.effective]
 each_figure = pytest.mark.parametrize("draw", [*MEASURED, *COMPUTED], ids=lambda draw: draw.__name__)
 
 
@@ -125,28 +125,28 @@ def test_ipo_is_drawn_from_its_own_accuracies(editions: tuple[Tables, Tables]) -
 
 def test_map_shows_what_is_left_over_in_points(editions: tuple[Tables, Tables]) -> None:
     reference, here = editions
-    figure = noise.phase_map(reference, here)
+    figure = noise_map.phase_map(reference, here)
     table = reference["map_fits"].query("loss == 'IPO'")
     left = table["excess: straight line"]
     square = (np.sign(left) * left**2).groupby(table["time"]).mean()
     expected = 100 * np.sign(square) * np.sqrt(square.abs())
-    drawn = lines(figure, 1, noise.MODELS["straight line"], "o")
+    drawn = lines(figure, 1, noise_map.MODELS["straight line"], "o")
     assert np.allclose(drawn[0], expected)
-    assert len(lines(figure, 1, noise.MODELS["straight line"], "D")) == 1
+    assert len(lines(figure, 1, noise_map.MODELS["straight line"], "D")) == 1
 
 
 def test_late_has_the_ridge_law_through_the_points_of_ipo(editions: tuple[Tables, Tables]) -> None:
     reference = editions[0]
-    figure = noise.late(reference, None)
+    figure = noise_map.late(reference, None)
     first = min(reference["map_fits"]["time"])
-    law = derived.ridge_law(reference, noise.SHOWN, first).accuracy(noise.FINE[noise.FINE <= 0.5])
+    law = derived.ridge_law(reference, derived.SHOWN, first).accuracy(noise.FINE[noise.FINE <= 0.5])
     assert any(np.allclose(y, law) for y in lines(figure, 0, style.THEORY, "None") if len(y) == len(law))
 
 
 def test_losses_are_drawn_as_differences_in_points(editions: tuple[Tables, Tables]) -> None:
     reference = editions[0]
     figure = noise.losses(reference, None)
-    chosen = "setting == @noise.SHOWN and training == 'long' and loss == 'SLiC'"
+    chosen = "setting == @derived.SHOWN and training == 'long' and loss == 'SLiC'"
     part = 100 * reference["differences"].query(chosen)["difference"]
     assert any(np.allclose(y, part) for y in lines(figure, 1, noise.LOSSES["SLiC"]))
 
@@ -175,10 +175,10 @@ def test_risk_without_a_wrong_point_stands_at_the_end_of_its_interval(
     editions: tuple[Tables, Tables],
 ) -> None:
     table = editions[0]["tight_clouds"]
-    risks, ceiling = noise._tight(editions[0])
+    risks, ceiling = noise_bounds._tight(editions[0])
     assert ceiling == pytest.approx(3 / (4 * 120))
     assert risks.to_numpy() == pytest.approx(table.groupby("rate")["risk"].mean().to_numpy())
-    marks = [y for y in lines(noise.bound(editions[0], None), 0, style.THEORY, "v") if len(y)]
+    marks = [y for y in lines(noise_bounds.bound(editions[0], None), 0, style.THEORY, "v") if len(y)]
     assert all(np.allclose(y, ceiling) for y in marks)
 
 
@@ -211,9 +211,9 @@ def test_tables_as_they_are_shown(editions: tuple[Tables, Tables]) -> None:
     reference = editions[0]
     fits = noise.fits(reference["equation_18"])
     assert len(fits) == 70 and fits["c [95%]"].str.contains(r"\[").all()
-    some = noise.points_of_the_map(reference["map_fits"])
+    some = noise_map.points_of_the_map(reference["map_fits"])
     assert len(some) == 7 * 3 and some["time"].nunique() == 3 and "left: quadratic (points)" in some
-    sharp = noise.sharp(reference["sharp_regime"])
+    sharp = noise_bounds.sharp(reference["sharp_regime"])
     assert len(sharp) == 21 and sharp["γ"].iloc[-1] == "1024"
     looks = noise_states.looks(reference["vmf_by_behaviour"], rows=3)
     assert len(looks) == 3 and looks["ratio"].is_monotonic_increasing
@@ -225,7 +225,7 @@ def test_tables_as_they_are_shown(editions: tuple[Tables, Tables]) -> None:
         .loc[looks["behaviour"], "variance of the cosine"]
         .max()
     )
-    regime = noise.regime(reference["regime"])
+    regime = noise_bounds.regime(reference["regime"])
     assert "γ for k = 8, Hoeffding" in regime and (regime.iloc[-1, 2:6] == "none").all()
     wide = noise_states.correlations(reference["persona_correlations"])
     assert list(wide["predictor"]) == list(experiments.PREDICTORS)

@@ -1,4 +1,4 @@
-"""Statistics of chapter 3's claims and the numbers that it quotes, from tables small enough to count by hand."""
+"""Chapter 3's statistics and quoted numbers, from tables small enough to count by hand."""
 
 from __future__ import annotations
 
