@@ -15,20 +15,22 @@ from small_chapters import NOISE, two_editions
 from prefbook.figures import noise, noise_bounds, noise_map, noise_states, style
 from prefbook.ledger.derived import noise as derived
 from prefbook.ledger.tables import Tables
-from prefdyn.experiments import noise as experiments
+from prefdyn.experiments import noise_bounds as on_bounds
+from prefdyn.experiments import noise_clouds, noise_pairs
+from prefdyn.experiments import noise_states as on_states
 from prefdyn.theory import noise as theory
 
 EXPERIMENTS = (
-    experiments.controlled,
-    experiments.phase_map,
-    experiments.kinds_of_noise,
-    experiments.regime,
-    experiments.sharp_regime,
-    experiments.tight_clouds,
-    experiments.vmf,
-    experiments.persona_noise,
-    experiments.text_pilot,
-    experiments.text_pairs,
+    noise_clouds.controlled,
+    noise_clouds.phase_map,
+    noise_clouds.kinds_of_noise,
+    on_bounds.regime,
+    on_bounds.sharp_regime,
+    on_bounds.tight_clouds,
+    on_states.vmf,
+    on_states.persona_noise,
+    noise_pairs.text_pilot,
+    noise_pairs.text_pairs,
 )
 MEASURED = [
     noise.controlled,
@@ -228,5 +230,5 @@ def test_tables_as_they_are_shown(editions: tuple[Tables, Tables]) -> None:
     regime = noise_bounds.regime(reference["regime"])
     assert "γ for k = 8, Hoeffding" in regime and (regime.iloc[-1, 2:6] == "none").all()
     wide = noise_states.correlations(reference["persona_correlations"])
-    assert list(wide["predictor"]) == list(experiments.PREDICTORS)
+    assert list(wide["predictor"]) == list(on_states.PREDICTORS)
     assert list(wide.columns[1:]) == ["at ε = 0.2, raw", "at ε = 0.2, centred", "fall, centred", "c, centred"]
