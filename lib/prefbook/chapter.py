@@ -22,7 +22,7 @@ from prefbook.figures.style import NEUTRAL, note, use_style
 from prefbook.ledger.claims import Claim, load_claims
 from prefbook.ledger.editions import HERE, REFERENCE, others, reference
 from prefbook.ledger.judging import Entry, judge_all
-from prefbook.ledger.statistics import QUOTED
+from prefbook.ledger.quoted import QUOTED
 from prefbook.ledger.tables import NotMeasured, Tables
 from prefbook.project import home
 from prefbook.publishing import scoreboard

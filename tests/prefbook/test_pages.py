@@ -16,7 +16,7 @@ from scipy.stats import spearmanr
 
 from prefbook.ledger import editions
 from prefbook.ledger.claims import load_claims
-from prefbook.ledger.statistics import QUOTED
+from prefbook.ledger.quoted import QUOTED
 from prefbook.ledger.tables import PENDING, Tables
 from prefbook.project import chapters
 
@@ -221,7 +221,9 @@ def test_second_model_gets_the_verdicts_that_chapters_2_and_3_say() -> None:
     for chapter, fewest in (("generalization", 11), ("noise", 4)):
         own = {id_: entry for id_, entry in other.entries.items() if entry["chapter"] == chapter}
         assert len(own) >= fewest
-        assert {id_: entry["verdict"] for id_, entry in own.items()} == {id_: known.verdict(id_) for id_ in own}
+        assert {id_: entry["verdict"] for id_, entry in own.items()} == {
+            id_: known.verdict(id_) for id_ in own
+        }
     assert other.entries["NZ-7"]["estimate"] < known.entries["NZ-7"]["estimate"]
 
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from prefbook.figures import style
 from prefbook.figures.correlations import correlation_triangle, forest
-from prefbook.ledger.statistics.across import MAIN, correlation, correlations, left
+from prefbook.ledger.derived.across import MAIN, correlation, correlations, left
 from prefbook.ledger.tables import Tables
 from prefdyn.measures.estimates import Estimate
 

@@ -23,6 +23,7 @@ from prefbook.figures.behaviours import (
     whole_steps,
 )
 from prefbook.figures.explorer import rendered
+from prefbook.ledger.derived import distinguishability as derived
 from prefbook.ledger.statistics import distinguishability as statistics
 from prefbook.ledger.tables import Tables
 
@@ -96,14 +97,14 @@ def betas(reference: Tables, here: Tables | None) -> Figure:
     """The rank correlation of distinguishability with the fall at every strength, a row each, by seed."""
     seeds = reference["beta_falls"]["seed"].unique()
     figure, (ax,) = style.panels(1, 1, height=0.9 + 0.55 * 4, width=7)
-    by_seed = [statistics.falls_by_beta(reference.of(seed)) for seed in seeds]
+    by_seed = [derived.falls_by_beta(reference.of(seed)) for seed in seeds]
     for number, found in enumerate(by_seed):
         for place, rho in enumerate(found.values()):
             at = -place - 0.18 * (number - (len(by_seed) - 1) / 2)
             ax.plot([rho.low, rho.high], [at, at], color=style.POSITIVE, linewidth=2)
             ax.plot(rho.value, at, "o", color=style.POSITIVE, markersize=6)
     if here is not None:
-        found_here = list(statistics.falls_by_beta(first(here)).items())
+        found_here = list(derived.falls_by_beta(first(here)).items())
         strengths = list(by_seed[0])
         shown = [(strengths.index(beta), rho) for beta, rho in found_here if beta in strengths]
         style.this_machine(ax, [rho.value for _, rho in shown], [-place - 0.35 for place, _ in shown])
@@ -126,12 +127,12 @@ def gradients(reference: Tables, here: Tables | None) -> Figure:
     table = known["fine_tuning"].merge(known["gradients"][["behaviour", "absolute"]], on="behaviour")
     shades = list(style.ordered_colours(list(table["behaviour"])).values())
     left.scatter(table["absolute"], table[FALL], c=shades, s=26, edgecolor="white", linewidth=0.4, zorder=3)
-    correlated(left, statistics.fall_by_gradient(known))
+    correlated(left, derived.fall_by_gradient(known))
     if own is not None:
         mine = own["fine_tuning"].merge(own["gradients"][["behaviour", "absolute"]], on="behaviour")
         style.this_machine(left, mine["absolute"], mine[FALL], markersize=4)
     left.set(xlabel="sum of the first gradient's absolute values", ylabel="fall of the held-out loss (nats)")
-    by_layer = statistics.falls_by_layer(known)
+    by_layer = derived.falls_by_layer(known)
     places = np.arange(len(by_layer))
     values = [rho.value for rho in by_layer.values()]
     right.bar(places, values, color=style.FIRST, width=0.7)
@@ -181,7 +182,7 @@ def intervention(reference: Tables, here: Tables | None) -> Figure:
 def equalised(reference: Tables, here: Tables | None) -> Figure:
     """Behaviours trained together with equal weights and with those that undo the priority."""
     known, own = editions(reference, here)
-    arms = {statistics.EQUAL: style.NEUTRAL, statistics.WEIGHTED: style.FIRST}
+    arms = {derived.EQUAL: style.NEUTRAL, derived.WEIGHTED: style.FIRST}
     figure, (left, right) = style.panels(1, 2, height=3.6)
     last = known["equalised_last_layer"]
     for arm, colour in arms.items():
@@ -207,9 +208,9 @@ def equalised(reference: Tables, here: Tables | None) -> Figure:
 # What training does to the hidden states --------------------------------------------------------------
 
 TRAININGS = {
-    statistics.OWN: style.POSITIVE,
-    statistics.OTHER: style.SECOND,
-    statistics.SHUFFLED: style.NEUTRAL,
+    derived.OWN: style.POSITIVE,
+    derived.OTHER: style.SECOND,
+    derived.SHUFFLED: style.NEUTRAL,
 }
 
 
@@ -221,13 +222,13 @@ def clouds(reference: Tables, here: Tables | None) -> Figure:
     figure, axes = style.panels(1, 2, height=3.4, sharey=True)
     for ax, quantity in zip(axes, ("δ", "Tr Σ"), strict=True):
         for place, (training, colour) in enumerate(TRAININGS.items()):
-            factors = np.exp(statistics.log_change(known, quantity, training)).to_numpy()
+            factors = np.exp(derived.log_change(known, quantity, training)).to_numpy()
             jitter = np.linspace(-0.22, 0.22, len(factors))[_shuffled(len(factors))]
             ax.plot(factors, -place + jitter, "o", color=colour, markersize=3.5, alpha=0.55)
             middle = np.exp(np.log(factors).mean())
             ax.plot([middle] * 2, [-place - 0.32, -place + 0.32], color=style.THEORY, linewidth=2.2)
             if own is not None:
-                mine = np.exp(statistics.log_change(own, quantity, training)).to_numpy()
+                mine = np.exp(derived.log_change(own, quantity, training)).to_numpy()
                 style.this_machine(ax, mine, np.full(len(mine), -place - 0.38), markersize=4)
         ax.axvline(1, color=style.NEUTRAL, linewidth=1)
         plain_logarithmic(ax)
@@ -285,7 +286,7 @@ def misalignment(reference: Tables, here: Tables | None) -> Figure:
 def _learned(tables: Tables) -> pd.DataFrame:
     """Falls from every start, of the behaviours that had been learned; of all where none had."""
     table = tables["misalignment"]
-    learned = table[table["accuracy"] >= statistics.LEARNED]
+    learned = table[table["accuracy"] >= derived.LEARNED]
     return (learned if len(learned) else table).pivot_table("fall", "behaviour", "start")
 
 

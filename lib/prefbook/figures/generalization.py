@@ -1,5 +1,7 @@
 """The figures of chapter 2 on hidden states and on trained models: each draws the tables of the reference
 edition, and over them what this machine measured, where that stands beside it.
+
+Those on synthetic clusters are in `clusters`, those on longer responses in `generalization_responses`.
 """
 
 from __future__ import annotations
@@ -15,12 +17,11 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from prefbook.figures import style
-from prefbook.ledger.statistics import generalization as statistics
+from prefbook.ledger.derived import generalization as derived
 from prefbook.ledger.tables import Tables
 from prefdyn.measures import estimates
 from prefdyn.measures.estimates import Estimate
 
-CHOSEN = {"chosen": (style.POSITIVE, "o"), "rejected": (style.NEGATIVE, "s")}
 ARMS = {
     "as with one": (style.NEUTRAL, "s:", "as few as alone"),
     "as log K": (style.SECOND, "o-", "growing as log K"),
@@ -41,7 +42,7 @@ def _first(tables: Tables | None) -> Tables | None:
     return None if tables is None else tables.of(tables.seed)
 
 
-def _editions(reference: Tables, here: Tables | None) -> list[Tables]:
+def editions_of(reference: Tables, here: Tables | None) -> list[Tables]:
     """Those that are there, one run of each: the reference edition, and this machine's."""
     return [tables for tables in (_first(reference), _first(here)) if tables is not None]
 
@@ -55,7 +56,7 @@ def _bars(points: Sequence[Estimate]) -> tuple[NDArray[np.float64], NDArray[np.f
 def _means(table: pd.DataFrame, column: str, by: str, seed: int) -> tuple[NDArray[np.float64], ...]:
     """Values of `by`, means over personas with bars by family."""
     kinds = sorted(table[by].unique())
-    value, bars = _bars([statistics.over_families(table[table[by] == kind], column, seed) for kind in kinds])
+    value, bars = _bars([derived.over_families(table[table[by] == kind], column, seed) for kind in kinds])
     return np.array(kinds, dtype=float), value, bars
 
 
@@ -92,7 +93,7 @@ def concepts(reference: Tables, here: Tables | None) -> Figure:
 def law(tables: Tables, counts: ArrayLike) -> NDArray[np.float64]:
     """A/K + (1 - 1/K) B over A, with A and B means over all personas."""
     k = np.asarray(counts, dtype=float)
-    return np.asarray(1 / k + (1 - 1 / k) * statistics.b_over_a(tables))
+    return np.asarray(1 / k + (1 - 1 / k) * derived.b_over_a(tables))
 
 
 def left(reference: Tables, here: Tables | None) -> Figure:
@@ -130,11 +131,11 @@ def left(reference: Tables, here: Tables | None) -> Figure:
     figure.colorbar(shades, ax=one, shrink=0.7, label="δ")
     looks = {"held out": (style.FIRST, "o", 1.0), "trained": (style.SECOND, "s", 1.06)}
     for split, (shade, marker, aside) in looks.items():
-        parts = statistics.margins_left(tables, split)
+        parts = derived.margins_left(tables, split)
         value, bars = _bars([estimates.mean(parts[count]) for count in counts])
         two.errorbar(np.array(counts) * aside, value, bars, color=shade, fmt=marker, label=split)
         if own is not None:
-            mine = statistics.margins_left(own, split).mean()
+            mine = derived.margins_left(own, split).mean()
             style.this_machine(two, mine.index * aside, mine, color=shade, label=None)
     grid = np.geomspace(counts[0], counts[-1], 60)
     foretold = law(tables, grid)
@@ -179,7 +180,7 @@ def company(reference: Tables, here: Tables | None) -> Figure:
 
 def answers(reference: Tables, here: Tables | None) -> Figure:
     """Margin and risk of sixteen personas together, by how many pairs of tokens answer them."""
-    editions = _editions(reference, here)
+    editions = editions_of(reference, here)
     table = editions[0]["own_answers"]
     arms = [*dict.fromkeys(zip(table["pairs"], table["Z"], strict=True))]
     names = [f"{pairs} {'pair' if pairs == 1 else 'pairs'}\nZ = {reuse}" for pairs, reuse in arms]
@@ -282,7 +283,7 @@ def imbalance(reference: Tables, here: Tables | None) -> Figure:
 
 def cantelli(reference: Tables, here: Tables | None) -> Figure:
     """Error of every cluster against its bound."""
-    editions = _editions(reference, here)
+    editions = editions_of(reference, here)
     figure, (ax,) = style.panels(1, 1, height=4.0, width=5.6)
     table = editions[0]["cantelli"]
     for sign, label in ((1, "would say"), (-1, "would not say")):
@@ -296,90 +297,4 @@ def cantelli(reference: Tables, here: Tables | None) -> Figure:
     ax.plot([0, 1], [0, 1], "--", color=style.THEORY, lw=1.2, label="error = bound")
     ax.set(xlabel="Cantelli's bound, from other statements", ylabel="held-out error", xlim=(0, 1.02))
     style.legend_of_both(figure, here)
-    return figure
-
-
-# Longer responses -------------------------------------------------------------------------------------
-
-
-def tokens(reference: Tables, here: Tables | None) -> Figure:
-    """Every token's rate by the formula against autograd, and over the token's probability."""
-    editions = _editions(reference, here)
-    figure, (left, right) = style.panels(1, 2, height=3.9)
-    found = editions[0]["tokens"]
-    crosses = {"marker": "x", "s": 18, "lw": 1, "color": style.NEUTRAL, "label": "as printed"}
-    left.scatter(found["rate"], found["rate as printed"], **crosses)
-    left.scatter(found["rate"], found["rate by the factors"], s=14, color=style.FIRST, label="corrected")
-    ends = np.array([found["rate"].min(), found["rate"].max()])
-    left.plot(ends, ends, "--", color=style.THEORY, lw=1)
-    for word, (shade, marker) in CHOSEN.items():
-        part = found[found["response"] == word]
-        right.scatter(part["probability"], part["rate"], s=16, marker=marker, color=shade, label=word)
-    for own in editions[1:]:
-        local = own["tokens"]
-        small: dict[str, Any] = {"markersize": 3, "markeredgewidth": 0.8, "alpha": 0.6}
-        style.this_machine(left, local["rate"], local["rate by the factors"], style.FIRST, **small)
-        for word, (shade, _) in CHOSEN.items():
-            part = local[local["response"] == word]
-            style.this_machine(
-                right, part["probability"], part["rate"], shade, **{**small, "label": f"{word}, here"}
-            )
-    right.axhline(0, color=style.NEUTRAL, lw=1)
-    left.set(xlabel="τ dr/dt by autograd", ylabel="τ dr/dt by the formula")
-    right.set(xscale="log", xlabel="probability of the token", ylabel="τ dr/dt")
-    for ax in (left, right):
-        ax.legend(fontsize=8, ncols=2, loc="lower left", bbox_to_anchor=(-0.02, 1))
-    return figure
-
-
-def moved(reference: Tables, here: Tables | None) -> Figure:
-    """The measured change of every token's reward in one step of all weights against Equation 16."""
-    editions = _editions(reference, here)
-    figure, axes = style.panels(1, 2, height=3.7, sharex=True, sharey=True)
-    for ax, (word, (shade, marker)) in zip(axes, CHOSEN.items(), strict=True):
-        table = editions[0]["moved"]
-        part = table[table["response"] == word]
-        ax.scatter(part["rate"], part["moved"], s=8, marker=marker, color=shade, lw=0, alpha=0.5)
-        for own in editions[1:]:
-            mine = own["moved"][own["moved"]["response"] == word].iloc[::10]
-            style.this_machine(ax, mine["rate"], mine["moved"], shade, markersize=3)
-        rho = statistics.STATISTICS[f"order_of_{word}_rates"](editions[0])
-        for line in (ax.axhline, ax.axvline):
-            line(0, color=style.NEUTRAL, lw=1)
-        ax.set(title=f"{word}: ρ = {rho}", xlabel="rate by Equation 16")
-        ax.set_xscale("symlog", linthresh=0.01)
-        ax.set_yscale("symlog", linthresh=0.1)
-    axes[0].set_ylabel("change in one step of all weights / η")
-    if here is not None:
-        style.legend_of_both(figure, here)
-    return figure
-
-
-FACTORS = {
-    "co_occurrence": (style.FIRST, "co-occurrence"),
-    "probability": (style.SECOND, "probability"),
-    "distribution": (style.NEUTRAL, "distribution"),
-    "total": (style.THEORY, "sum"),
-}
-"""Columns of the table `factors`, each with its colour and name."""
-
-
-def factors(reference: Tables, here: Tables | None) -> Figure:
-    """The mean factors of a token's rate over the steps of training, chosen and rejected apart."""
-    editions = _editions(reference, here)
-    figure, axes = style.panels(1, 2, sharey=True)
-    for ax, word in zip(axes, CHOSEN, strict=True):
-        for number, tables in enumerate(editions):
-            part = tables["factors"]
-            part = part[part["response"] == word]
-            for name, (shade, label) in FACTORS.items():
-                if number:
-                    style.this_machine(ax, part["step"], part[name], shade, label=None, markersize=4)
-                else:
-                    ax.plot(part["step"], part[name], "o-", ms=4, color=shade, label=label)
-        ax.axhline(0, color=style.NEUTRAL, lw=1)
-        ax.set(title=f"Tokens of {word} responses", xlabel="step")
-        ax.locator_params(axis="x", integer=True)
-    axes[0].set_ylabel("part of τ dr/dt, mean over tokens")
-    style.legend_of_both(figure, here, columns=5)
     return figure

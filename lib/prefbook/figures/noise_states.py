@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from prefbook.figures import style
-from prefbook.figures.noise import FEW, HEIGHT, SHOWN, first_runs, legend, this_machine, with_intervals
-from prefbook.ledger.statistics import noise as measured
+from prefbook.figures.noise import FEW, HEIGHT, first_runs, legend, this_machine, with_intervals
+from prefbook.ledger.derived import noise as derived
 from prefbook.ledger.tables import Tables
 from prefdyn.measures import estimates
 
@@ -97,9 +97,9 @@ def effective(reference: Tables, here: Tables | None) -> Figure:
     one, _ = first_runs(reference, here)
     figure, (ax,) = style.panels(1, 1, width=6, height=3.2)
     added = np.linspace(0, 0.5, 51)
-    already = measured.first_step_law(one, SHOWN, 0.3 + 0.4 * added)
+    already = derived.first_step_law(one, derived.SHOWN, 0.3 + 0.4 * added)
     for y, line, colour, word in (
-        (measured.first_step_law(one, SHOWN, added), "--", style.THEORY, "clean"),
+        (derived.first_step_law(one, derived.SHOWN, added), "--", style.THEORY, "clean"),
         (already, "-", style.FIRST, "30% wrong already"),
         (0.3 + 0.4 * already, ":", style.SECOND, "… and in the test as well"),
     ):
@@ -131,7 +131,7 @@ def text(reference: Tables, here: Tables | None) -> Figure:
     for tables, mine in ((one, False), (own, True)):
         if tables is None or tables["text_pairs"].empty:
             continue
-        runs = measured.text_runs(tables)
+        runs = derived.text_runs(tables)
         if mine:
             this_machine(right, runs.columns, runs.mean(), style.POSITIVE)
             continue

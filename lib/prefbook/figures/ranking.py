@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from prefbook.figures import style
 from prefbook.figures.cards import Card, cards
 from prefbook.figures.explorer import rendered
-from prefbook.ledger.statistics import ranking as statistics
+from prefbook.ledger.derived import ranking as derived
 from prefbook.ledger.tables import Tables
 from prefdyn.measures import estimates
 from prefdyn.measures.estimates import Estimate
@@ -44,11 +44,11 @@ PAPERS = np.array(
 are), per token and whole on each of `PAPERS_DATA`, shape (14, 8).
 """
 OURS = {
-    "HH-RLHF": statistics.TRAINED_ON,
+    "HH-RLHF": derived.TRAINED_ON,
     "PandaLM": ("pandalm",),
     "LLMBar, natural": ("llmbar-natural",),
     "LLMBar, adversarial": ("llmbar-adversarial",),
-    "AlpacaEval": statistics.ALPACA,
+    "AlpacaEval": derived.ALPACA,
 }
 """Our data by the words of a row; the sample stands in for HH-RLHF where nothing else was measured."""
 ROWS = ("HH-RLHF", "PandaLM", "LLMBar, natural", "LLMBar, adversarial", "AlpacaEval", *PAPERS_DATA[1:])
@@ -98,7 +98,7 @@ def accuracies(reference: Tables, here: Tables | None) -> Figure:
                 dots = {"color": "#9a9a9a", "markersize": 5, "alpha": 0.7}
                 ax.plot(values, [row + 0.14] * len(values), "|", label="the paper's models", **dots)
         for tables, own in both(reference, here):
-            known = {name: statistics.accuracy(tables, OURS[name], kind == "per token") for name in OURS}
+            known = {name: derived.accuracy(tables, OURS[name], kind == "per token") for name in OURS}
             known = {name: one for name, one in known.items() if not np.isnan(one.value)}
             places = [ROWS.index(name) - (0.34 if own else 0.14) for name in known]
             look = OWN if own else {"linestyle": "none", "capsize": 3, "marker": marker, "label": "our model"}
@@ -115,7 +115,7 @@ def accuracies(reference: Tables, here: Tables | None) -> Figure:
 
 
 def _baseline(ax: Axes, tables: Tables, names: Sequence[str]) -> None:
-    shares = [statistics.shorter_wins(statistics.clear_pairs(tables, OURS[name])).mean() for name in names]
+    shares = [derived.shorter_wins(derived.clear_pairs(tables, OURS[name])).mean() for name in names]
     places = [ROWS.index(name) - 0.14 for name in names]
     ax.plot(shares, places, "x", color=style.THEORY, markersize=7, label="the shorter one")
 
@@ -124,11 +124,11 @@ def by_length(reference: Tables, here: Tables | None) -> Figure:
     """Ranking accuracy of whole responses over the difference of their lengths, in fifths of the pairs."""
     figure, (ax,) = style.panels(1, 1, height=3.2)
     for tables, own in both(reference, here):
-        pairs = statistics.clear_pairs(tables, (*statistics.TRAINED_ON, *statistics.VOTED))
+        pairs = derived.clear_pairs(tables, (*derived.TRAINED_ON, *derived.VOTED))
         apart = (pairs["chosen"] - pairs["rejected"]).to_numpy()
         order = np.argsort(apart, kind="stable")
         for kind, (colour, marker) in KINDS.items():
-            right = statistics.log_ratio(pairs, kind == "per token") >= 0
+            right = derived.log_ratio(pairs, kind == "per token") >= 0
             parts = [part for part in np.array_split(order, 7) if len(part) > 2]
             found = [estimates.proportion(right[part]) for part in parts]
             look = OWN if own else {"capsize": 3, "marker": marker, "label": kind}
@@ -154,10 +154,10 @@ def optimum(reference: Tables, here: Tables | None) -> Figure:
     """
     figure, axes = style.panels(1, 2, sharey=True)
     for tables, own in both(reference, here):
-        pairs = statistics.clear_pairs(tables, statistics.VOTED)
+        pairs = derived.clear_pairs(tables, derived.VOTED)
         for ax, kind in zip(axes, KINDS, strict=True):
             for by_code, dash, apart in ((False, "-", 0.96), (True, "--", 1.04)):
-                found = statistics.idealized(tables, kind == "per token", by_code)
+                found = derived.idealized(tables, kind == "per token", by_code)
                 said = "by the authors' code" if by_code else "by the theorem"
                 shade, marker = (style.NEGATIVE, "^") if by_code else (style.POSITIVE, "o")
                 look = {"linestyle": dash, "capsize": 3, "marker": marker, "label": said}
@@ -169,7 +169,7 @@ def optimum(reference: Tables, here: Tables | None) -> Figure:
                     **(OWN if own else look),
                 )
             if not own:
-                actual = (statistics.log_ratio(pairs, kind == "per token") >= 0).mean()
+                actual = (derived.log_ratio(pairs, kind == "per token") >= 0).mean()
                 ax.axhline(actual, linestyle=":", color=style.THEORY, label="the model")
     for ax, kind in zip(axes, KINDS, strict=True):
         ax.set(xscale="log", xlabel="β, strength of the pull to the reference", title=kind, ylim=(0, 1.05))
@@ -198,10 +198,10 @@ def tenths(reference: Tables, here: Tables | None) -> Figure:
     figure, axes = style.panels(1, 2, height=3.2)
     for tables, own in both(reference, here):
         for ax, names, column in (
-            (axes[0], statistics.TRAINED_ON, "tokens"),
-            (axes[1], statistics.VOTED, "alpha"),
+            (axes[0], derived.TRAINED_ON, "tokens"),
+            (axes[1], derived.VOTED, "alpha"),
         ):
-            pairs = statistics.tuned(tables, names).sort_values("c", ignore_index=True)
+            pairs = derived.tuned(tables, names).sort_values("c", ignore_index=True)
             pairs["tokens"] = pairs["chosen"] + pairs["rejected"]
             parts = [part for part in np.array_split(pairs[column].to_numpy(), TENTHS) if len(part) > 2]
             found = [estimates.mean(part) for part in parts]

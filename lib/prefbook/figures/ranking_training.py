@@ -13,7 +13,8 @@ from matplotlib.path import Path
 
 from prefbook.figures import style
 from prefbook.figures.ranking import OWN, bars, both, legend
-from prefbook.ledger.statistics import ranking as statistics
+from prefbook.ledger.derived import ranking as derived
+from prefbook.ledger.quoted import ranking as quoted
 from prefbook.ledger.tables import Tables
 from prefdyn.measures import estimates
 from prefdyn.theory import ranking as theory
@@ -51,7 +52,7 @@ def flows(reference: Tables, here: Tables | None) -> Figure:
 def world_flows(reference: Tables, here: Tables | None) -> Figure:
     """The same in the world with a known judge, at the end of DPO at the paper's strength."""
     tables = reference.of(reference.seed)
-    return _two_flows(pd.concat([statistics.last_look(tables, split) for split in SPLITS]))
+    return _two_flows(pd.concat([derived.last_look(tables, split) for split in SPLITS]))
 
 
 def _two_flows(pairs: pd.DataFrame) -> Figure:
@@ -239,7 +240,7 @@ def law(reference: Tables, here: Tables | None) -> Figure:
     figure, axes = style.panels(1, 2, height=3.4, sharey=True)
     for tables, own in both(reference, here):
         for ax, split in zip(axes, SPLITS, strict=True):
-            pairs = statistics.last_look(tables, split).sort_values("c", ignore_index=True)
+            pairs = derived.last_look(tables, split).sort_values("c", ignore_index=True)
             c, right = pairs["c"].to_numpy(), (pairs["gain"] >= pairs["c"]).to_numpy()
             parts = [part for part in np.array_split(np.arange(len(c)), 7) if len(part) > 2]
             found = [estimates.proportion(right[part]) for part in parts]
@@ -282,7 +283,7 @@ def equal_divergence(reference: Tables, here: Tables | None) -> Figure:
 
 def _first_draw(tables: Tables) -> dict[str, pd.DataFrame]:
     """By objective, in the first draw of the world: KL, and the three measures, a row a look."""
-    beta = statistics.papers_beta(tables)
+    beta = derived.papers_beta(tables)
     first = f"objective == 'DPO' and run == 0 and β == {beta}"
     pairs, answers = tables["world_pairs"].query(first), tables["world_answers"].query(first)
     pairs, answers = (
@@ -330,5 +331,5 @@ def judged_answers(reference: Tables, here: Tables | None) -> Figure:
 def _judged_by(tables: Tables) -> str:
     judge = tables["judge"].iloc[0]
     if np.isnan(judge["accuracy"]):
-        return style.plain(f"{judge['name']}, no verdict on {statistics.no_verdict(tables)}")
+        return style.plain(f"{judge['name']}, no verdict on {quoted.no_verdict(tables)}")
     return f"judge right on {judge['accuracy']:.0%} of unseen pairs"

@@ -19,7 +19,7 @@ from nbformat import NotebookNode
 from prefbook.ledger.claims import load_claims
 from prefbook.ledger.editions import REFERENCE, reference
 from prefbook.ledger.judging import judge_all
-from prefbook.ledger.statistics import QUOTED
+from prefbook.ledger.quoted import QUOTED
 from prefbook.project import chapters
 from prefbook.publishing.scoreboard import of_claims, quotes
 from prefdyn.errors import PrefdynError

@@ -21,7 +21,7 @@ from prefbook.ledger.claims import VACUOUS, VERDICTS, Claim, Criterion, load_cla
 from prefbook.ledger.editions import HERE, NO_MODEL, NOT_RUN, REFERENCE, editions
 from prefbook.ledger.judging import Entry
 from prefbook.ledger.multiplicity import after_holm
-from prefbook.ledger.statistics import ON_THE_SCOREBOARD, QUOTED
+from prefbook.ledger.quoted import ON_THE_SCOREBOARD, QUOTED
 from prefbook.ledger.tables import NotMeasured, Tables
 from prefbook.project import find_root
 from prefbook.publishing import repository

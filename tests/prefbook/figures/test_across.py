@@ -13,7 +13,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from prefbook.figures import across, style
-from prefbook.ledger.statistics.across import correlation, left
+from prefbook.ledger.derived.across import correlation, left
 from prefbook.ledger.tables import Tables
 from prefdyn.experiments import across as experiments
 

@@ -19,7 +19,7 @@ from small_chapters import DISTINGUISHABILITY, OF_DISTINGUISHABILITY, two_editio
 from prefbook.figures import behaviours
 from prefbook.figures import distinguishability as figures
 from prefbook.figures import distinguishability_training as trainings
-from prefbook.ledger.statistics import distinguishability as statistics
+from prefbook.ledger.derived import distinguishability as derived
 from prefbook.ledger.tables import Tables
 from prefdyn.measures.estimates import Estimate
 
@@ -160,7 +160,7 @@ def test_every_behaviour_is_a_point(known: Tables) -> None:
 def test_rows_of_the_forest_are_the_estimates(known: Tables) -> None:
     (ax,) = trainings.betas(known, None).axes
     drawn = [line.get_xydata()[0] for line in ax.lines if line.get_marker() == "o"]
-    found = list(statistics.falls_by_beta(known).values())
+    found = list(derived.falls_by_beta(known).values())
     assert [x for x, _ in drawn] == [rho.value for rho in found]
     assert [-round(y) for _, y in drawn] == list(range(len(found)))
 
@@ -168,9 +168,7 @@ def test_rows_of_the_forest_are_the_estimates(known: Tables) -> None:
 def test_bars_are_factors_that_training_multiplies_by(known: Tables) -> None:
     left = trainings.clouds(known, None).axes[0]
     bars = [line.get_xdata()[0] for line in left.lines if len(set(line.get_xdata())) == 1]
-    expected = [
-        np.exp(statistics.log_change(known, "δ", training).mean()) for training in trainings.TRAININGS
-    ]
+    expected = [np.exp(derived.log_change(known, "δ", training).mean()) for training in trainings.TRAININGS]
     assert set(np.round(expected, 9)) <= set(np.round(bars, 9))
 
 

@@ -15,8 +15,9 @@ from small_chapters import GENERALIZATION, OF_GENERALIZATION, two_editions
 
 from prefbook.figures import clusters as cluster_figures
 from prefbook.figures import generalization as figures
+from prefbook.figures import generalization_responses as response_figures
 from prefbook.figures import style
-from prefbook.ledger.statistics import generalization as statistics
+from prefbook.ledger.derived import generalization as derived
 from prefbook.ledger.tables import Tables
 from prefdyn.experiments import flows
 from prefdyn.theory import clusters as theory
@@ -34,9 +35,9 @@ DRAWN = (
     figures.samples,
     figures.imbalance,
     figures.cantelli,
-    figures.tokens,
-    figures.moved,
-    figures.factors,
+    response_figures.tokens,
+    response_figures.moved,
+    response_figures.factors,
 )
 each_figure = pytest.mark.parametrize("draw", DRAWN, ids=lambda draw: draw.__name__)
 
@@ -132,7 +133,7 @@ def test_the_laws_are_drawn_with_what_is_left(editions: tuple[Tables, Tables]) -
     tables = editions[0].of(0)
     figure = figures.left(editions[0], None)
     counts, law = line(figure.axes[1], "A/K + (1 − 1/K)B")
-    share = statistics.b_over_a(tables)
+    share = derived.b_over_a(tables)
     np.testing.assert_allclose(law, 1 / counts + (1 - 1 / counts) * share)
     np.testing.assert_allclose(line(figure.axes[1], "its square root")[1], law**0.5)
     np.testing.assert_allclose(line(figure.axes[1], "1/K: own answers")[1], 1 / counts)

@@ -12,39 +12,41 @@ import pytest
 from matplotlib.figure import Figure
 from small_chapters import NOISE, two_editions
 
-from prefbook.figures import noise, noise_states, style
-from prefbook.ledger.statistics import noise as measured
+from prefbook.figures import noise, noise_bounds, noise_map, noise_states, style
+from prefbook.ledger.derived import noise as derived
 from prefbook.ledger.tables import Tables
-from prefdyn.experiments import noise as experiments
+from prefdyn.experiments import noise_bounds as on_bounds
+from prefdyn.experiments import noise_clouds, noise_pairs
+from prefdyn.experiments import noise_states as on_states
 from prefdyn.theory import noise as theory
 
 EXPERIMENTS = (
-    experiments.controlled,
-    experiments.phase_map,
-    experiments.kinds_of_noise,
-    experiments.regime,
-    experiments.sharp_regime,
-    experiments.tight_clouds,
-    experiments.vmf,
-    experiments.persona_noise,
-    experiments.text_pilot,
-    experiments.text_pairs,
+    noise_clouds.controlled,
+    noise_clouds.phase_map,
+    noise_clouds.kinds_of_noise,
+    on_bounds.regime,
+    on_bounds.sharp_regime,
+    on_bounds.tight_clouds,
+    on_states.vmf,
+    on_states.persona_noise,
+    noise_pairs.text_pilot,
+    noise_pairs.text_pairs,
 )
 MEASURED = [
     noise.controlled,
     noise.ipo,
-    noise.phase_map,
-    noise.late,
+    noise_map.phase_map,
+    noise_map.late,
     noise.mirror,
     noise.losses,
     noise.kinds,
-    noise.bound,
+    noise_bounds.bound,
     noise_states.personas,
     noise_states.predict,
     noise_states.foretold,
     noise_states.text,
 ]
-COMPUTED = [noise.slips, noise_states.effective]
+COMPUTED = [noise_bounds.slips, noise_states.effective]
 each_figure = pytest.mark.parametrize("draw", [*MEASURED, *COMPUTED], ids=lambda draw: draw.__name__)
 
 
@@ -100,24 +102,24 @@ def test_every_panel_says_what_it_measures(
 def test_curves_are_the_means_with_the_law_and_the_fit(editions: tuple[Tables, Tables]) -> None:
     reference, here = editions
     figure, name = noise.controlled(reference, here), "60°, γ = 1/4"
-    colours = style.ordered_colours(measured.settings(reference))
-    mean = measured.accuracies(reference, name).mean().to_numpy()
+    colours = style.ordered_colours(derived.settings(reference))
+    mean = derived.accuracies(reference, name).mean().to_numpy()
     drawn = lines(figure, 0, colours[name])
     assert any(len(y) == len(mean) and np.allclose(y, mean) for y in drawn)
     chosen = "setting == @name and loss == 'DPO' and training == 'short'"
     fits = reference["equation_18"].query(chosen).iloc[0]
     fit = 1 - theory.equation_18(noise.FINE[noise.FINE <= 0.351], fits["R"], fits["c"])
     assert any(len(y) == len(fit) and np.allclose(y, fit) for y in drawn)
-    own = measured.accuracies(here, name).mean().to_numpy()[noise.FEW]
+    own = derived.accuracies(here, name).mean().to_numpy()[noise.FEW]
     assert np.allclose(lines(figure, 0, colours[name], "D")[0], own)
-    law = measured.first_step_law(reference, "180°, γ = 1/8", noise.FINE)
+    law = derived.first_step_law(reference, "180°, γ = 1/8", noise.FINE)
     assert any(np.allclose(y, law) for y in lines(figure, 1, style.THEORY, "None"))
 
 
 def test_ipo_is_drawn_from_its_own_accuracies(editions: tuple[Tables, Tables]) -> None:
     reference, name = editions[0], "60°, γ = 1/8"
     figure = noise.ipo(reference, None)
-    colour = style.ordered_colours(measured.settings(reference))[name]
+    colour = style.ordered_colours(derived.settings(reference))[name]
     curve = reference["curves"].query("setting == @name and loss == 'IPO' and training == 'short'")
     expected = curve["accuracy"].to_numpy()
     assert any(len(y) == len(expected) and np.allclose(y, expected) for y in lines(figure, 0, colour))
@@ -125,28 +127,28 @@ def test_ipo_is_drawn_from_its_own_accuracies(editions: tuple[Tables, Tables]) -
 
 def test_map_shows_what_is_left_over_in_points(editions: tuple[Tables, Tables]) -> None:
     reference, here = editions
-    figure = noise.phase_map(reference, here)
+    figure = noise_map.phase_map(reference, here)
     table = reference["map_fits"].query("loss == 'IPO'")
     left = table["excess: straight line"]
     square = (np.sign(left) * left**2).groupby(table["time"]).mean()
     expected = 100 * np.sign(square) * np.sqrt(square.abs())
-    drawn = lines(figure, 1, noise.MODELS["straight line"], "o")
+    drawn = lines(figure, 1, noise_map.MODELS["straight line"], "o")
     assert np.allclose(drawn[0], expected)
-    assert len(lines(figure, 1, noise.MODELS["straight line"], "D")) == 1
+    assert len(lines(figure, 1, noise_map.MODELS["straight line"], "D")) == 1
 
 
 def test_late_has_the_ridge_law_through_the_points_of_ipo(editions: tuple[Tables, Tables]) -> None:
     reference = editions[0]
-    figure = noise.late(reference, None)
+    figure = noise_map.late(reference, None)
     first = min(reference["map_fits"]["time"])
-    law = measured.ridge_law(reference, noise.SHOWN, first).accuracy(noise.FINE[noise.FINE <= 0.5])
+    law = derived.ridge_law(reference, derived.SHOWN, first).accuracy(noise.FINE[noise.FINE <= 0.5])
     assert any(np.allclose(y, law) for y in lines(figure, 0, style.THEORY, "None") if len(y) == len(law))
 
 
 def test_losses_are_drawn_as_differences_in_points(editions: tuple[Tables, Tables]) -> None:
     reference = editions[0]
     figure = noise.losses(reference, None)
-    chosen = "setting == @noise.SHOWN and training == 'long' and loss == 'SLiC'"
+    chosen = "setting == @derived.SHOWN and training == 'long' and loss == 'SLiC'"
     part = 100 * reference["differences"].query(chosen)["difference"]
     assert any(np.allclose(y, part) for y in lines(figure, 1, noise.LOSSES["SLiC"]))
 
@@ -175,19 +177,19 @@ def test_risk_without_a_wrong_point_stands_at_the_end_of_its_interval(
     editions: tuple[Tables, Tables],
 ) -> None:
     table = editions[0]["tight_clouds"]
-    risks, ceiling = noise._tight(editions[0])
+    risks, ceiling = noise_bounds._tight(editions[0])
     assert ceiling == pytest.approx(3 / (4 * 120))
     assert risks.to_numpy() == pytest.approx(table.groupby("rate")["risk"].mean().to_numpy())
-    marks = [y for y in lines(noise.bound(editions[0], None), 0, style.THEORY, "v") if len(y)]
+    marks = [y for y in lines(noise_bounds.bound(editions[0], None), 0, style.THEORY, "v") if len(y)]
     assert all(np.allclose(y, ceiling) for y in marks)
 
 
 def test_text_points_are_the_runs_and_the_pilots(editions: tuple[Tables, Tables]) -> None:
     reference, here = editions
     figure = noise_states.text(reference, here)
-    runs = measured.text_runs(reference).to_numpy()
+    runs = derived.text_runs(reference).to_numpy()
     assert np.allclose(lines(figure, 1, style.NEUTRAL, "o"), runs)
-    own = measured.text_runs(here).mean().to_numpy()
+    own = derived.text_runs(here).mean().to_numpy()
     assert np.allclose(lines(figure, 1, style.POSITIVE, "D")[0], own)
     pilot = reference["text_pilot"]["accuracy"]
     assert any(np.allclose(y, pilot) for y in lines(figure, 0, style.POSITIVE, "o") if len(y) == len(pilot))
@@ -211,9 +213,9 @@ def test_tables_as_they_are_shown(editions: tuple[Tables, Tables]) -> None:
     reference = editions[0]
     fits = noise.fits(reference["equation_18"])
     assert len(fits) == 70 and fits["c [95%]"].str.contains(r"\[").all()
-    some = noise.points_of_the_map(reference["map_fits"])
+    some = noise_map.points_of_the_map(reference["map_fits"])
     assert len(some) == 7 * 3 and some["time"].nunique() == 3 and "left: quadratic (points)" in some
-    sharp = noise.sharp(reference["sharp_regime"])
+    sharp = noise_bounds.sharp(reference["sharp_regime"])
     assert len(sharp) == 21 and sharp["γ"].iloc[-1] == "1024"
     looks = noise_states.looks(reference["vmf_by_behaviour"], rows=3)
     assert len(looks) == 3 and looks["ratio"].is_monotonic_increasing
@@ -225,8 +227,8 @@ def test_tables_as_they_are_shown(editions: tuple[Tables, Tables]) -> None:
         .loc[looks["behaviour"], "variance of the cosine"]
         .max()
     )
-    regime = noise.regime(reference["regime"])
+    regime = noise_bounds.regime(reference["regime"])
     assert "γ for k = 8, Hoeffding" in regime and (regime.iloc[-1, 2:6] == "none").all()
     wide = noise_states.correlations(reference["persona_correlations"])
-    assert list(wide["predictor"]) == list(experiments.PREDICTORS)
+    assert list(wide["predictor"]) == list(on_states.PREDICTORS)
     assert list(wide.columns[1:]) == ["at ε = 0.2, raw", "at ε = 0.2, centred", "fall, centred", "c, centred"]

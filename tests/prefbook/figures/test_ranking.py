@@ -19,6 +19,7 @@ from matplotlib.patches import PathPatch
 from small_chapters import OF_RANKING, RANKING, two_editions
 
 from prefbook.figures import ranking, ranking_training, style
+from prefbook.ledger.derived import ranking as derived
 from prefbook.ledger.statistics import ranking as statistics
 from prefbook.ledger.tables import Tables
 from prefdyn.theory.ranking import dpo_threshold, flips_foretold
@@ -112,7 +113,7 @@ def test_both_ways_of_table_1_are_drawn(editions: tuple[Tables, Tables]) -> None
         drawn = [line for line in ax.lines if len(line.get_xdata()) == 5 and line.get_linestyle() != "None"]
         assert len(drawn) == 2
         for line, by_code in zip(drawn, (False, True), strict=True):
-            values = [one.value for one in statistics.idealized(editions[0], per_token, by_code).values()]
+            values = [one.value for one in derived.idealized(editions[0], per_token, by_code).values()]
             np.testing.assert_allclose(np.asarray(line.get_ydata(), dtype=float), values)
 
 
@@ -169,7 +170,7 @@ def test_flows_add_up_on_both_sides(draw: Callable[..., Figure], editions: tuple
 
 
 def test_flows_are_counted(editions: tuple[Tables, Tables]) -> None:
-    pairs = statistics.last_look(editions[0].of(0), "unseen")
+    pairs = derived.last_look(editions[0].of(0), "unseen")
     turned = ((pairs["c"] > 0) & (pairs["gain"] >= pairs["c"])).mean()
     ax = ranking_training.world_flows(editions[0], None).axes[1]
     assert ax.get_title("left") == f"unseen pairs, n = {len(pairs)}"
@@ -179,7 +180,7 @@ def test_flows_are_counted(editions: tuple[Tables, Tables]) -> None:
 
 def test_the_law_is_drawn_from_the_right_pairs(editions: tuple[Tables, Tables]) -> None:
     for ax, split in zip(ranking_training.law(editions[0], None).axes, ("trained", "unseen"), strict=True):
-        pairs = statistics.last_look(editions[0].of(0), split)
+        pairs = derived.last_look(editions[0].of(0), split)
         curve = next(line for line in ax.lines if line.get_linestyle() == "--")
         c = np.asarray(curve.get_xdata())
         np.testing.assert_allclose(curve.get_ydata(), flips_foretold(pairs["gain"][pairs["c"] <= 0], c))

@@ -11,13 +11,15 @@ import pandas as pd
 import pytest
 
 from prefbook.ledger.claims import load_claims
-from prefbook.ledger.statistics import across
+from prefbook.ledger.derived import across as derived
+from prefbook.ledger.quoted import across as quoted
+from prefbook.ledger.statistics import across as statistics
 from prefbook.ledger.tables import Tables
 from prefbook.project import home
 from prefdyn.measures import halves
 from prefdyn.measures.estimates import Estimate
 
-NAMES = (*across.CLAIMED, "cost of noise", "left out", "depth", "alignment", "right before")
+NAMES = (*statistics.CLAIMED, "cost of noise", "left out", "depth", "alignment", "right before")
 FAMILIES = 5
 
 
@@ -104,7 +106,7 @@ def test_every_statistic_that_a_claim_names_is_there_and_none_besides() -> None:
         if claim.chapter == "across"
         for statistic in claim.statistics
     ]
-    assert sorted(named) == sorted(across.STATISTICS)
+    assert sorted(named) == sorted(statistics.STATISTICS)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -121,7 +123,7 @@ def test_statistics_are_those_of_the_measures(leave: Callable[..., Tables], seed
         "gain_for_cost": rho.gain("δ/√Tr Σ", "δ", "cost, centred"),
         "gain_in_company": rho.gain("δ/√Tr Σ", "δ", "in company"),
     }
-    for name, statistic in across.STATISTICS.items():
+    for name, statistic in statistics.STATISTICS.items():
         found = statistic(tables)
         np.testing.assert_allclose(_three(found), _three(expected[name]), atol=1e-12)
         assert found.n == 12
@@ -129,26 +131,26 @@ def test_statistics_are_those_of_the_measures(leave: Callable[..., Tables], seed
 
 def test_thirds_written_with_six_digits_are_still_ties(leave: Callable[..., Tables]) -> None:
     tables = leave()
-    in_table = across.correlation(tables.of(0), "in company", "δ").value
-    assert across.company(tables.of(0)).value == pytest.approx(in_table, abs=1e-6)
+    in_table = derived.correlation(tables.of(0), "in company", "δ").value
+    assert statistics.company(tables.of(0)).value == pytest.approx(in_table, abs=1e-6)
 
 
 def test_a_measure_that_never_varies_decides_nothing(leave: Callable[..., Tables]) -> None:
     tables = leave(flipped=np.full((12, 3, 2), 0.5)).of(0)
-    assert np.isnan(across.flipped(tables).value)
-    assert all(text and "nan" not in text for text in (tell(tables) for tell in across.QUOTED.values()))
+    assert np.isnan(statistics.flipped(tables).value)
+    assert all(text and "nan" not in text for text in (tell(tables) for tell in quoted.QUOTED.values()))
 
 
 def test_quoted_numbers_come_from_the_tables(leave: Callable[..., Tables]) -> None:
     tables = leave().of(0)
-    said = {key: tell(tables) for key, tell in across.QUOTED.items()}
+    said = {key: tell(tables) for key, tell in quoted.QUOTED.items()}
     assert said["stops-early"] == "75%" and said["violations"] == "0 of 960"
     assert said["remains-centred-rho"] == "0.5 [0.4, 0.6]"
-    assert said["cost-raw-left"] == str(across.left(tables, "cost of noise"))
+    assert said["cost-raw-left"] == str(derived.left(tables, "cost of noise"))
     mean = tables["personas"]["accuracy"].mean()
     assert said["accuracy-alone"].startswith(f"{mean:.3g}".replace("-", "−"))
-    assert said["alignment-left-out"] == str(across.correlation(tables, "left out", "alignment"))
-    shown = (tables["correlations"]["measure"].unique())[: across.MAIN]
+    assert said["alignment-left-out"] == str(derived.correlation(tables, "left out", "alignment"))
+    shown = (tables["correlations"]["measure"].unique())[: derived.MAIN]
     free = len(shown) * (len(shown) - 1) // 2 - 1
     assert said["pairs-clear"].endswith(f" of {free}") and said["pairs-by-chance"] == f"{0.05 * free:.0f}"
 
@@ -157,14 +159,14 @@ def test_a_persona_with_nothing_to_flip_is_in_no_claim(leave: Callable[..., Tabl
     lacking = drawn(0)["flipped"]
     lacking[3, 1, 0] = np.nan
     tables = leave(flipped=lacking).of(0)
-    assert {statistic(tables).n for statistic in across.STATISTICS.values()} == {11}
+    assert {statistic(tables).n for statistic in statistics.STATISTICS.values()} == {11}
 
 
 def test_a_full_run_is_judged_quickly(leave: Callable[..., Tables]) -> None:
     """All claims together ask for the correlations once a seed; the bound is for a machine that is busy."""
     tables = leave(people=135).of(0)
-    across.cost(tables)
+    statistics.cost(tables)
     start = time.process_time()
-    for statistic in across.STATISTICS.values():
+    for statistic in statistics.STATISTICS.values():
         statistic(tables)
     assert time.process_time() - start < 2

@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 
 from prefbook.ledger.claims import load_claims
+from prefbook.ledger.derived import distinguishability as derived
 from prefbook.ledger.judging import measure
+from prefbook.ledger.quoted import distinguishability as quoted
 from prefbook.ledger.statistics import distinguishability as statistics
-from prefbook.ledger.statistics.distinguishability import QUOTED, STATISTICS
 from prefbook.ledger.tables import NotMeasured, Tables
 from prefdyn.measures import estimates
 
@@ -81,7 +82,7 @@ def tables(tmp_path: Path) -> Tables:
         },
         "clouds": {
             "behaviour": [*NAMES[:3], *NAMES[:3], *NAMES[:3]],
-            "trained on": np.repeat([statistics.OWN, statistics.SHUFFLED, statistics.OTHER], 3),
+            "trained on": np.repeat([derived.OWN, derived.SHUFFLED, derived.OTHER], 3),
             "δ before": [1.0, 2.0, 4.0, 1.0, 2.0, 4.0, 1.0, 2.0, 4.0],
             "δ after": [2.0, 4.0, 8.0, 1.0, 2.0, 4.0, 0.5, 1.0, 2.0],
             "Tr Σ before": 1.0,
@@ -176,7 +177,7 @@ def test_bootstraps_are_drawn_by_the_tables_seed_and_by_family(tables: Tables) -
     found = statistics.fall_of_all_weights(tables)
     assert found == estimates.spearman(table["δ"], table["fall of the loss"], 4, FAMILIES)
     assert statistics.accuracy_of_last_layer(tables).value == pytest.approx(1)
-    assert statistics.accuracy_by_size(tables).value == pytest.approx(-1)
+    assert derived.accuracy_by_size(tables).value == pytest.approx(-1)
 
 
 def test_what_holds_between_families_need_not_hold_within(tables: Tables) -> None:
@@ -218,7 +219,7 @@ def test_fewer_than_three_learned_leave_the_claim_open(tables: Tables) -> None:
 
 
 def test_every_beta_is_judged_by_the_lowest(tables: Tables) -> None:
-    by_beta = statistics.falls_by_beta(tables)
+    by_beta = derived.falls_by_beta(tables)
     assert list(by_beta) == [0.1, 1.0]
     assert statistics.fall_at_every_beta(tables) == by_beta[0.1]
     assert by_beta[0.1].low < by_beta[1.0].low
@@ -231,9 +232,9 @@ def test_text_is_compared_pair_by_pair(tables: Tables) -> None:
 
 def test_gradient_is_compared_with_distinguishability(tables: Tables) -> None:
     plain = statistics.fall_of_all_weights(tables).value
-    assert statistics.fall_by_gradient(tables).value == pytest.approx(1)
+    assert derived.fall_by_gradient(tables).value == pytest.approx(1)
     assert statistics.gain_of_the_gradient(tables).value == pytest.approx(1 - plain)
-    by_layer = statistics.falls_by_layer(tables)
+    by_layer = derived.falls_by_layer(tables)
     assert list(by_layer) == ["layer 0", "layer 1"] and by_layer["layer 0"].value == pytest.approx(plain)
 
 
@@ -296,7 +297,7 @@ def test_spread_is_compared_draw_by_draw(tables: Tables) -> None:
     ],
 )
 def test_quoted_numbers(tables: Tables, key: str, told: str) -> None:
-    assert QUOTED[key](tables) == told
+    assert quoted.QUOTED[key](tables) == told
 
 
 # The reference edition ----------------------------------------------------------------------------
@@ -304,7 +305,7 @@ def test_quoted_numbers(tables: Tables, key: str, told: str) -> None:
 
 def test_every_function_serves_a_claim() -> None:
     claims = [claim for claim in load_claims().values() if claim.chapter == "distinguishability"]
-    assert {part.function for claim in claims for part in claim.statistics} == set(STATISTICS)
+    assert {part.function for claim in claims for part in claim.statistics} == set(statistics.STATISTICS)
 
 
 def test_reference_edition_gives_every_number() -> None:
@@ -316,11 +317,11 @@ def test_reference_edition_gives_every_number() -> None:
                     with contextlib.suppress(NotMeasured):
                         found = measure(claim, part, tables)
                         assert found.low <= found.value <= found.high
-        for tell in QUOTED.values():
+        for tell in quoted.QUOTED.values():
             with contextlib.suppress(NotMeasured):
                 assert tell(tables)
 
 
 def test_judging_imports_no_torch() -> None:
-    code = "import sys, prefbook.ledger.statistics.distinguishability; sys.exit('torch' in sys.modules)"
+    code = "import sys, prefbook.ledger.quoted, prefbook.ledger.statistics; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

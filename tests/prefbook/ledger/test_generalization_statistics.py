@@ -12,12 +12,13 @@ import pytest
 
 from prefbook.ledger.claims import load_claims
 from prefbook.ledger.judging import judge
-from prefbook.ledger.statistics import generalization
+from prefbook.ledger.quoted import generalization as quoted
+from prefbook.ledger.statistics import generalization as statistics
 from prefbook.ledger.tables import Tables
 from prefbook.project import home
 from prefdyn.measures import estimates
 
-STATISTICS, QUOTED = generalization.STATISTICS, generalization.QUOTED
+STATISTICS, QUOTED = statistics.STATISTICS, quoted.QUOTED
 PERSONAS = [*(f"desire-{i}" for i in range(6)), *(f"own-{i}" for i in range(6))]
 FAMILIES = ["desire"] * 6 + PERSONAS[6:]
 
@@ -303,7 +304,7 @@ def test_numbers_of_the_scoreboard_are_counted() -> None:
         "conditions_of_the_data": pd.DataFrame({"holds": [True, False, False]}),
         "band": pd.DataFrame({"failure allowed": [0.2, 1.0, 7.5, 0.99]}),
     }
-    told = {key: tell(made) for key, tell in generalization.ON_THE_SCOREBOARD.items()}
+    told = {key: tell(made) for key, tell in quoted.ON_THE_SCOREBOARD.items()}
     assert told == {"still inside": "2 of 3", "conditions met": "1 of 3", "promises nothing": "2 of 4"}
 
 
@@ -341,5 +342,5 @@ def test_numbers_of_the_text(tables: Tables) -> None:
 
 
 def test_no_torch_is_needed() -> None:
-    start = "import prefbook.ledger.statistics.generalization, sys; sys.exit('torch' in sys.modules)"
+    start = "import sys, prefbook.ledger.quoted, prefbook.ledger.statistics; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", start], check=False).returncode == 0

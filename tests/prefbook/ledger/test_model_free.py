@@ -12,13 +12,13 @@ from prefbook.ledger.claims import load_claims
 from prefbook.ledger.judging import judge_all
 from prefbook.ledger.tables import Tables
 from prefdyn.errors import PrefdynError
-from prefdyn.experiments import noise, synthetic
+from prefdyn.experiments import noise_clouds, synthetic
 from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.provenance import Provenance, save_table
 
 EXPERIMENTS = {
     "generalization": (GENERALIZATION, [synthetic.band, synthetic.risk]),
-    "noise": (NOISE, [noise.controlled, noise.phase_map, noise.kinds_of_noise]),
+    "noise": (NOISE, [noise_clouds.controlled, noise_clouds.phase_map, noise_clouds.kinds_of_noise]),
 }
 OF = ("commit", "model_fingerprint", "data_fingerprint", "profile", "seeds", "precision")
 

@@ -1,4 +1,4 @@
-"""Statistics of chapter 3's claims, from tables small enough to count by hand."""
+"""Chapter 3's statistics and quoted numbers, from tables small enough to count by hand."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ import pandas as pd
 import pytest
 
 from prefbook.ledger.claims import load_claims
-from prefbook.ledger.statistics import noise
+from prefbook.ledger.derived import noise as derived
+from prefbook.ledger.quoted import noise as quoted
+from prefbook.ledger.statistics import noise as statistics
 from prefbook.ledger.tables import Tables
 from prefbook.project import home
+from prefdyn.data.personas import family
 from prefdyn.errors import PrefdynError
 from prefdyn.theory import noise as theory
 from prefdyn.theory import vmf
@@ -208,7 +211,7 @@ def make(tmp_path: Path) -> Make:
 
 
 def value(tables: Tables, name: str) -> float:
-    return noise.STATISTICS[name](tables).value
+    return statistics.STATISTICS[name](tables).value
 
 
 def test_every_statistic_of_the_chapter_is_asked_for_and_has_a_value(make: Make) -> None:
@@ -218,17 +221,17 @@ def test_every_statistic_of_the_chapter_is_asked_for_and_has_a_value(make: Make)
         if claim.chapter == "noise"
         for statistic in claim.statistics
     ]
-    assert sorted(asked) == sorted(noise.STATISTICS)
+    assert sorted(asked) == sorted(statistics.STATISTICS)
     tables = make()
-    for name, statistic in noise.STATISTICS.items():
+    for name, statistic in statistics.STATISTICS.items():
         found = statistic(tables)
         assert found.low <= found.value <= found.high and found.n >= 3, name
-    assert all(tell(tables) for tell in noise.QUOTED.values())
+    assert all(tell(tables) for tell in quoted.QUOTED.values())
 
 
 def test_form_of_the_curve_that_made_the_points_is_left_with_nothing(make: Make) -> None:
     tables = make()
-    assert abs(value(tables, "excess_short")) < 2e-3 and noise.excess(tables, "stopping").n == TRIALS
+    assert abs(value(tables, "excess_short")) < 2e-3 and statistics.excess(tables, "stopping").n == TRIALS
     assert value(tables, "excess_less_line_short") < -1e-3
     straight = small()["map_runs"]
     names = [name for name in straight if name.replace(".", "", 1).isdigit()]
@@ -240,7 +243,7 @@ def test_form_of_the_curve_that_made_the_points_is_left_with_nothing(make: Make)
 
 def test_excess_is_the_root_mean_square_over_settings_and_times(make: Make) -> None:
     tables = make()
-    points = noise.on_map(tables, "DPO", "stopping")
+    points = derived.on_map(tables, "DPO", "stopping")
     assert len(points) == 7 * 2 and {time for _, time, _ in points} == {0.005, 0.02}
     squares = []
     for _, _, curve in points:
@@ -253,7 +256,7 @@ def test_excess_is_the_root_mean_square_over_settings_and_times(make: Make) -> N
         ]
     )
     expected = mine - np.mean(squares)
-    found = noise.excess(tables, "stopping", "quadratic").value
+    found = statistics.excess(tables, "stopping", "quadratic").value
     assert found == pytest.approx(np.sign(expected) * np.sqrt(abs(expected)))
 
 
@@ -263,7 +266,7 @@ def test_a_curve_that_is_its_own_mirror_has_no_asymmetric_rate_and_one_that_is_s
     accuracies = small()["accuracies"]
     exact = make()
     assert value(exact, "asymmetric_rates") == 0
-    assert noise.asymmetric_rates(exact).n == 7 * 10
+    assert statistics.asymmetric_rates(exact).n == 7 * 10
     assert value(exact, "asymmetry") == pytest.approx(0, abs=1e-9)
     wrong = accuracies["rate"].eq(0.1) & accuracies["setting"].eq("180°, γ = 1/8")
     shifted = accuracies.assign(accuracy=accuracies["accuracy"] + np.where(wrong, 0.2, 0))
@@ -273,15 +276,15 @@ def test_a_curve_that_is_its_own_mirror_has_no_asymmetric_rate_and_one_that_is_s
 
 def test_bulge_is_the_mean_over_the_chord() -> None:
     grid = np.linspace(0, 1, 101)
-    assert noise.bulge((1 - grid**2)[None])[0] == pytest.approx(2 / 3 - 1 / 2, abs=1e-4)
+    assert quoted.bulge((1 - grid**2)[None])[0] == pytest.approx(2 / 3 - 1 / 2, abs=1e-4)
 
 
 def test_neighbours_differ_in_one_thing_under_each_reading(make: Make) -> None:
-    assert noise.chains(make(), "θ") == {
+    assert derived.chains(make(), "θ") == {
         "Concentration": ["60°, γ = 1/16", "60°, γ = 1/8", "60°, γ = 1/4"],
         "Angle": ["60°, γ = 1/8", "120°, γ = 1/8", "180°, γ = 1/8"],
     }
-    assert noise.chains(make(), "2θ") == {
+    assert derived.chains(make(), "2θ") == {
         "Concentration": ["120°, γ = 1/16", "120°, γ = 1/8", "120°, γ = 1/4"]
     }
 
@@ -299,17 +302,21 @@ def test_smallest_gain_and_largest_change_of_the_fall_by_hand(make: Make) -> Non
 
 def test_ipo_is_compared_with_dpo_where_the_loss_has_fallen_alike(make: Make) -> None:
     tables = make()
-    levels = noise.at_equal_loss(tables, "60°, γ = 1/4", "IPO")
+    levels = statistics.at_equal_loss(tables, "60°, γ = 1/4", "IPO")
     falls = [fall for fall, _ in levels]
     # Both reach from 1e-5, where the first of IPO's is, to 0.6, where its last is.
-    assert falls[0] == pytest.approx(1e-5) and falls[-1] == pytest.approx(0.6) and len(levels) == noise.LEVELS
+    assert (
+        falls[0] == pytest.approx(1e-5)
+        and falls[-1] == pytest.approx(0.6)
+        and len(levels) == statistics.LEVELS
+    )
     near = HALF <= 0.351
     last = on_map(2, "IPO", 2000.0)[:, near].mean(axis=1)
     before, after = (on_map(2, "DPO", time)[:, near].mean(axis=1) for time in (5.0, 2000.0))
     part = (np.log(0.6) - np.log(0.01)) / (np.log(0.7) - np.log(0.01))
     np.testing.assert_allclose(levels[-1][1], last - (before + part * (after - before)))
     most = max(
-        abs(apart.mean()) for name in SETTINGS for _, apart in noise.at_equal_loss(tables, name, "IPO")
+        abs(apart.mean()) for name in SETTINGS for _, apart in statistics.at_equal_loss(tables, name, "IPO")
     )
     assert value(tables, "ipo_less_dpo") == pytest.approx(most)
 
@@ -324,13 +331,15 @@ def test_states_by_behaviour(make: Make) -> None:
 
 
 def test_families_are_resampled_whole(make: Make) -> None:
-    assert noise.family("desire-to-win") == noise.family("desire-for-x") == "desire"
-    assert noise.family("a-HHH-b") == "HHH" and noise.family("openness") == "openness"
+    assert family("desire-to-win") == family("desire-for-x") == "desire"
+    assert family("a-HHH-b") == "HHH" and family("openness") == "openness"
     # Eight behaviours of one family that agree are one piece of evidence, not eight.
     table = small()["persona_noise"]
     apart = table.assign(**{"fall, raw": [0.3] * 8 + [0.05] * 4})
     alone = apart.assign(behaviour=[f"b{place}" for place in range(12)])
-    wide, narrow = (noise.cost_of_the_shared_direction(make(persona_noise=part)) for part in (apart, alone))
+    wide, narrow = (
+        statistics.cost_of_the_shared_direction(make(persona_noise=part)) for part in (apart, alone)
+    )
     assert wide.value == narrow.value and wide.high - wide.low > 1.3 * (narrow.high - narrow.low)
 
 
@@ -347,18 +356,18 @@ def test_text_statistics_count_pairs_and_runs(make: Make) -> None:
     assert value(tables, "text_clean") == pytest.approx(0.7)
     assert value(tables, "text_slope") == pytest.approx(-0.4)
     assert value(tables, "text_bulge") == pytest.approx(0, abs=1e-12)
-    assert noise.text_slope(tables).n == 10
+    assert statistics.text_slope(tables).n == 10
     # More pairs that are alike in all runs are wider than pairs that differ between runs would be.
-    clean = noise.text_clean(tables)
+    clean = statistics.text_clean(tables)
     assert clean.low < 0.6 < 0.8 < clean.high
     empty = make(text_margins=small()["text_margins"].head(0))
-    assert np.isnan(noise.text_slope(empty).value) and noise.text_slope(empty).n == 0
+    assert np.isnan(statistics.text_slope(empty).value) and statistics.text_slope(empty).n == 0
 
 
 def test_ridge_law_is_the_theorys_at_the_maps_steps(make: Make) -> None:
-    law = noise.ridge_law(make(), "60°, γ = 1/4", 2000.0)
+    law = derived.ridge_law(make(), "60°, γ = 1/4", 2000.0)
     assert law == theory.ridge_law(512, 64.0, np.radians(60), 2000, 20.0, 100)
-    early = noise.ridge_law(make(), "60°, γ = 1/4", 0.005)
+    early = derived.ridge_law(make(), "60°, γ = 1/4", 0.005)
     assert early == theory.ridge_law(512, 64.0, np.radians(60), 2000, 0.0005, 10)
 
 
@@ -367,24 +376,24 @@ def test_law_is_compared_at_every_noise_rate_and_apart_at_small_ones(make: Make)
     tables = make()
     table = tables["accuracies"]
     for setting in SETTINGS:
-        law = dict(zip(RATES.round(6), noise.first_step_law(tables, setting, RATES), strict=True))
+        law = dict(zip(RATES.round(6), derived.first_step_law(tables, setting, RATES), strict=True))
         own = table["setting"] == setting
         table.loc[own, "accuracy"] = table[own]["rate"].round(6).map(law)
     first = table["setting"] == "60°, γ = 1/4"
     table.loc[first & np.isclose(table["rate"], 0.5), "accuracy"] += 0.07
     table.loc[first & np.isclose(table["rate"], 0.1), "accuracy"] -= 0.02
     off = make(accuracies=table)
-    told = [noise.QUOTED[key](off) for key in ("nz-law-off", "nz-law-off-near")]
+    told = [quoted.QUOTED[key](off) for key in ("nz-law-off", "nz-law-off-near")]
     assert told == ["7.0", "2.0"]
 
 
 def test_law_is_the_theorys_at_the_settings_of_the_table(make: Make) -> None:
-    got = noise.first_step_law(make(), "120°, γ = 1/8", RATES)
+    got = derived.first_step_law(make(), "120°, γ = 1/8", RATES)
     np.testing.assert_allclose(got, theory.first_step_accuracy(RATES, 512, 32.0, np.radians(120), 2000))
 
 
 def test_best_length_is_the_time_with_the_best_mean(make: Make) -> None:
-    best = noise.best_length(make(), "coin", "DPO")
+    best = derived.best_length(make(), "coin", "DPO")
     assert best["time"].eq(5.0).all() and best["rate"].tolist() == [0.0, 0.2, 0.3]
 
 
@@ -419,27 +428,27 @@ def test_best_length_is_the_time_with_the_best_mean(make: Make) -> None:
     ],
 )
 def test_what_the_text_quotes(make: Make, key: str, said: str) -> None:
-    assert noise.QUOTED[key](make()) == said
+    assert quoted.QUOTED[key](make()) == said
 
 
 def test_what_the_papers_cosine_would_fix(make: Make) -> None:
     kappa = vmf.concentration(4096, 0.9876)
-    assert float(noise.QUOTED["nz-paper-gamma"](make())) == pytest.approx(2 * kappa / 4096, abs=0.5)
-    small_law = noise.straightness_of_effective_noise(make(), 0.3)
-    assert 0 <= small_law < noise.straightness_of_effective_noise(make(), 0.0)
+    assert float(quoted.QUOTED["nz-paper-gamma"](make())) == pytest.approx(2 * kappa / 4096, abs=0.5)
+    small_law = quoted.straightness_of_effective_noise(make(), 0.3)
+    assert 0 <= small_law < quoted.straightness_of_effective_noise(make(), 0.0)
 
 
 def test_without_a_pilot_there_is_no_best(make: Make) -> None:
-    assert noise.QUOTED["nz-pilot-best"](make(text_pilot=small()["text_pilot"].head(0))) == "none"
+    assert quoted.QUOTED["nz-pilot-best"](make(text_pilot=small()["text_pilot"].head(0))) == "none"
 
 
 def test_a_missing_table_is_named(make: Make) -> None:
     tables = make()
     (tables.folder / "text_margins.csv").unlink()
     with pytest.raises(PrefdynError, match="text_margins"):
-        noise.text_slope(Tables(tables.folder))
+        statistics.text_slope(Tables(tables.folder))
 
 
 def test_no_torch_is_needed() -> None:
-    code = "import sys, prefbook.ledger.statistics.noise; sys.exit('torch' in sys.modules)"
+    code = "import sys, prefbook.ledger.quoted, prefbook.ledger.statistics; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

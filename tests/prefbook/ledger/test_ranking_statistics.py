@@ -1,4 +1,4 @@
-"""Statistics of chapter 4's claims, from tables small enough to count by hand."""
+"""Chapter 4's statistics and quoted numbers, from tables small enough to count by hand."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import pytest
 from scipy import stats
 
 from prefbook.ledger.claims import load_claims
-from prefbook.ledger.statistics import ranking
+from prefbook.ledger.derived import ranking as derived
+from prefbook.ledger.quoted import ranking as quoted
+from prefbook.ledger.statistics import ranking as statistics
 from prefbook.ledger.tables import Tables
 from prefbook.project import home
 from prefdyn.measures import estimates
@@ -134,13 +136,13 @@ def tables(tmp_path: Path) -> Tables:
 
 
 def test_accuracy_is_of_pairs_without_ties_by_either_likelihood(tables: Tables) -> None:
-    assert ranking.hh_whole(tables) == estimates.proportion([1, 0, 1, 0])
-    assert ranking.hh_per_token(tables) == estimates.proportion([1, 1, 1, 0])
-    assert np.isnan(ranking.llmbar_whole(tables).value) and np.isnan(ranking.alpaca_whole(tables).value)
+    assert statistics.hh_whole(tables) == estimates.proportion([1, 0, 1, 0])
+    assert statistics.hh_per_token(tables) == estimates.proportion([1, 1, 1, 0])
+    assert np.isnan(statistics.llmbar_whole(tables).value) and np.isnan(statistics.alpaca_whole(tables).value)
 
 
 def test_pairs_of_a_prompt_are_resampled_together(tables: Tables) -> None:
-    found = ranking.pandalm_whole(tables)
+    found = statistics.pandalm_whole(tables)
     pairs = scored().query("data == 'pandalm' and preferred > 0")
     ahead = (pairs["logp 1"] - pairs["logp 2"]) * np.where(pairs["preferred"] == 1, 1, -1)
     assert found.value == pytest.approx((ahead >= 0).mean()) and found.n == 36
@@ -151,7 +153,7 @@ def test_gap_is_that_of_the_optimum_at_the_papers_strength(tables: Tables) -> No
     pairs = scored().query("data == 'pandalm' and preferred > 0")
     sign = np.where(pairs["preferred"] == 1, 1, -1)
     odds = np.log(np.clip(pairs["alpha"], 0.001, 0.999) / np.clip(1 - pairs["alpha"], 0.001, 0.999)) * sign
-    for per_token, statistic in ((False, ranking.gap_whole), (True, ranking.gap_per_token)):
+    for per_token, statistic in ((False, statistics.gap_whole), (True, statistics.gap_per_token)):
         parts = [pairs[f"logp {k}"] / (pairs[f"tokens {k}"] if per_token else 1) for k in (1, 2)]
         ratio = sign * (parts[0] - parts[1])
         expected = (ratio + odds / 0.1 > 0).mean() - (ratio >= 0).mean()
@@ -164,29 +166,29 @@ def test_the_codes_way_reads_the_responses_in_the_order_of_the_data(tables: Tabl
     sign = np.where(pairs["preferred"] == 1, 1, -1)
     ratio, share = sign * (pairs["logp 1"] - pairs["logp 2"]), np.maximum(pairs["alpha"], 1 - pairs["alpha"])
     ideal = theory.idealized_log_ratio(ratio, share, 1.0) > 0
-    assert ranking.code_less_theorem(tables).value == pytest.approx(code.mean() - ideal.mean())
+    assert statistics.code_less_theorem(tables).value == pytest.approx(code.mean() - ideal.mean())
 
 
 def test_length_alone(tables: Tables) -> None:
-    pairs = ranking.clear_pairs(tables, ("hh-rlhf",))
+    pairs = derived.clear_pairs(tables, ("hh-rlhf",))
     assert pairs["chosen"].tolist() == [5, 10, 30, 3] and pairs["rejected"].tolist() == [5, 2, 10, 4]
-    assert ranking.shorter_wins(pairs).tolist() == [0.5, 0.0, 0.0, 1.0]
-    every = ranking.clear_pairs(tables)
+    assert derived.shorter_wins(pairs).tolist() == [0.5, 0.0, 0.0, 1.0]
+    every = derived.clear_pairs(tables)
     near = every[(every["chosen"] - every["rejected"]).abs() <= 2]
-    found = ranking.accuracy_at_one_length(tables)
+    found = statistics.accuracy_at_one_length(tables)
     assert found.n == len(near) and found.value == pytest.approx(
         (near["logp chosen"] >= near["logp rejected"]).mean()
     )
     right = every["logp chosen"] >= every["logp rejected"]
-    expected = right.mean() - ranking.shorter_wins(every).mean()
-    assert ranking.better_than_shorter(tables).value == pytest.approx(expected)
+    expected = right.mean() - derived.shorter_wins(every).mean()
+    assert statistics.better_than_shorter(tables).value == pytest.approx(expected)
 
 
 def test_hardness_and_length_is_a_rank_correlation_over_the_training_data(tables: Tables) -> None:
-    pairs = ranking.clear_pairs(tables, ("hh-rlhf",))
+    pairs = derived.clear_pairs(tables, ("hh-rlhf",))
     c = pairs["logp rejected"] - pairs["logp chosen"]
     rho = stats.spearmanr(c, pairs["chosen"] + pairs["rejected"]).statistic
-    assert ranking.hardness_and_length(tables).value == pytest.approx(rho)
+    assert statistics.hardness_and_length(tables).value == pytest.approx(rho)
 
 
 # Fine-tuning alone ----------------------------------------------------------------------------------
@@ -195,91 +197,94 @@ def test_hardness_and_length_is_a_rank_correlation_over_the_training_data(tables
 def test_tenths_are_those_of_c_after_fine_tuning(tables: Tables) -> None:
     # Of sixty pairs the first six are easiest and the last six hardest.
     easy, hard = np.log(2 * (10 + np.arange(6))).mean(), np.log(2 * (64 + np.arange(6))).mean()
-    found = ranking.longer_at_the_hard_end(tables)
+    found = statistics.longer_at_the_hard_end(tables)
     assert found.value == pytest.approx(hard - easy) and found.low > 1 and found.n == 60
-    agreed = ranking.agreed_at_the_easy_end(tables)
+    agreed = statistics.agreed_at_the_easy_end(tables)
     assert agreed.value == pytest.approx(54 / 200) and agreed.low > 0.2
 
 
 def test_fine_tuning_is_compared_on_the_same_pairs(tables: Tables) -> None:
     before, after = 1.0, 30 / 60  # all are right before; half have c below 0 after
-    assert ranking.raised_whole(tables).value == pytest.approx(after - before)
-    assert ranking.raised_per_token(tables).value == pytest.approx(after - before)
+    assert statistics.raised_whole(tables).value == pytest.approx(after - before)
+    assert statistics.raised_per_token(tables).value == pytest.approx(after - before)
     gained = supervised()
     expected = (5.0 / gained["chosen"]).mean()
-    assert ranking.likelier_when_tuned(tables).value == pytest.approx(expected)
+    assert statistics.likelier_when_tuned(tables).value == pytest.approx(expected)
 
 
 # Training -------------------------------------------------------------------------------------------
 
 
 def test_flips_are_counted_where_the_lowest_loss_lies_inside(tables: Tables) -> None:
-    for statistic in (ranking.flipped_trained, ranking.flipped_unseen):
+    for statistic in (statistics.flipped_trained, statistics.flipped_unseen):
         found = statistic(tables)
         assert found.value == pytest.approx((2 + 4) / 16) and found.n == 8  # run 1 tells of no stopping point
         assert found.low < found.value < found.high
 
 
 def test_violations_are_counted_where_there_is_something_to_violate(tables: Tables) -> None:
-    assert (ranking.threshold_violations(tables).value, ranking.threshold_violations(tables).n) == (0, 30)
-    assert np.isnan(ranking.sanity_violations(tables).value)
-    assert ranking.ipo_violations(tables).value == 2
+    assert (statistics.threshold_violations(tables).value, statistics.threshold_violations(tables).n) == (
+        0,
+        30,
+    )
+    assert np.isnan(statistics.sanity_violations(tables).value)
+    assert statistics.ipo_violations(tables).value == 2
 
 
 def test_halves_of_training_are_those_of_its_updates(tables: Tables) -> None:
     answers = world()["world_answers"]
     means = answers.groupby("step")["win rate"].mean()
-    first, second = ranking.wins_in_the_first_half(tables), ranking.wins_in_the_second_half(tables)
+    first, second = statistics.wins_in_the_first_half(tables), statistics.wins_in_the_second_half(tables)
     assert first.value == pytest.approx(means[4] - means[0]) and first.n == 24 and first.low > 0
     assert second.value == pytest.approx(means[8] - means[4]) and second.high < 0
     pairs = world()["world_pairs"].query("split == 'trained'")
     right = (pairs["gain"] >= pairs["c"]).groupby(pairs["step"]).mean()
-    assert ranking.rankings_in_the_second_half(tables).value == pytest.approx(right[8] - right[4])
+    assert statistics.rankings_in_the_second_half(tables).value == pytest.approx(right[8] - right[4])
 
 
 def test_optimum_of_the_known_judge_is_the_theorems(tables: Tables) -> None:
     pairs = world()["world_pairs"].query("split == 'unseen' and step == 8 and β == 0.1")
     ideal = theory.idealized_log_ratio(-pairs["c"], 1 / (1 + np.exp(-pairs["difference"])), 0.1) > 0
     expected = ideal.mean() - (pairs["gain"] >= pairs["c"]).mean()
-    assert ranking.optimum_less_trained(tables).value == pytest.approx(expected)
-    assert ranking.papers_beta(tables) == 0.1
+    assert statistics.optimum_less_trained(tables).value == pytest.approx(expected)
+    assert derived.papers_beta(tables) == 0.1
 
 
 def test_law_of_flips_foretells_from_right_pairs_alone(tables: Tables) -> None:
     pairs = world()["world_pairs"].query("split == 'unseen' and step == 8 and β == 0.1")
     right, wrong = pairs[pairs["c"] <= 0], pairs[pairs["c"] > 0]
     foretold = theory.flips_foretold(right["gain"], wrong["c"]).mean()
-    found = ranking.law_off_unseen(tables)
+    found = statistics.law_off_unseen(tables)
     assert found.value == pytest.approx(abs(foretold - (wrong["gain"] >= wrong["c"]).mean()))
     assert found.n == len(wrong) and found.low <= found.value <= found.high
     # All trained pairs gain eight nats: so do the wrong ones, and the law is exact.
-    assert ranking.law_off_trained(tables).value == pytest.approx(0, abs=1e-12)
+    assert statistics.law_off_trained(tables).value == pytest.approx(0, abs=1e-12)
 
 
 def test_slope_of_the_way_to_the_optimum(tables: Tables) -> None:
     pairs = world()["world_pairs"].query("split == 'unseen' and step == 8 and β == 1.0")
     slope = np.linalg.lstsq(pairs[["difference"]].to_numpy(), pairs["gain"].to_numpy(), rcond=None)[0]
-    assert ranking.reach(tables, 1.0) == pytest.approx(slope.item())
+    assert quoted.reach(tables, 1.0) == pytest.approx(slope.item())
 
 
 # Judges ---------------------------------------------------------------------------------------------
 
 
 def test_offline_judges_are_those_of_human_votes(tables: Tables) -> None:
-    assert ranking.judged_by_states(tables) == estimates.Estimate(0.6, 0.5, 0.7, 80)
-    assert np.isnan(ranking.judged_by_encoder(tables).value)
+    assert statistics.judged_by_states(tables) == estimates.Estimate(0.6, 0.5, 0.7, 80)
+    assert np.isnan(statistics.judged_by_encoder(tables).value)
 
 
 def test_an_unknown_judge_and_a_missing_data_set_are_said(tables: Tables) -> None:
-    assert ranking.QUOTED["judge-accuracy"](tables) == "not known"
-    assert ranking.QUOTED["judge-no-verdict"](tables) == "0%"
+    assert quoted.QUOTED["judge-accuracy"](tables) == "not known"
+    assert quoted.QUOTED["judge-no-verdict"](tables) == "0%"
     judge = tables["judge"].assign(**{"no verdict": 0.125})
     judge.to_csv(tables.folder / "judge.csv", index=False)
-    assert ranking.QUOTED["judge-no-verdict"](tables) == "12%"
-    assert ranking.QUOTED["llmbar-natural"](tables) == ranking.MISSING
+    assert quoted.QUOTED["judge-no-verdict"](tables) == "12%"
+    assert quoted.QUOTED["llmbar-natural"](tables) == quoted.MISSING
 
 
 def test_every_declared_statistic_is_there_and_none_else() -> None:
     claims = load_claims(home() / "book" / "claims.yml").values()
     asked = [part.function for claim in claims if claim.chapter == "ranking" for part in claim.statistics]
-    assert sorted(asked) == sorted(ranking.STATISTICS)
+    assert sorted(asked) == sorted(statistics.STATISTICS)

@@ -15,7 +15,17 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from prefbook.running import parameters
 from prefdyn import data
 from prefdyn.errors import PrefdynError
-from prefdyn.experiments import CHAPTERS, flipping, known_judge, noise, pace, plan, ranking, supervised
+from prefdyn.experiments import (
+    CHAPTERS,
+    flipping,
+    known_judge,
+    noise_pairs,
+    noise_states,
+    pace,
+    plan,
+    ranking,
+    supervised,
+)
 from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.pace import CARDS, SHARE, CardPace, Pace
 from prefdyn.experiments.plan import Size, Work
@@ -24,7 +34,7 @@ from prefdyn.models import loading
 ROOT = Path(__file__).parents[3]
 CPU = torch.device("cpu")
 MODEL_WORK = {
-    "noise": (noise.vmf, noise.text_pairs),
+    "noise": (noise_states.vmf, noise_pairs.text_pairs),
     "ranking": (
         ranking.ranking_accuracy,
         supervised.supervised,

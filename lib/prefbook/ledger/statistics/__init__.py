@@ -14,17 +14,3 @@ STATISTICS: Mapping[str, Mapping[str, Callable[[Tables], Estimate]]] = {
     "across": across.STATISTICS,
 }
 """By chapter and name."""
-
-QUOTED: Mapping[str, Mapping[str, Callable[[Tables], str]]] = {
-    "distinguishability": distinguishability.QUOTED,
-    "generalization": generalization.QUOTED,
-    "noise": noise.QUOTED,
-    "ranking": ranking.QUOTED,
-    "across": across.QUOTED,
-}
-"""Numbers that a chapter's text quotes beside its claims', as text, by chapter and glued key."""
-
-ON_THE_SCOREBOARD: Mapping[str, Mapping[str, Callable[[Tables], str]]] = {
-    "generalization": generalization.ON_THE_SCOREBOARD,
-}
-"""The same, of what the scoreboard alone quotes."""

@@ -1,4 +1,4 @@
-"""What the claims of the chapter `ranking` are judged by, and the other numbers that it quotes.
+"""What the claims of the chapter `ranking` are judged by.
 
 A pair is a unit; pairs of one prompt share responses, and prompts are what is resampled.
 """
@@ -11,52 +11,31 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from prefbook.ledger.derived.ranking import (
+    ALPACA,
+    LLMBAR,
+    MIDDLE_BETA,
+    PAPERS_BETA,
+    TRAINED_ON,
+    UNKNOWN,
+    VOTED,
+    accuracy,
+    clear_pairs,
+    ideal_hits,
+    judge_accuracy,
+    last_look,
+    log_ratio,
+    shorter_wins,
+    tuned,
+)
 from prefbook.ledger.tables import Tables
 from prefdyn.measures import estimates
 from prefdyn.measures.estimates import Estimate
 from prefdyn.theory import ranking as theory
 
-TRAINED_ON = ("sample", "hh-rlhf")
-"""The data sets that training takes its pairs from; a source has one of them."""
-VOTED = ("sample", "pandalm")
-"""Those with human votes, of which a source has one; the sample's are simulated."""
-LLMBAR = ("llmbar-natural", "llmbar-adversarial")
-ALPACA = ("alpaca-eval",)
-PAPERS_BETA = 0.1
-"""The strength at which the gap is taken, and at which the paper trains."""
-MIDDLE_BETA = 1.0
-"""The strength at which an accuracy that falls with beta has its median over the paper's five."""
 NEAR = 2
 """Tokens by which two responses of one length may differ."""
 TENTH = 0.1
-UNKNOWN = estimates.unknown(1)
-MISSING = "not measured"
-"""Where an edition has not what is quoted."""
-
-
-def clear_pairs(tables: Tables, names: tuple[str, ...] = ()) -> pd.DataFrame:
-    """The scored pairs over which raters are not tied, of some data sets or all, the chosen response first.
-
-    Columns: data, pair, prompt, cluster (one a prompt); alpha, the share of raters for the chosen response;
-    chosen, rejected (tokens); logp chosen, logp rejected (nats).
-    """
-    scored = tables["scored"]
-    part = scored[(scored["preferred"] > 0) & (scored["data"].isin(names) if names else True)]
-    first = part["preferred"].to_numpy() == 1
-    out = part[["data", "pair", "prompt"]].assign(cluster=part["data"] + " " + part["prompt"].astype(str))
-    out["alpha"] = np.where(first, part["alpha"], 1 - part["alpha"])
-    for column, to in (("tokens", ""), ("logp", "logp ")):
-        one, two = part[f"{column} 1"].to_numpy(), part[f"{column} 2"].to_numpy()
-        out[f"{to}chosen"], out[f"{to}rejected"] = np.where(first, one, two), np.where(first, two, one)
-    return out.reset_index(drop=True)
-
-
-def log_ratio(pairs: pd.DataFrame, per_token: bool) -> NDArray[np.float64]:
-    """log pi(chosen)/pi(rejected) of means over tokens or of sums, in nats, shape (n,)."""
-    chosen, rejected = pairs["logp chosen"], pairs["logp rejected"]
-    if per_token:
-        chosen, rejected = chosen / pairs["chosen"], rejected / pairs["rejected"]
-    return (chosen - rejected).to_numpy(dtype=float)
 
 
 def _mean(values: ArrayLike, clusters: ArrayLike, seed: int) -> Estimate:
@@ -70,14 +49,6 @@ def _mean(values: ArrayLike, clusters: ArrayLike, seed: int) -> Estimate:
 
 
 # RA-1 -----------------------------------------------------------------------------------------------
-
-
-def accuracy(tables: Tables, names: tuple[str, ...], per_token: bool) -> Estimate:
-    """The share of pairs that the model ranks right."""
-    pairs = clear_pairs(tables, names)
-    if len(pairs) < 3:
-        return UNKNOWN
-    return estimates.share(log_ratio(pairs, per_token) >= 0, pairs["cluster"], tables.seed)
 
 
 def hh_per_token(tables: Tables) -> Estimate:
@@ -140,32 +111,12 @@ def _gap(tables: Tables, per_token: bool) -> Estimate:
     return _mean(ideal.astype(float) - (ratio >= 0), pairs["cluster"], tables.seed)
 
 
-def idealized(tables: Tables, per_token: bool, by_code: bool) -> dict[float, Estimate]:
-    """Ranking accuracy of the optimum on human votes at each beta, by the theorem or by the authors' code."""
-    pairs = clear_pairs(tables, VOTED)
-    found = {beta: _ideal_hits(tables, pairs, beta, per_token, by_code) for beta in theory.BETAS}
-    return {beta: estimates.share(hits, pairs["cluster"], tables.seed) for beta, hits in found.items()}
-
-
-def _ideal_hits(
-    tables: Tables, pairs: pd.DataFrame, beta: float, per_token: bool, by_code: bool
-) -> NDArray[np.bool_]:
-    if not by_code:
-        return theory.idealized_log_ratio(log_ratio(pairs, per_token), pairs["alpha"], beta) > 0
-    scored = tables["scored"].set_index(["data", "pair"])
-    one = scored.loc[list(zip(pairs["data"], pairs["pair"], strict=True))]
-    first, second = (
-        one[f"logp {k}"].to_numpy() / (one[f"tokens {k}"].to_numpy() if per_token else 1) for k in (1, 2)
-    )
-    return theory.code_idealized(first, second, one["alpha"], beta, per_token)
-
-
 def code_less_theorem(tables: Tables) -> Estimate:
     """Ranking accuracy of the optimum at beta 1 by the authors' code, less that by the theorem, of whole
     responses.
     """
     pairs = clear_pairs(tables, VOTED)
-    code, ideal = (_ideal_hits(tables, pairs, MIDDLE_BETA, False, by_code) for by_code in (True, False))
+    code, ideal = (ideal_hits(tables, pairs, MIDDLE_BETA, False, by_code) for by_code in (True, False))
     return _mean(code.astype(float) - ideal, pairs["cluster"], tables.seed)
 
 
@@ -177,20 +128,6 @@ def optimum_less_trained(tables: Tables) -> Estimate:
     ideal = pairs["difference"] / pairs["β"] > pairs["c"]
     trained = pairs["gain"] >= pairs["c"]
     return _mean(ideal.astype(float) - trained, pairs["cluster"], tables.seed)
-
-
-def papers_beta(tables: Tables) -> float:
-    """The strength of DPO in the world with a known judge that is nearest to the paper's."""
-    pairs = tables["world_pairs"]
-    known = pairs["β"][pairs["objective"] == "DPO"].unique()
-    return float(known[np.abs(np.log(known / PAPERS_BETA)).argmin()])
-
-
-def last_look(tables: Tables, split: str) -> pd.DataFrame:
-    """The pairs of a split at the end of DPO at the paper's strength, all draws of the world."""
-    pairs = tables["world_pairs"].query("objective == 'DPO' and split == @split")
-    pairs = pairs[(pairs["β"] == papers_beta(tables)) & (pairs["step"] == pairs["step"].max())]
-    return pairs.assign(cluster=pairs["run"].astype(str) + " " + pairs["prompt"].astype(str))
 
 
 # RA-3 -----------------------------------------------------------------------------------------------
@@ -318,14 +255,6 @@ def agreed_at_the_easy_end(tables: Tables) -> Estimate:
     return _between_tenths(pairs, 1, pairs["alpha"], tables.seed)
 
 
-def tuned(tables: Tables, names: tuple[str, ...]) -> pd.DataFrame:
-    """The pairs ranked before and after fine-tuning, of some data sets; c is of the reference after it."""
-    pairs = tables["supervised"]
-    part = pairs[pairs["data"].isin(names)].reset_index(drop=True)
-    cluster = part["data"] + " " + part["prompt"].astype(str)
-    return part.assign(c=part["rejected after"] - part["chosen after"], cluster=cluster)
-
-
 def _between_tenths(pairs: pd.DataFrame, sign: int, values: ArrayLike, seed: int) -> Estimate:
     """The mean of values in the tenth of least c less that in the tenth of greatest c, times a sign, with the
     bootstrap over prompts.
@@ -405,12 +334,6 @@ def better_than_shorter(tables: Tables) -> Estimate:
     return _mean(model.astype(float) - shorter_wins(pairs), pairs["cluster"], tables.seed)
 
 
-def shorter_wins(pairs: pd.DataFrame) -> NDArray[np.float64]:
-    """1 where the chosen response has fewer tokens, 0 where it has more, 1/2 where as many."""
-    apart = (pairs["chosen"] - pairs["rejected"]).to_numpy(dtype=float)
-    return (1 - np.sign(apart)) / 2
-
-
 # RA-9 -----------------------------------------------------------------------------------------------
 
 
@@ -422,16 +345,6 @@ def judged_by_states(tables: Tables) -> Estimate:
 def judged_by_encoder(tables: Tables) -> Estimate:
     """The same of a reward on a sentence encoder's vectors."""
     return judge_accuracy(tables, VOTED, "a sentence encoder")
-
-
-def judge_accuracy(tables: Tables, names: tuple[str, ...], judge: str) -> Estimate:
-    """The accuracy of an offline judge, where it was measured."""
-    found = tables["offline_judges"]
-    row = found[found["data"].isin(names) & (found["judge"] == judge)]
-    if row.empty:
-        return UNKNOWN
-    one = row.iloc[0]
-    return Estimate(float(one["accuracy"]), float(one["low"]), float(one["high"]), int(one["n"]))
 
 
 # RA-10 ----------------------------------------------------------------------------------------------
@@ -504,142 +417,4 @@ STATISTICS: dict[str, Callable[[Tables], Estimate]] = {
         law_off_unseen,
         law_off_trained,
     )
-}
-
-
-# Quoted ---------------------------------------------------------------------------------------------
-
-
-def _share(value: float) -> str:
-    return f"{value:.0%}" if value == 0 or value >= 0.1 else f"{value:.1%}"
-
-
-def _accuracy(tables: Tables, data: str, per_token: bool) -> str:
-    found = accuracy(tables, (data,), per_token)
-    return MISSING if np.isnan(found.value) else _share(found.value)
-
-
-def _optimum(tables: Tables, beta: float, per_token: bool, by_code: bool = False) -> str:
-    return _share(idealized(tables, per_token, by_code)[beta].value)
-
-
-def _largest(tables: Tables) -> str:
-    return _share(max(one.value for one in idealized(tables, False, False).values()))
-
-
-def _ties(tables: Tables, by_code: bool) -> str:
-    """Ranking accuracy of whole responses with ties counted, on human votes."""
-    scored = tables["scored"]
-    voted = scored[scored["data"].isin(VOTED)]
-    first, second = voted["logp 1"].to_numpy(), voted["logp 2"].to_numpy()
-    if by_code:
-        return _share(float(theory.code_ranked_right(first, second, voted["alpha"], False).mean()))
-    ranks = {0: (0, 0), 1: (0, 1), 2: (1, 0)}
-    pairs = zip(first, second, voted["preferred"], strict=True)
-    return _share(float(np.mean([theory.ranked_right((a, b), ranks[which]) for a, b, which in pairs])))
-
-
-def _longer(tables: Tables, names: tuple[str, ...]) -> str:
-    """How often the chosen response has more tokens."""
-    pairs = clear_pairs(tables, names)
-    return _share(float((pairs["chosen"] > pairs["rejected"]).mean())) if len(pairs) else MISSING
-
-
-def _prompts(tables: Tables) -> str:
-    return f"{clear_pairs(tables, VOTED)['prompt'].nunique():,}"
-
-
-def reach(tables: Tables, beta: float) -> float:
-    """Slope, through the origin, of what unseen pairs gained by the end of DPO on what they gain at the
-    optimum.
-    """
-    pairs = tables["world_pairs"].query("objective == 'DPO' and split == 'unseen'")
-    pairs = pairs[(pairs["β"] == beta) & (pairs["step"] == pairs["step"].max())]
-    optimum = pairs["difference"] / beta
-    return float((optimum * pairs["gain"]).sum() / (optimum**2).sum())
-
-
-def _reach(tables: Tables, which: int) -> str:
-    betas = sorted(tables["world_pairs"].query("objective == 'DPO'")["β"].unique())
-    at = {-1: betas[0], 0: papers_beta(tables), 1: betas[-1]}[which]
-    return f"{reach(tables, at):.2g}".replace("-", "−")
-
-
-def _in_world(tables: Tables, split: str, what: str) -> str:
-    """A share of pairs at the end of DPO at the paper's strength: ranked right; right for the reference;
-    right at the optimum; or of the wrong ones, flipped.
-    """
-    pairs = last_look(tables, split)
-    hits = {
-        "right": pairs["gain"] >= pairs["c"],
-        "reference": pairs["c"] <= 0,
-        "ideal": pairs["difference"] / pairs["β"] > pairs["c"],
-        "flipped": (pairs["gain"] >= pairs["c"])[pairs["c"] > 0],
-    }[what]
-    return MISSING if not len(hits) else _share(float(hits.mean()))
-
-
-def _wins(tables: Tables, objective: str) -> str:
-    """The win rate at the end of what went on from DPO."""
-    answers = tables["world_answers"].query("objective == @objective")
-    return _share(float(answers["win rate"].mean()))
-
-
-def _rho(tables: Tables, what: str) -> str:
-    """Rank correlations of c, of the model as it came, on the data that training takes."""
-    pairs = clear_pairs(tables, TRAINED_ON)
-    c = -log_ratio(pairs, False)
-    x, y = (
-        (np.abs(c), pairs["chosen"] + pairs["rejected"])
-        if what == "size"
-        else (c, pairs["chosen"] - pairs["rejected"])
-    )
-    return str(estimates.spearman(x, y, tables.seed, pairs["cluster"]))
-
-
-def no_verdict(tables: Tables) -> str:
-    """The share of its questions on which the judge of the design gave no verdict."""
-    return _share(float(tables["judge"].iloc[0].get("no verdict", 0)))
-
-
-def _judge(tables: Tables) -> str:
-    judge = tables["judge"].iloc[0]
-    if np.isnan(judge["accuracy"]):
-        return "not known"
-    return str(Estimate(judge["accuracy"], judge["low"], judge["high"], int(judge["n"])))
-
-
-QUOTED: dict[str, Callable[[Tables], str]] = {
-    "llmbar-natural": lambda tables: _accuracy(tables, "llmbar-natural", False),
-    "llmbar-adversarial": lambda tables: _accuracy(tables, "llmbar-adversarial", False),
-    "ideal-per-token": lambda tables: _optimum(tables, PAPERS_BETA, True),
-    "ideal-whole": lambda tables: _optimum(tables, PAPERS_BETA, False),
-    "code-whole": lambda tables: _optimum(tables, MIDDLE_BETA, False, by_code=True),
-    "theorem-whole": lambda tables: _optimum(tables, MIDDLE_BETA, False),
-    "code-least": lambda tables: _optimum(tables, max(theory.BETAS), False, by_code=True),
-    "theorem-least": lambda tables: _optimum(tables, max(theory.BETAS), False),
-    "largest-whole": _largest,
-    "longer-hh": lambda tables: _longer(tables, TRAINED_ON),
-    "longer-pandalm": lambda tables: _longer(tables, VOTED),
-    "longer-adversarial": lambda tables: _longer(tables, LLMBAR[1:]),
-    "ties-printed": lambda tables: _ties(tables, by_code=False),
-    "ties-code": lambda tables: _ties(tables, by_code=True),
-    "pandalm-prompts": _prompts,
-    "reach-weak": lambda tables: _reach(tables, -1),
-    "reach-paper": lambda tables: _reach(tables, 0),
-    "reach-strong": lambda tables: _reach(tables, 1),
-    "world-ideal": lambda tables: _in_world(tables, "unseen", "ideal"),
-    "world-reference": lambda tables: _in_world(tables, "unseen", "reference"),
-    "world-unseen": lambda tables: _in_world(tables, "unseen", "right"),
-    "world-trained": lambda tables: _in_world(tables, "trained", "right"),
-    "world-flips-trained": lambda tables: _in_world(tables, "trained", "flipped"),
-    "world-flips-unseen": lambda tables: _in_world(tables, "unseen", "flipped"),
-    "fresh-wins": lambda tables: _wins(tables, "DPO, fresh pairs"),
-    "same-wins": lambda tables: _wins(tables, "DPO, same pairs"),
-    "rho-length": lambda tables: str(hardness_and_length(tables)),
-    "rho-size": lambda tables: _rho(tables, "size"),
-    "rho-difference": lambda tables: _rho(tables, "difference"),
-    "judge-length": lambda tables: str(judge_accuracy(tables, VOTED, "length alone")),
-    "judge-accuracy": _judge,
-    "judge-no-verdict": no_verdict,
 }

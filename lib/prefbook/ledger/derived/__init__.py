@@ -1,0 +1,1 @@
+"""Quantities derived from tables that a chapter's figures, statistics and quoted numbers share."""

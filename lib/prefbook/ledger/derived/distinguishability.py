@@ -1,0 +1,67 @@
+"""Quantities of the chapter `distinguishability` that its figures, statistics and quoted numbers share."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from prefbook.ledger.tables import Tables
+from prefdyn.measures import estimates
+from prefdyn.measures.estimates import Estimate
+
+FALL = "fall of the loss"
+LEARNED = 0.75
+"""Held-out accuracy from which on a behaviour counts as learned."""
+OWN, SHUFFLED, OTHER = "its own labels", "shuffled labels", "another behaviour"
+EQUAL, WEIGHTED = "equal weights", "weights that undo the priority"
+
+
+def with_accuracy(tables: Tables, column: str) -> Estimate:
+    """Rank correlation of a column of the unembedding's table with held-out accuracy after training, over
+    behaviours; resampled by family.
+    """
+    table = tables["unembedding"]
+    return estimates.spearman(table[column], table["accuracy after"], tables.seed, table["family"])
+
+
+def accuracy_by_size(tables: Tables) -> Estimate:
+    """That of the distance for the size of the clouds."""
+    return with_accuracy(tables, "δ / √Tr Σ")
+
+
+def falls_by_beta(tables: Tables) -> dict[float, Estimate]:
+    """For each β, from the smallest, the rank correlation of distinguishability with the fall of the loss."""
+    falls = tables["beta_falls"]
+    parts = {float(beta): falls[falls["β"] == beta] for beta in sorted(falls["β"].unique())}
+    return {
+        beta: estimates.spearman(part["δ"], part[FALL], tables.seed, part["family"])
+        for beta, part in parts.items()
+    }
+
+
+def fall_by_gradient(tables: Tables) -> Estimate:
+    """Rank correlation of the first gradient's absolute values with the fall of the held-out loss."""
+    table = tables["fine_tuning"].merge(tables["gradients"][["behaviour", "absolute"]], on="behaviour")
+    return estimates.spearman(table["absolute"], table[FALL], tables.seed, table["family"])
+
+
+def falls_by_layer(tables: Tables) -> dict[str, Estimate]:
+    """The same of every layer alone, from the first to the last."""
+    layers = tables["gradients_by_layer"]
+    layers = layers[layers["part"].str.startswith("layer")]
+    falls = tables["fine_tuning"][["behaviour", "family", FALL]]
+    found = {}
+    for part in dict.fromkeys(layers["part"]):
+        table = falls.merge(layers[layers["part"] == part], on="behaviour")
+        found[str(part)] = estimates.spearman(table["absolute"], table[FALL], tables.seed, table["family"])
+    return found
+
+
+def log_change(tables: Tables, quantity: str, trained_on: str) -> pd.Series:
+    """Change of the logarithm of a quantity of the clouds by a training, by behaviour."""
+    table = tables["clouds"]
+    table = table[table["trained on"] == trained_on].set_index("behaviour")
+    if quantity == "Tr Σ / δ²":
+        return log_change(tables, "Tr Σ", trained_on) - 2 * log_change(tables, "δ", trained_on)
+    ratio: pd.Series = table[f"{quantity} after"] / table[f"{quantity} before"]
+    return ratio.map(np.log)

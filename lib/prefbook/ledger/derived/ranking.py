@@ -1,0 +1,115 @@
+"""Quantities of the chapter `ranking` that its figures, statistics and quoted numbers share."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from prefbook.ledger.tables import Tables
+from prefdyn.measures import estimates
+from prefdyn.measures.estimates import Estimate
+from prefdyn.theory import ranking as theory
+
+TRAINED_ON = ("sample", "hh-rlhf")
+"""The data sets that training takes its pairs from; a source has one of them."""
+VOTED = ("sample", "pandalm")
+"""Those with human votes, of which a source has one; the sample's are simulated."""
+LLMBAR = ("llmbar-natural", "llmbar-adversarial")
+ALPACA = ("alpaca-eval",)
+PAPERS_BETA = 0.1
+"""The strength at which the gap is taken, and at which the paper trains."""
+MIDDLE_BETA = 1.0
+"""The strength at which an accuracy that falls with beta has its median over the paper's five."""
+UNKNOWN = estimates.unknown(1)
+
+
+def clear_pairs(tables: Tables, names: tuple[str, ...] = ()) -> pd.DataFrame:
+    """The scored pairs over which raters are not tied, of some data sets or all, the chosen response first.
+
+    Columns: data, pair, prompt, cluster (one a prompt); alpha, the share of raters for the chosen response;
+    chosen, rejected (tokens); logp chosen, logp rejected (nats).
+    """
+    scored = tables["scored"]
+    part = scored[(scored["preferred"] > 0) & (scored["data"].isin(names) if names else True)]
+    first = part["preferred"].to_numpy() == 1
+    out = part[["data", "pair", "prompt"]].assign(cluster=part["data"] + " " + part["prompt"].astype(str))
+    out["alpha"] = np.where(first, part["alpha"], 1 - part["alpha"])
+    for column, to in (("tokens", ""), ("logp", "logp ")):
+        one, two = part[f"{column} 1"].to_numpy(), part[f"{column} 2"].to_numpy()
+        out[f"{to}chosen"], out[f"{to}rejected"] = np.where(first, one, two), np.where(first, two, one)
+    return out.reset_index(drop=True)
+
+
+def log_ratio(pairs: pd.DataFrame, per_token: bool) -> NDArray[np.float64]:
+    """log pi(chosen)/pi(rejected) of means over tokens or of sums, in nats, shape (n,)."""
+    chosen, rejected = pairs["logp chosen"], pairs["logp rejected"]
+    if per_token:
+        chosen, rejected = chosen / pairs["chosen"], rejected / pairs["rejected"]
+    return (chosen - rejected).to_numpy(dtype=float)
+
+
+def accuracy(tables: Tables, names: tuple[str, ...], per_token: bool) -> Estimate:
+    """The share of pairs that the model ranks right."""
+    pairs = clear_pairs(tables, names)
+    if len(pairs) < 3:
+        return UNKNOWN
+    return estimates.share(log_ratio(pairs, per_token) >= 0, pairs["cluster"], tables.seed)
+
+
+def idealized(tables: Tables, per_token: bool, by_code: bool) -> dict[float, Estimate]:
+    """Ranking accuracy of the optimum on human votes at each beta, by the theorem or by the authors' code."""
+    pairs = clear_pairs(tables, VOTED)
+    found = {beta: ideal_hits(tables, pairs, beta, per_token, by_code) for beta in theory.BETAS}
+    return {beta: estimates.share(hits, pairs["cluster"], tables.seed) for beta, hits in found.items()}
+
+
+def ideal_hits(
+    tables: Tables, pairs: pd.DataFrame, beta: float, per_token: bool, by_code: bool
+) -> NDArray[np.bool_]:
+    if not by_code:
+        return theory.idealized_log_ratio(log_ratio(pairs, per_token), pairs["alpha"], beta) > 0
+    scored = tables["scored"].set_index(["data", "pair"])
+    one = scored.loc[list(zip(pairs["data"], pairs["pair"], strict=True))]
+    first, second = (
+        one[f"logp {k}"].to_numpy() / (one[f"tokens {k}"].to_numpy() if per_token else 1) for k in (1, 2)
+    )
+    return theory.code_idealized(first, second, one["alpha"], beta, per_token)
+
+
+def papers_beta(tables: Tables) -> float:
+    """The strength of DPO in the world with a known judge that is nearest to the paper's."""
+    pairs = tables["world_pairs"]
+    known = pairs["β"][pairs["objective"] == "DPO"].unique()
+    return float(known[np.abs(np.log(known / PAPERS_BETA)).argmin()])
+
+
+def last_look(tables: Tables, split: str) -> pd.DataFrame:
+    """The pairs of a split at the end of DPO at the paper's strength, all draws of the world."""
+    pairs = tables["world_pairs"].query("objective == 'DPO' and split == @split")
+    pairs = pairs[(pairs["β"] == papers_beta(tables)) & (pairs["step"] == pairs["step"].max())]
+    return pairs.assign(cluster=pairs["run"].astype(str) + " " + pairs["prompt"].astype(str))
+
+
+def tuned(tables: Tables, names: tuple[str, ...]) -> pd.DataFrame:
+    """The pairs ranked before and after fine-tuning, of some data sets; c is of the reference after it."""
+    pairs = tables["supervised"]
+    part = pairs[pairs["data"].isin(names)].reset_index(drop=True)
+    cluster = part["data"] + " " + part["prompt"].astype(str)
+    return part.assign(c=part["rejected after"] - part["chosen after"], cluster=cluster)
+
+
+def shorter_wins(pairs: pd.DataFrame) -> NDArray[np.float64]:
+    """1 where the chosen response has fewer tokens, 0 where it has more, 1/2 where as many."""
+    apart = (pairs["chosen"] - pairs["rejected"]).to_numpy(dtype=float)
+    return (1 - np.sign(apart)) / 2
+
+
+def judge_accuracy(tables: Tables, names: tuple[str, ...], judge: str) -> Estimate:
+    """The accuracy of an offline judge, where it was measured."""
+    found = tables["offline_judges"]
+    row = found[found["data"].isin(names) & (found["judge"] == judge)]
+    if row.empty:
+        return UNKNOWN
+    one = row.iloc[0]
+    return Estimate(float(one["accuracy"]), float(one["low"]), float(one["high"]), int(one["n"]))

@@ -1,0 +1,83 @@
+"""Numbers that the text of the chapter `across` quotes beside its claims', as text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pandas as pd
+
+from prefbook.ledger.derived.across import MAIN, correlation, left
+from prefbook.ledger.tables import Tables
+from prefdyn.measures import estimates
+from prefdyn.measures.estimates import Estimate
+
+
+def _mean(name: str) -> Callable[[Tables], str]:
+    return lambda tables: str(estimates.mean(tables["personas"][name]))
+
+
+def _rho(x: str, y: str) -> Callable[[Tables], str]:
+    return lambda tables: _said(correlation(tables, x, y))
+
+
+def _left(outcome: str) -> Callable[[Tables], str]:
+    return lambda tables: _said(left(tables, outcome))
+
+
+def _said(estimate: Estimate) -> str:
+    return str(estimate) if estimate.value == estimate.value else "not defined"
+
+
+def _stops_early(tables: Tables) -> str:
+    return f"{tables['personas']['stops early'].mean():.0%}"
+
+
+def _violations(tables: Tables) -> str:
+    personas = tables["personas"]
+    return f"{personas['violations'].sum():,} of {personas['statements'].sum():,}"
+
+
+def _clear(tables: Tables) -> str:
+    """Of the pairs of the ten main measures that are not related by definition, those without 0."""
+    pairs = _free_pairs(tables)
+    return f"{((pairs['low'] > 0) | (pairs['high'] < 0)).sum()} of {len(pairs)}"
+
+
+def _by_chance(tables: Tables) -> str:
+    return f"{0.05 * len(_free_pairs(tables)):.0f}"
+
+
+def _free_pairs(tables: Tables) -> pd.DataFrame:
+    table = tables["correlations"]
+    main = list(dict.fromkeys(table["measure"]))[:MAIN]
+    both = table["measure"].isin(main) & table["with"].isin(main)
+    return table[both & (table["measure"] != table["with"]) & ~table["by definition"]]
+
+
+QUOTED: dict[str, Callable[[Tables], str]] = {
+    "accuracy-alone": _mean("accuracy"),
+    "accuracy-in-company": _mean("in company"),
+    "accuracy-left-out": _mean("left out"),
+    "alignment-left-out": _rho("alignment", "left out"),
+    "left-out-rho": _rho("δ", "left out"),
+    "left-out-left": _left("left out"),
+    "cost-raw": _mean("cost of noise"),
+    "cost-raw-rho": _rho("δ", "cost of noise"),
+    "cost-raw-left": _left("cost of noise"),
+    "remains-raw": _mean("under noise"),
+    "cost-centred": _mean("cost, centred"),
+    "cost-reliability": _rho("cost, centred", "cost, centred"),
+    "remains-centred": _mean("under noise, centred"),
+    "remains-centred-rho": _rho("δ", "under noise, centred"),
+    "right-before": _mean("right before"),
+    "flipped-share": _mean("flipped"),
+    "flipped-left": _left("flipped"),
+    "flipped-half-share": _mean("flipped half-way"),
+    "flipped-half-left": _left("flipped half-way"),
+    "flipped-depth": _rho("depth", "flipped"),
+    "flipped-half-depth": _rho("depth", "flipped half-way"),
+    "stops-early": _stops_early,
+    "violations": _violations,
+    "pairs-clear": _clear,
+    "pairs-by-chance": _by_chance,
+}

@@ -1,0 +1,167 @@
+"""Numbers that the text of the chapter `distinguishability` quotes beside its claims', as text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from prefbook.ledger.derived.distinguishability import (
+    EQUAL,
+    LEARNED,
+    OTHER,
+    OWN,
+    SHUFFLED,
+    WEIGHTED,
+    accuracy_by_size,
+    fall_by_gradient,
+    log_change,
+)
+from prefbook.ledger.tables import Tables
+from prefdyn.measures import estimates
+
+
+def _range_of_delta(tables: Tables) -> str:
+    deltas = tables["embeddings"]["δ"]
+    return f"{deltas.min():.2g} to {deltas.max():.2g}"
+
+
+def _below_chance(tables: Tables) -> str:
+    table = tables["embeddings"]
+    return _of(table["δ"] < table["δ of chance"])
+
+
+def _slack(tables: Tables) -> str:
+    slack = tables["theorem_4_1"]["slack"]
+    return f"{slack.median():.1f} ({slack.min():.1f} to {slack.max():.1f})"
+
+
+def _crossings(tables: Tables) -> str:
+    turns = tables["boundary"]
+    crossed = turns["steps below bound"].sum() + turns["steps above actual"].sum()
+    return f"{crossed} of {2 * turns['steps'].sum():,}"
+
+
+def _papers_pair(tables: Tables, place: int) -> str:
+    """Gap in held-out loss of one of the pairs that the paper trains together (nats)."""
+    return _signed(tables["joint_training"]["loss gap"].iloc[place], ".3f")
+
+
+def _factor(tables: Tables, quantity: str, trained_on: str = OWN) -> str:
+    change = estimates.mean(log_change(tables, quantity, trained_on))
+    value, low, high = np.exp([change.value, change.low, change.high])
+    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _of_halves(tables: Tables, column: str, form: str) -> str:
+    """Means of a column over behaviours, of the half of large projections and of that of small ones."""
+    means = tables["intervention"].groupby("arm")[column].mean()
+    return f"{means['large projections']:{form}} and {means['small projections']:{form}}"
+
+
+def _learned(tables: Tables) -> str:
+    table = tables["misalignment"].drop_duplicates("behaviour")
+    return _of(table["accuracy"] >= LEARNED)
+
+
+def _last_layer_undone(tables: Tables) -> str:
+    """Fall by the last layer alone after alignment over before, geometric mean."""
+    table = tables["last_layer_undone"]
+    return f"{np.exp(np.log(table['fall from aligned'] / table['fall from base']).mean()):.1f}"
+
+
+def _over_text(of: Callable[[pd.DataFrame], pd.Series]) -> Callable[[Tables], str]:
+    """A quantity of held-out response pairs (nats), mean over them."""
+
+    def tell(tables: Tables) -> str:
+        found = estimates.mean(of(tables["text_by_pair"]))
+        value, low, high = (_signed(number, ".1f") for number in (found.value, found.low, found.high))
+        return f"{value} [{low}, {high}]"
+
+    return tell
+
+
+def _displaced(tables: Tables) -> str:
+    share = estimates.proportion(tables["text_by_pair"]["chosen"] < 0)
+    return f"{share.value:.0%} [{share.low:.0%}, {share.high:.0%}]"
+
+
+def _spread(tables: Tables, arm: str) -> str:
+    falls = tables["equalised_last_layer"]
+    own = falls[falls["arm"] == arm]["fall"]
+    return f"{own.std() / own.mean():.2f}"
+
+
+def _cost_of_evenness(tables: Tables) -> str:
+    means = tables["equalised_last_layer"].groupby("arm")["fall"].mean()
+    return f"{means[EQUAL] / means[WEIGHTED]:.0f}"
+
+
+def _mean_fall(tables: Tables, arm: str) -> str:
+    falls = tables["equalised"]
+    return f"{falls[falls['arm'] == arm]['fall'].mean():.3f}"
+
+
+def _relative_spread(tables: Tables) -> str:
+    falls = tables["equalised"].groupby(["draw", "arm"])["fall"]
+    relative = (falls.std() / falls.mean()).unstack()
+    return str(estimates.mean(relative[WEIGHTED] - relative[EQUAL]))
+
+
+def _of(mask: pd.Series | np.ndarray) -> str:
+    return f"{int(np.sum(mask))} of {len(mask)}"
+
+
+def _signed(value: float, form: str) -> str:
+    return f"{value:+{form}}".replace("-", "−")
+
+
+QUOTED: dict[str, Callable[[Tables], str]] = {
+    "behaviours": lambda tables: f"{len(tables['embeddings'])}",
+    "trained": lambda tables: f"{len(tables['fine_tuning'])}",
+    "range of δ": _range_of_delta,
+    "below chance": _below_chance,
+    "Yes or No": lambda tables: f"{100 * tables['embeddings']['Yes or No'].median():.2g}%",
+    "condition holds": lambda tables: _of(tables["theorem_4_1"]["holds"]),
+    "least R²": lambda tables: f"{tables['theorem_4_1']['R²'].min():.4f}",
+    "slack": _slack,
+    "accuracy before": lambda tables: f"{tables['unembedding']['accuracy before'].mean():.2f}",
+    "accuracy after": lambda tables: f"{tables['unembedding']['accuracy after'].mean():.2f}",
+    "accuracy by size": lambda tables: str(accuracy_by_size(tables)),
+    "crossings": _crossings,
+    "bounded": lambda tables: _of(~tables["boundary"]["begins below 0"]),
+    "guaranteed": lambda tables: f"{tables['boundary']['guaranteed'].max():.1%}",
+    "always Yes": lambda tables: f"{tables['boundary']['share of Yes'].max():.0%}",
+    "pairs": lambda tables: f"{len(tables['pairs'])}",
+    "pairs trained": lambda tables: f"{len(tables['joint_training'])}",
+    "first-step error": lambda tables: f"{tables['pairs']['error'].max():.0e}".replace("e-", "e−"),
+    "right way": lambda tables: _of(tables["joint_training"]["loss gap"] > 0),
+    "large gap": lambda tables: _papers_pair(tables, 0),
+    "small gap": lambda tables: _papers_pair(tables, 1),
+    "mean accuracy": lambda tables: f"{tables['fine_tuning']['accuracy after'].mean():.2f}",
+    "mean accuracy before": lambda tables: f"{tables['fine_tuning']['accuracy before'].mean():.2f}",
+    "δ factor": lambda tables: _factor(tables, "δ"),
+    "δ factor, shuffled": lambda tables: _factor(tables, "δ", SHUFFLED),
+    "δ factor, another": lambda tables: _factor(tables, "δ", OTHER),
+    "trace factor": lambda tables: _factor(tables, "Tr Σ"),
+    "ratio factor": lambda tables: _factor(tables, "Tr Σ / δ²"),
+    "by gradient": lambda tables: str(fall_by_gradient(tables)),
+    "distances of halves": lambda tables: _of_halves(tables, "δ", ".1f"),
+    "falls of halves": lambda tables: _of_halves(tables, "fall", ".3f"),
+    "learned": _learned,
+    "last layer undone": _last_layer_undone,
+    "spread, equal": lambda tables: _spread(tables, EQUAL),
+    "spread, weighted": lambda tables: _spread(tables, WEIGHTED),
+    "times less": _cost_of_evenness,
+    "mean fall, equal": lambda tables: _mean_fall(tables, EQUAL),
+    "mean fall, weighted": lambda tables: _mean_fall(tables, WEIGHTED),
+    "relative spread": _relative_spread,
+    "chosen": _over_text(lambda pairs: pairs["chosen"] * pairs["chosen tokens"]),
+    "rejected": _over_text(lambda pairs: pairs["rejected"] * pairs["rejected tokens"]),
+    "displaced": _displaced,
+    "text aligning": _over_text(lambda pairs: pairs["lead by aligning"]),
+    "text undoing": _over_text(lambda pairs: pairs["lead by undoing"]),
+    "text from base": _over_text(lambda pairs: pairs["lead by misaligning"]),
+    "text pairs": lambda tables: f"{len(tables['text_by_pair'])}",
+}

@@ -1,0 +1,219 @@
+"""Numbers that the text of the chapter `generalization` quotes beside its claims', as text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from prefbook.ledger.derived.generalization import HELD_OUT, TRAINED, b_over_a, logarithms, margins_left
+from prefbook.ledger.statistics.generalization import log_left, rare_label_all_weights
+from prefbook.ledger.tables import Tables
+from prefdyn.measures import estimates
+
+
+def _signed(text: str) -> str:
+    return text.replace("-", "−")
+
+
+def _many(samples: float) -> str:
+    """A large number in words."""
+    return f"{samples / 1e9:.1f} billion" if samples >= 1e9 else f"{samples:,.0f}"
+
+
+def _width(tables: Tables) -> int:
+    """d of the hidden states."""
+    asked = tables["conditions_of_the_data"]
+    return int(asked.loc[asked["condition"] == "d ≤ 5Q", "value"].iloc[0])
+
+
+def _shared_length(tables: Tables) -> str:
+    personas = tables["personas"]
+    return f"{np.median(2 * personas['shared length'] / personas['δ']):.0f}"
+
+
+def risks(tables: Tables, arm: str) -> pd.Series:
+    """Mean held-out risk by number of personas."""
+    table = tables["company"]
+    found: pd.Series = table[table["arm"] == arm].groupby("K")["risk"].mean()
+    return found
+
+
+def _samples_of(tables: Tables, last: bool) -> str:
+    """Statements of each label of the arm that grows, with one persona or with the most."""
+    table = tables["company"]
+    sizes = table[table["arm"] == "as log K"].groupby("K")["Q"].first()
+    return str(int(sizes.iloc[-1 if last else 0]))
+
+
+def _failing(tables: Tables) -> str:
+    """The conditions that the wide clusters break."""
+    curves = tables["curves"]
+    return str(curves.loc[curves["v"] == curves["v"].max(), "conditions that fail"].iloc[0])
+
+
+def _vacuous(tables: Tables) -> str:
+    """Margins outside the band where the conditions hold and the theorem may fail for sure."""
+    band = tables["band"]
+    rest = band[band["failure allowed"] >= 1]
+    return f"{rest['outside the band'].sum()} of {rest['margins'].sum():,}"
+
+
+def _gap(steps: int, tables: Tables) -> str:
+    gaps = tables["descent"].set_index("steps")["gap"]
+    return f"{gaps[steps]:.1e}".replace("e-0", "e-").replace("-", "−")
+
+
+def _order_of_convergence(tables: Tables) -> str:
+    gaps = tables["descent"].set_index("steps")["gap"]
+    return f"{np.log2(gaps[20] / gaps[40]):.2f}"
+
+
+def _of_the_data(column: str, tables: Tables) -> str:
+    return _many(float(tables["bound_of_the_data"][column].iloc[0]))
+
+
+def _needed(concepts: int, tables: Tables, form: str = "Theorem 4.2") -> str:
+    """Samples a cluster from which a bound is below 1."""
+    return _many(tables["samples_needed"].set_index("form")[f"Q for K = {concepts}"][form])
+
+
+def _left(tables: Tables, split: str) -> str:
+    """What is left of the margin among the most personas, geometric mean over sets."""
+    found = estimates.mean(logarithms(margins_left(tables, split).iloc[:, -1]))
+    value, low, high = np.exp([found.value, found.low, found.high])
+    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _precision(tables: Tables) -> str:
+    """That in which the sets are trained again."""
+    return ", ".join(tables["rounding"]["precision"].unique()) or "none"
+
+
+def _left_rounded(split: str, tables: Tables) -> str:
+    """What GN-4 measures, in the other precision."""
+    return str(log_left(tables, split, "rounding")) if len(tables["rounding"]) else "not measured"
+
+
+def _law(tables: Tables, power: float) -> str:
+    """What the law leaves of the margin of the anchors among the most personas, mean over sets."""
+    logs = logarithms(margins_left(tables, HELD_OUT, "foretold").iloc[:, -1])
+    return f"{np.exp(power * logs.mean()):.2f}"
+
+
+def _answers(tables: Tables, column: str, own: bool) -> str:
+    """Mean margin or risk of sixteen personas with answers of their own, or with one pair for all."""
+    table = tables["own_answers"]
+    part = table[table["Z"] == 1] if own else table[table["pairs"] == 1]
+    return f"{part[column].mean():.2f}"
+
+
+def _rare(tables: Tables, arm: str, when: str) -> str:
+    table = tables["imbalance"]
+    part = table[(table["arm"] == arm) & (table["when"] == when)]
+    return f"{part['rare'].mean():.2f}"
+
+
+def _rare_of_all_weights(tables: Tables, arm: str, last: bool) -> str:
+    return f"{rare_label_all_weights(tables, arm, last).value:.2f}"
+
+
+def _misprinted(tables: Tables) -> str:
+    """The error of the printed formula, as a share of the norm of all rates."""
+    tokens = tables["tokens"]
+    error = np.linalg.norm(tokens["rate as printed"] - tokens["rate"]) / np.linalg.norm(tokens["rate"])
+    return f"{error:.1%}"
+
+
+def _total_rate(response: str, last: bool, tables: Tables) -> str:
+    """The sum of the factors at the first or last step, over the tokens of chosen or rejected responses."""
+    factors = tables["factors"]
+    at = factors["step"].max() if last else factors["step"].min()
+    row = factors[(factors["step"] == at) & (factors["response"] == response)]
+    return _signed(f"{row['total'].iloc[0]:.2g}")
+
+
+def _share_of_the_fall(tables: Tables) -> str:
+    """How much of the margins' mean change in a step of all weights the unembedding alone would bring."""
+    table = tables["moved"]
+    signs = np.where(table["response"] == "chosen", 1, -1)
+    return f"{(signs * table['rate']).sum() / (signs * table['moved']).sum():.0%}"
+
+
+def _still_inside(tables: Tables) -> str:
+    broken = tables["conditions"].query("`conditions that fail` != 'none'")
+    return f"{(broken['share outside'] == 0).sum()} of {len(broken)}"
+
+
+def _conditions_met(tables: Tables) -> str:
+    holds = tables["conditions_of_the_data"]["holds"]
+    return f"{holds.sum()} of {len(holds)}"
+
+
+def _promises_nothing(tables: Tables) -> str:
+    allowed = tables["band"]["failure allowed"]
+    return f"{(allowed >= 1).sum()} of {len(allowed)}"
+
+
+QUOTED: dict[str, Callable[[Tables], str]] = {
+    "gn-width": lambda tables: str(_width(tables)),
+    "gn-random-cosine": lambda tables: f"{np.sqrt(2 / np.pi / _width(tables)):.3f}",
+    "gn-own-cosine": lambda tables: f"{tables['personas']['own statements'].mean():.2f}",
+    "gn-shared-length": _shared_length,
+    "gn-risk-alone": lambda tables: f"{risks(tables, 'all').loc[1]:.0%}",
+    "gn-risk-company": lambda tables: f"{risks(tables, 'all').iloc[-1]:.0%}",
+    "gn-most-personas": lambda tables: str(risks(tables, "all").index[-1]),
+    "gn-most-samples": lambda tables: str(int(tables["company"].query("arm == 'all'")["Q"].iloc[0])),
+    "gn-log-first": partial(_samples_of, last=False),
+    "gn-log-last": partial(_samples_of, last=True),
+    "gn-gap-5": partial(_gap, 5),
+    "gn-gap-40": partial(_gap, 40),
+    "gn-order": _order_of_convergence,
+    "gn-failing": _failing,
+    "gn-promised": lambda tables: str(int((tables["risk"]["log₁₀ failure"] < 0).sum())),
+    "gn-vacuous": _vacuous,
+    "gn-promise-q": partial(_of_the_data, "Q for a failure below 1"),
+    "gn-data-k": partial(_of_the_data, "K"),
+    "gn-data-q": partial(_of_the_data, "Q"),
+    "gn-bound-q": partial(_of_the_data, "Q for a bound below 1"),
+    "gn-appendix-q": partial(_needed, 135, form="Theorem A.2, Z = 1"),
+    "gn-needed-1": partial(_needed, 1),
+    "gn-needed-135": partial(_needed, 135),
+    "gn-b-over-a": lambda tables: f"{b_over_a(tables):.2f}",
+    "gn-sets": lambda tables: str(tables["nested_sets"]["set"].nunique()),
+    "gn-largest": lambda tables: str(tables["nested_sets"]["K"].max()),
+    "gn-left": partial(_left, split=HELD_OUT),
+    "gn-left-trained": partial(_left, split=TRAINED),
+    "gn-precision": _precision,
+    "gn-left-rounded": partial(_left_rounded, HELD_OUT),
+    "gn-left-trained-rounded": partial(_left_rounded, TRAINED),
+    "gn-law": partial(_law, power=1.0),
+    "gn-root": partial(_law, power=0.5),
+    "gn-margin-own": partial(_answers, column="margin", own=True),
+    "gn-margin-shared": partial(_answers, column="margin", own=False),
+    "gn-risk-own": partial(_answers, column="risk", own=True),
+    "gn-risk-shared": partial(_answers, column="risk", own=False),
+    "gn-rare-random": partial(_rare, arm="at random", when="first step"),
+    "gn-rare-balanced": partial(_rare, arm="as many of both", when="first step"),
+    "gn-rare-random-end": partial(_rare, arm="at random", when="end"),
+    "gn-rare-end": partial(_rare, arm="three to one", when="end"),
+    "gn-rare-all-end": partial(_rare_of_all_weights, arm="three to one", last=True),
+    "gn-pairs": lambda tables: str(int(tables["places"]["pairs"].iloc[0])),
+    "gn-place-cosine": lambda tables: f"{tables['places']['median cosine'].iloc[0]:.2f}",
+    "gn-misprinted": _misprinted,
+    "gn-moved": lambda tables: str(tables["moved"]["pair"].nunique()),
+    "gn-moved-share": _share_of_the_fall,
+    **{
+        f"gn-total-{response}-{when}": partial(_total_rate, response, when == "last")
+        for response in ("chosen", "rejected")
+        for when in ("first", "last")
+    },
+}
+
+ON_THE_SCOREBOARD: dict[str, Callable[[Tables], str]] = {
+    "still inside": _still_inside,
+    "conditions met": _conditions_met,
+    "promises nothing": _promises_nothing,
+}

@@ -1,0 +1,165 @@
+"""Numbers that the text of the chapter `ranking` quotes beside its claims', as text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from prefbook.ledger.derived.ranking import (
+    LLMBAR,
+    MIDDLE_BETA,
+    PAPERS_BETA,
+    TRAINED_ON,
+    VOTED,
+    accuracy,
+    clear_pairs,
+    idealized,
+    judge_accuracy,
+    last_look,
+    log_ratio,
+    papers_beta,
+)
+from prefbook.ledger.statistics.ranking import hardness_and_length
+from prefbook.ledger.tables import Tables
+from prefdyn.measures import estimates
+from prefdyn.measures.estimates import Estimate
+from prefdyn.theory import ranking as theory
+
+MISSING = "not measured"
+"""Where an edition has not what is quoted."""
+
+
+def _share(value: float) -> str:
+    return f"{value:.0%}" if value == 0 or value >= 0.1 else f"{value:.1%}"
+
+
+def _accuracy(tables: Tables, data: str, per_token: bool) -> str:
+    found = accuracy(tables, (data,), per_token)
+    return MISSING if np.isnan(found.value) else _share(found.value)
+
+
+def _optimum(tables: Tables, beta: float, per_token: bool, by_code: bool = False) -> str:
+    return _share(idealized(tables, per_token, by_code)[beta].value)
+
+
+def _largest(tables: Tables) -> str:
+    return _share(max(one.value for one in idealized(tables, False, False).values()))
+
+
+def _ties(tables: Tables, by_code: bool) -> str:
+    """Ranking accuracy of whole responses with ties counted, on human votes."""
+    scored = tables["scored"]
+    voted = scored[scored["data"].isin(VOTED)]
+    first, second = voted["logp 1"].to_numpy(), voted["logp 2"].to_numpy()
+    if by_code:
+        return _share(float(theory.code_ranked_right(first, second, voted["alpha"], False).mean()))
+    ranks = {0: (0, 0), 1: (0, 1), 2: (1, 0)}
+    pairs = zip(first, second, voted["preferred"], strict=True)
+    return _share(float(np.mean([theory.ranked_right((a, b), ranks[which]) for a, b, which in pairs])))
+
+
+def _longer(tables: Tables, names: tuple[str, ...]) -> str:
+    """How often the chosen response has more tokens."""
+    pairs = clear_pairs(tables, names)
+    return _share(float((pairs["chosen"] > pairs["rejected"]).mean())) if len(pairs) else MISSING
+
+
+def _prompts(tables: Tables) -> str:
+    return f"{clear_pairs(tables, VOTED)['prompt'].nunique():,}"
+
+
+def reach(tables: Tables, beta: float) -> float:
+    """Slope, through the origin, of what unseen pairs gained by the end of DPO on what they gain at the
+    optimum.
+    """
+    pairs = tables["world_pairs"].query("objective == 'DPO' and split == 'unseen'")
+    pairs = pairs[(pairs["β"] == beta) & (pairs["step"] == pairs["step"].max())]
+    optimum = pairs["difference"] / beta
+    return float((optimum * pairs["gain"]).sum() / (optimum**2).sum())
+
+
+def _reach(tables: Tables, which: int) -> str:
+    betas = sorted(tables["world_pairs"].query("objective == 'DPO'")["β"].unique())
+    at = {-1: betas[0], 0: papers_beta(tables), 1: betas[-1]}[which]
+    return f"{reach(tables, at):.2g}".replace("-", "−")
+
+
+def _in_world(tables: Tables, split: str, what: str) -> str:
+    """A share of pairs at the end of DPO at the paper's strength: ranked right; right for the reference;
+    right at the optimum; or of the wrong ones, flipped.
+    """
+    pairs = last_look(tables, split)
+    hits = {
+        "right": pairs["gain"] >= pairs["c"],
+        "reference": pairs["c"] <= 0,
+        "ideal": pairs["difference"] / pairs["β"] > pairs["c"],
+        "flipped": (pairs["gain"] >= pairs["c"])[pairs["c"] > 0],
+    }[what]
+    return MISSING if not len(hits) else _share(float(hits.mean()))
+
+
+def _wins(tables: Tables, objective: str) -> str:
+    """The win rate at the end of what went on from DPO."""
+    answers = tables["world_answers"].query("objective == @objective")
+    return _share(float(answers["win rate"].mean()))
+
+
+def _rho(tables: Tables, what: str) -> str:
+    """Rank correlations of c, of the model as it came, on the data that training takes."""
+    pairs = clear_pairs(tables, TRAINED_ON)
+    c = -log_ratio(pairs, False)
+    x, y = (
+        (np.abs(c), pairs["chosen"] + pairs["rejected"])
+        if what == "size"
+        else (c, pairs["chosen"] - pairs["rejected"])
+    )
+    return str(estimates.spearman(x, y, tables.seed, pairs["cluster"]))
+
+
+def no_verdict(tables: Tables) -> str:
+    """The share of its questions on which the judge of the design gave no verdict."""
+    return _share(float(tables["judge"].iloc[0].get("no verdict", 0)))
+
+
+def _judge(tables: Tables) -> str:
+    judge = tables["judge"].iloc[0]
+    if np.isnan(judge["accuracy"]):
+        return "not known"
+    return str(Estimate(judge["accuracy"], judge["low"], judge["high"], int(judge["n"])))
+
+
+QUOTED: dict[str, Callable[[Tables], str]] = {
+    "llmbar-natural": lambda tables: _accuracy(tables, "llmbar-natural", False),
+    "llmbar-adversarial": lambda tables: _accuracy(tables, "llmbar-adversarial", False),
+    "ideal-per-token": lambda tables: _optimum(tables, PAPERS_BETA, True),
+    "ideal-whole": lambda tables: _optimum(tables, PAPERS_BETA, False),
+    "code-whole": lambda tables: _optimum(tables, MIDDLE_BETA, False, by_code=True),
+    "theorem-whole": lambda tables: _optimum(tables, MIDDLE_BETA, False),
+    "code-least": lambda tables: _optimum(tables, max(theory.BETAS), False, by_code=True),
+    "theorem-least": lambda tables: _optimum(tables, max(theory.BETAS), False),
+    "largest-whole": _largest,
+    "longer-hh": lambda tables: _longer(tables, TRAINED_ON),
+    "longer-pandalm": lambda tables: _longer(tables, VOTED),
+    "longer-adversarial": lambda tables: _longer(tables, LLMBAR[1:]),
+    "ties-printed": lambda tables: _ties(tables, by_code=False),
+    "ties-code": lambda tables: _ties(tables, by_code=True),
+    "pandalm-prompts": _prompts,
+    "reach-weak": lambda tables: _reach(tables, -1),
+    "reach-paper": lambda tables: _reach(tables, 0),
+    "reach-strong": lambda tables: _reach(tables, 1),
+    "world-ideal": lambda tables: _in_world(tables, "unseen", "ideal"),
+    "world-reference": lambda tables: _in_world(tables, "unseen", "reference"),
+    "world-unseen": lambda tables: _in_world(tables, "unseen", "right"),
+    "world-trained": lambda tables: _in_world(tables, "trained", "right"),
+    "world-flips-trained": lambda tables: _in_world(tables, "trained", "flipped"),
+    "world-flips-unseen": lambda tables: _in_world(tables, "unseen", "flipped"),
+    "fresh-wins": lambda tables: _wins(tables, "DPO, fresh pairs"),
+    "same-wins": lambda tables: _wins(tables, "DPO, same pairs"),
+    "rho-length": lambda tables: str(hardness_and_length(tables)),
+    "rho-size": lambda tables: _rho(tables, "size"),
+    "rho-difference": lambda tables: _rho(tables, "difference"),
+    "judge-length": lambda tables: str(judge_accuracy(tables, VOTED, "length alone")),
+    "judge-accuracy": _judge,
+    "judge-no-verdict": no_verdict,
+}
