@@ -61,27 +61,30 @@ def cached(
 
 
 @functools.cache
-def science_version(module: str) -> str:
-    """A short hash of what a module and all of this package behind it do, and of what computes for them.
+def science_version(*modules: str) -> str:
+    """A short hash of what modules and all of this package behind them do, and of what computes for them.
 
     Raises:
-        PrefdynError: it is no module of this package.
+        PrefdynError: one is no module of this package.
     """
-    if _path(module) is None:
-        raise PrefdynError(f"{module} is no module of prefdyn: a result is kept by a function of the library")
+    for module in modules:
+        if _path(module) is None:
+            raise PrefdynError(
+                f"{module} is no module of prefdyn: a result is kept by a function of the library"
+            )
     digest = hashlib.sha256()
     for package in ("torch", "transformers"):
         digest.update(importlib.metadata.version(package).encode())
     with _PARSING:
-        for name in sorted(modules_behind(module)):
+        for name in sorted(modules_behind(*modules)):
             digest.update(ast.dump(_tree(name)).encode())
     return digest.hexdigest()[:16]
 
 
-def modules_behind(module: str) -> set[str]:
-    """Names of a module of this package and of all the package's modules that it imports, directly or not."""
+def modules_behind(*modules: str) -> set[str]:
+    """Names of modules of this package and of all the package's modules that they import, directly or not."""
     found: set[str] = set()
-    waiting = [module]
+    waiting = list(modules)
     while waiting:
         name = waiting.pop()
         if name not in found:
@@ -144,13 +147,19 @@ def _passed_on(module: str) -> Iterator[tuple[str, str]]:
 @functools.cache
 def _imports(module: str) -> frozenset[str]:
     """Modules of this package that a module names; what a package passes on is looked up where it is from."""
-    found = {_home(inside, name) for name, inside in _passed_on(module) if _path(inside)}
-    for node in ast.walk(_tree(module)):
+    passed_on = {_home(inside, name) for name, inside in _passed_on(module) if _path(inside)}
+    return frozenset(passed_on | modules_named(_tree(module)))
+
+
+def modules_named(code: ast.AST) -> set[str]:
+    """Modules of this package that code imports from."""
+    found: set[str] = set()
+    for node in ast.walk(code):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names if _path(alias.name))
         elif isinstance(node, ast.ImportFrom) and node.module and _path(node.module):
             found.update(_home(node.module, alias.name) for alias in node.names)
-    return frozenset(found)
+    return found
 
 
 def _home(module: str, name: str) -> str:

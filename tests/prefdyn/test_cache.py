@@ -122,10 +122,10 @@ class Copy:
         place = self.folder.joinpath(*module.split(".")[1:])
         return place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
 
-    def version(self, module: str) -> str:
+    def version(self, *modules: str) -> str:
         """As a process that starts now computes it."""
         forget()
-        return cache_module.science_version.__wrapped__(module)
+        return cache_module.science_version.__wrapped__(*modules)
 
 
 @pytest.fixture
@@ -157,6 +157,18 @@ def test_code_behind_a_measurement_makes_it_stale(library: Copy) -> None:
         assert library.version("prefdyn.engine.states") != before, module
         path.write_text(whole)
     assert library.version("prefdyn.engine.states") == before
+
+
+def test_code_behind_either_of_two_modules_makes_what_rests_on_both_stale(library: Copy) -> None:
+    both = ("prefdyn.theory.ranking", "prefdyn.measures.halves")
+    before = library.version(*both)
+    assert before == library.version(*reversed(both)) != library.version(both[0])
+    for module in (*both, "prefdyn.measures.estimates"):
+        path = library.file(module)
+        whole = path.read_text()
+        path.write_text(whole + "\nADDED = 1\n")
+        assert library.version(*both) != before, module
+        path.write_text(whole)
 
 
 @pytest.mark.parametrize("measuring", MEASURING)

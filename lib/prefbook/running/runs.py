@@ -4,6 +4,7 @@ repeated while nothing has changed.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import logging
@@ -13,7 +14,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from prefbook.ledger.tables import is_measured
 from prefbook.project import chapters
 from prefbook.running import parameters
 from prefdyn import data
-from prefdyn.cache import science_version
+from prefdyn.cache import modules_named, science_version
 from prefdyn.errors import PrefdynError
 from prefdyn.experiments import CHAPTERS, pace, plan
 from prefdyn.files import at_home, atomic_folder, public_name, sha256, tidy
@@ -77,7 +78,7 @@ class Run:
         claims = self.root / "book" / "claims.yml"
         parts = [sha256(path) for path in (self.source, claims, *_drawing(self.chapter), *tables)]
         states = [_state(place) for place in _places(self.values)]
-        science = science_version(CHAPTERS[self.chapter].__name__)
+        science = science_version(CHAPTERS[self.chapter].__name__, *_named(self.source))
         content = [science, *parts, json.dumps(self.settings, sort_keys=True), *states]
         return hashlib.sha256("".join(content).encode()).hexdigest()
 
@@ -112,6 +113,16 @@ class Run:
     def work(self) -> list[plan.Work]:
         """What the experiments do, for all seeds together; nothing where only shipped tables are shown."""
         return CHAPTERS[self.chapter].work(self.values) if self.values["measure"] else []
+
+
+def _named(source: Path) -> list[str]:
+    """Modules of the science that a page's code imports from: a chapter's experiments stand in several."""
+    named: set[str] = set()
+    for cell in jupytext.read(source).cells:
+        if cell.cell_type == "code":
+            with suppress(SyntaxError):  # the run will say so
+                named |= modules_named(ast.parse(cell.source))
+    return sorted(named)
 
 
 def _drawing(chapter: str) -> list[Path]:

@@ -346,6 +346,20 @@ def test_run_of_another_library_is_not_done(
     assert done.is_done() is not matters
 
 
+def test_key_of_a_run_covers_every_module_of_the_science_that_its_page_imports(
+    done: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(runs, "science_version", lambda *modules: str(asked.append(modules)))
+    with open(done.source, "a") as page:
+        code = "from prefdyn.experiments import company, frozen\nfrom prefdyn import measures"
+        page.write(f"\n```{{code-cell}} ipython3\n{code}\n```\n\n```{{code-cell}} ipython3\nno code\n```\n")
+    done.key()
+    (modules,) = asked
+    assert modules[0] == runs.CHAPTERS["small"].__name__
+    assert {"prefdyn.experiments.company", "prefdyn.experiments.frozen", "prefdyn.measures"} <= {*modules}
+
+
 def test_run_beside_other_shipped_tables_is_not_done(done: Run) -> None:
     """A page shows the reference edition beside what it measured; other chapters' tables are no matter."""
     for chapter, still in (("other", True), ("small", False)):
