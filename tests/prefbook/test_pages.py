@@ -16,6 +16,7 @@ from scipy.stats import spearmanr
 
 from prefbook.ledger import editions
 from prefbook.ledger.claims import load_claims
+from prefbook.ledger.multiplicity import after_holm
 from prefbook.ledger.quoted import QUOTED
 from prefbook.ledger.tables import PENDING, Tables
 from prefbook.project import chapters
@@ -232,6 +233,11 @@ def test_three_seeds_say_what_chapter_5_says_they_do() -> None:
     for part in (part for entry in own for part in entry["statistics"]):
         assert [seed["seed"] for seed in part["seeds"]] == [0, 1, 2]
         assert len({seed["outcome"] for seed in part["seeds"]}) == 1
+
+
+def test_cause_of_chapter_1_is_lost_among_many_claims_as_it_says() -> None:
+    claims, entries = load_claims(ROOT / "book" / "claims.yml"), editions.reference(ROOT).entries
+    assert entries["LD-11"]["verdict"] == "supported" and "LD-11" not in after_holm(claims, entries)
 
 
 def test_second_model_puts_behaviours_in_the_order_that_chapter_1_says() -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +16,9 @@ from prefdyn.errors import PrefdynError
 PENDING = "pending.txt"
 """The file beside an edition's tables that names those it does not hold yet, one a line; after a colon, the
 seeds that a table lacks, where it is there with others."""
+
+MADE_BY = ("commit", "device", "precision")
+"""Fields of provenance in which the tables of an edition may differ."""
 
 
 class NotMeasured(PrefdynError):
@@ -115,9 +118,19 @@ class Tables(Mapping[str, pd.DataFrame]):
 
     @property
     def provenance(self) -> dict[str, str]:
-        """Of the table that was made last, by field: it rests on all that was used by then."""
+        """Of the table that was made last, by field: it rests on all that was used by then.
+
+        Where tables were made by several commits, devices or in several precisions, it has them all.
+        """
         heads = [head(self.folder / f"{name}.csv") for name in self]
-        return max(heads, key=lambda head: float(head.get("seconds", 0)), default={})
+        last = max(heads, key=lambda head: float(head.get("seconds", 0)), default={})
+        return {field: _every(heads, field) if field in MADE_BY else last[field] for field in last}
+
+
+def _every(heads: Iterable[Mapping[str, str]], field: str) -> str:
+    """What any of the tables has in a field; a table whose seeds were made apart has several already."""
+    parts = (part for head in heads for part in head.get(field, "").split("; "))
+    return "; ".join(dict.fromkeys(filter(None, parts)))
 
 
 def is_measured(path: Path) -> bool:

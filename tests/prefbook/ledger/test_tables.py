@@ -39,8 +39,19 @@ def test_tables_of_a_seed_are_its_rows(folder: Path) -> None:
 
 def test_provenance_is_that_of_the_table_made_last(folder: Path) -> None:
     for name, seconds in (("a", 3.5), ("b", 12.25), ("c", 4)):
-        (folder / f"{name}.csv").write_text(f"# commit: {name}\n# seconds: {seconds}\nx,seed\n1,0\n")
-    assert Tables(folder).provenance == {"commit": "b", "seconds": "12.25"}
+        (folder / f"{name}.csv").write_text(f"# seeds: {name}\n# seconds: {seconds}\nx,seed\n1,0\n")
+    assert Tables(folder).provenance == {"seeds": "b", "seconds": "12.25"}
+
+
+def test_provenance_has_every_commit_and_device_that_made_a_table(tmp_path: Path) -> None:
+    for name, commit, device, seconds in (
+        ("a", "one", "cpu", 9),
+        ("b", "two; one", "cpu", 3),
+        ("c", "three", "gpu", 1),
+    ):
+        about = f"# commit: {commit}\n# device: {device}\n# seconds: {seconds}\n"
+        (tmp_path / f"{name}.csv").write_text(f"{about}x,seed\n1,0\n")
+    assert Tables(tmp_path).provenance == {"commit": "one; two; three", "device": "cpu; gpu", "seconds": "9"}
 
 
 def test_what_is_done_to_a_table_is_done_to_a_copy(folder: Path) -> None:
