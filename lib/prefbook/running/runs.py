@@ -385,9 +385,10 @@ def _papermill(run: Run, folder: Path, progress: bool) -> nbformat.NotebookNode:
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.source = translate_parameters("python3", "python", _shown(run.values), "Parameters")
             cell.metadata["tags"].append("hide-input")
+            those = "this run" if run.values["measure"] else "a page that ran nothing"
             cell.metadata["mystnb"] = {
-                "code_prompt_show": "Show the values of this run",
-                "code_prompt_hide": "Hide the values of this run",
+                "code_prompt_show": f"Show the values of {those}",
+                "code_prompt_hide": f"Hide the values of {those}",
             }
     return made
 
