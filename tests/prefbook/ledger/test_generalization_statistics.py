@@ -332,6 +332,8 @@ def test_numbers_of_the_text(tables: Tables) -> None:
     assert told["gn-precision"] == "float32"
     assert told["gn-left-rounded"] == str(STATISTICS["held_out_margin_left"](tables))
     assert told["gn-left-trained-rounded"] == str(STATISTICS["training_margin_left"](tables))
+    assert told["gn-law-rounded"] == str(STATISTICS["off_the_law"](tables))
+    assert told["gn-least-left"] == "0.20"  # 0.8 of a quarter
     assert (told["gn-margin-own"], told["gn-margin-shared"]) == ("0.12", "2.00")
     assert (told["gn-risk-own"], told["gn-risk-shared"]) == ("0.21", "0.31")
     assert (told["gn-rare-random"], told["gn-rare-balanced"], told["gn-rare-end"]) == ("0.25", "0.75", "0.38")

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from prefbook.ledger.derived.generalization import HELD_OUT, TRAINED, b_over_a, logarithms, margins_left
-from prefbook.ledger.statistics.generalization import log_left, rare_label_all_weights
+from prefbook.ledger.statistics.generalization import log_left, off_the_law, rare_label_all_weights
 from prefbook.ledger.tables import Tables
 from prefdyn.measures import estimates
+from prefdyn.measures.estimates import Estimate
 
 
 def _signed(text: str) -> str:
@@ -92,9 +93,14 @@ def _precision(tables: Tables) -> str:
     return ", ".join(tables["rounding"]["precision"].unique()) or "none"
 
 
-def _left_rounded(split: str, tables: Tables) -> str:
-    """What GN-4 measures, in the other precision."""
-    return str(log_left(tables, split, "rounding")) if len(tables["rounding"]) else "not measured"
+def _rounded(statistic: Callable[..., Estimate], tables: Tables) -> str:
+    """What a statistic of the sets is in the other precision."""
+    return str(statistic(tables, of="rounding")) if len(tables["rounding"]) else "not measured"
+
+
+def _least_left(tables: Tables) -> str:
+    """What is left of the margin among the most personas, in the set that has least."""
+    return f"{margins_left(tables, HELD_OUT).iloc[:, -1].min():.2f}"
 
 
 def _law(tables: Tables, power: float) -> str:
@@ -187,8 +193,11 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "gn-left": partial(_left, split=HELD_OUT),
     "gn-left-trained": partial(_left, split=TRAINED),
     "gn-precision": _precision,
-    "gn-left-rounded": partial(_left_rounded, HELD_OUT),
-    "gn-left-trained-rounded": partial(_left_rounded, TRAINED),
+    "gn-left-rounded": partial(_rounded, partial(log_left, split=HELD_OUT)),
+    "gn-left-trained-rounded": partial(_rounded, partial(log_left, split=TRAINED)),
+    "gn-law-rounded": partial(_rounded, partial(off_the_law, power=1.0)),
+    "gn-root-rounded": partial(_rounded, partial(off_the_law, power=0.5)),
+    "gn-least-left": _least_left,
     "gn-law": partial(_law, power=1.0),
     "gn-root": partial(_law, power=0.5),
     "gn-margin-own": partial(_answers, column="margin", own=True),

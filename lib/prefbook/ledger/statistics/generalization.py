@@ -100,11 +100,11 @@ def log_left(tables: Tables, split: str, of: str = "nested_sets") -> Estimate:
     return estimates.mean(logarithms(margins_left(tables, split, of=of).iloc[:, -1]))
 
 
-def _off(tables: Tables, power: float) -> Estimate:
+def off_the_law(tables: Tables, power: float, of: str = "nested_sets") -> Estimate:
     """Log of what is left of the held-out margin among the most personas, less a power of what the law
-    foretells; mean over sets, by its size.
+    foretells; mean over sets, by its size. See `margins_left`.
     """
-    left, law = (margins_left(tables, HELD_OUT, column).iloc[:, -1] for column in ("margin", "foretold"))
+    left, law = (margins_left(tables, HELD_OUT, column, of).iloc[:, -1] for column in ("margin", "foretold"))
     return _size(estimates.mean(logarithms(left) - power * logarithms(law)))
 
 
@@ -221,8 +221,8 @@ STATISTICS: dict[str, Callable[[Tables], Estimate]] = {
     "bound_at_the_data": bound_at_the_data,
     "held_out_margin_left": partial(log_left, split=HELD_OUT),
     "training_margin_left": partial(log_left, split=TRAINED),
-    "off_the_law": partial(_off, power=1.0),
-    "off_the_root_of_the_law": partial(_off, power=0.5),
+    "off_the_law": partial(off_the_law, power=1.0),
+    "off_the_root_of_the_law": partial(off_the_law, power=0.5),
     "risk_with_more_samples": partial(_risk_change, of="everyone"),
     "risk_with_all_samples": partial(_risk_change, of="all statements"),
     "slope_of_wait": slope_of_wait,
