@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +91,12 @@ def quotes(
     first, own = finding.of(finding.seed), None if local is None else local.of(local.seed)
 
     def told(tell: Callable[[Tables], str]) -> str:
+        local = None
+        if own is not None:
+            with suppress(NotMeasured):
+                local = tell(own)
         try:
-            return quote(tell(first), None if own is None else tell(own))
+            return quote(tell(first), local)
         except NotMeasured:
             return quote(NOT_RUN)
 

@@ -13,6 +13,7 @@ import pytest
 
 from prefbook.ledger.claims import VACUOUS, VERDICTS, Criterion, load_claims
 from prefbook.ledger.editions import reference
+from prefbook.ledger.tables import NotMeasured, Tables
 from prefbook.publishing import scoreboard
 from prefbook.publishing.scoreboard import (
     WIDTH,
@@ -384,6 +385,22 @@ def test_page_quotes_the_reference_with_this_machine_beside_it(
     }
     assert (glued["first/up"], glued["first/down"]) == ("1", "-2 1 here")
     assert glued["E-2"] == glued["E-2-verdict"] == "not run", "a page that quotes it says so"
+
+
+def test_what_this_machine_left_out_leaves_the_references_number_alone(tmp_path: Path) -> None:
+    for name, rows in (("reference", "2,0"), ("here", "")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "fall.csv").write_text(f"value,seed\n{rows}\n")
+        (tmp_path / name / "rise.csv").write_text("value,seed\n1,0\n")
+    finding, local = Tables(tmp_path / "reference"), Tables(tmp_path / "here")
+
+    def first(tables: Tables) -> str:
+        if tables["fall"].empty:
+            raise NotMeasured("nothing fell")
+        return str(tables["fall"]["value"].iloc[0])
+
+    assert scoreboard.quotes({"a": first}, finding, local) == {"a": "<strong>2</strong>"}
+    assert scoreboard.quotes({"a": first}, local, finding) == {"a": "<strong>not run</strong>"}
 
 
 # Places -------------------------------------------------------------------------------------------

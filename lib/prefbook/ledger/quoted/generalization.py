@@ -10,7 +10,7 @@ import pandas as pd
 
 from prefbook.ledger.derived.generalization import HELD_OUT, TRAINED, b_over_a, logarithms, margins_left
 from prefbook.ledger.statistics.generalization import log_left, off_the_law, rare_label_all_weights
-from prefbook.ledger.tables import Tables
+from prefbook.ledger.tables import NotMeasured, Tables
 from prefdyn.measures import estimates
 from prefdyn.measures.estimates import Estimate
 
@@ -90,12 +90,25 @@ def _left(tables: Tables, split: str) -> str:
 
 def _precision(tables: Tables) -> str:
     """That in which the sets are trained again."""
-    return ", ".join(tables["rounding"]["precision"].unique()) or "none"
+    return ", ".join(_again(tables)["precision"].unique())
 
 
 def _rounded(statistic: Callable[..., Estimate], tables: Tables) -> str:
     """What a statistic of the sets is in the other precision."""
-    return str(statistic(tables, of="rounding")) if len(tables["rounding"]) else "not measured"
+    _again(tables)
+    return str(statistic(tables, of="rounding"))
+
+
+def _again(tables: Tables) -> pd.DataFrame:
+    """The sets in the other precision.
+
+    Raises:
+        NotMeasured: they were trained in one alone.
+    """
+    table = tables["rounding"]
+    if table.empty:
+        raise NotMeasured("the sets were trained in one precision")
+    return table
 
 
 def _least_left(tables: Tables) -> str:
