@@ -234,6 +234,7 @@ def test_a_margin_that_is_not_positive_leaves_the_claim_open(tables: Tables) -> 
     table.assign(seed=3).to_csv(tables.folder / "nested_sets.csv", index=False)
     again = Tables(tables.folder.rename(f"{tables.folder}-again"), 3)
     assert np.isnan(STATISTICS["held_out_margin_left"](again).value)
+    assert QUOTED["gn-left"](again) == "none"
 
 
 def test_risks_are_compared_persona_by_persona(tables: Tables) -> None:

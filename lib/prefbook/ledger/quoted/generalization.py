@@ -84,6 +84,8 @@ def _needed(concepts: int, tables: Tables, form: str = "Theorem 4.2") -> str:
 def _left(tables: Tables, split: str) -> str:
     """What is left of the margin among the most personas, geometric mean over sets."""
     found = estimates.mean(logarithms(margins_left(tables, split).iloc[:, -1]))
+    if np.isnan(found.value):  # of some set
+        return "none"
     value, low, high = np.exp([found.value, found.low, found.high])
     return f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
