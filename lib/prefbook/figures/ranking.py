@@ -1,5 +1,6 @@
 """The figures of chapter 4 on given responses: each draws the tables of the reference edition, and over them
-the points of this machine's, where there are any. Those on training are in `ranking_training`.
+the points of this machine's, where there are any. Those on training are in `ranking_training`, and those of
+the world with a known judge in `ranking_world`.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from small_chapters import OF_RANKING, RANKING, two_editions
 
-from prefbook.figures import ranking, ranking_training, style
+from prefbook.figures import ranking, ranking_training, ranking_world, style
 from prefbook.ledger.derived import ranking as derived
 from prefbook.ledger.statistics import ranking as statistics
 from prefbook.ledger.tables import Tables
@@ -29,11 +29,11 @@ DRAWN = [
     ranking.by_length,
     ranking.optimum,
     ranking.judges,
-    ranking_training.thresholds,
-    ranking_training.reach,
-    ranking_training.win_rates,
-    ranking_training.law,
-    ranking_training.equal_divergence,
+    ranking_world.thresholds,
+    ranking_world.reach,
+    ranking_world.win_rates,
+    ranking_world.law,
+    ranking_world.equal_divergence,
     ranking_training.judged_answers,
 ]
 each_figure = pytest.mark.parametrize("draw", DRAWN, ids=lambda draw: draw.__name__)
@@ -150,7 +150,7 @@ def test_tenths_go_from_easy_to_hard(editions: tuple[Tables, Tables], tmp_path: 
 
 
 def test_points_are_ranked_right_below_the_threshold(editions: tuple[Tables, Tables]) -> None:
-    figure = ranking_training.thresholds(editions[0], None)
+    figure = ranking_world.thresholds(editions[0], None)
     for ax, beta in zip(figure.axes, (0.1, 1.0), strict=True):
         right, wrong, curve = ax.lines
         assert curve.get_label() == "threshold" and ax.get_title("left") == f"β = {beta:g}"
@@ -160,7 +160,7 @@ def test_points_are_ranked_right_below_the_threshold(editions: tuple[Tables, Tab
             assert ((loss < dpo_threshold(c, beta)) == below)[decided].all()
 
 
-@pytest.mark.parametrize("draw", [ranking_training.flows, ranking_training.world_flows])
+@pytest.mark.parametrize("draw", [ranking_training.flows, ranking_world.world_flows])
 def test_flows_add_up_on_both_sides(draw: Callable[..., Figure], editions: tuple[Tables, Tables]) -> None:
     for ax in draw(editions[0], None).axes:
         bands = [patch for patch in ax.patches if isinstance(patch, PathPatch)]
@@ -172,14 +172,14 @@ def test_flows_add_up_on_both_sides(draw: Callable[..., Figure], editions: tuple
 def test_flows_are_counted(editions: tuple[Tables, Tables]) -> None:
     pairs = derived.last_look(editions[0].of(0), "unseen")
     turned = ((pairs["c"] > 0) & (pairs["gain"] >= pairs["c"])).mean()
-    ax = ranking_training.world_flows(editions[0], None).axes[1]
+    ax = ranking_world.world_flows(editions[0], None).axes[1]
     assert ax.get_title("left") == f"unseen pairs, n = {len(pairs)}"
     shares = [text.get_text() for text in ax.texts]
     assert not turned or f"{turned:.0%}" in shares
 
 
 def test_the_law_is_drawn_from_the_right_pairs(editions: tuple[Tables, Tables]) -> None:
-    for ax, split in zip(ranking_training.law(editions[0], None).axes, ("trained", "unseen"), strict=True):
+    for ax, split in zip(ranking_world.law(editions[0], None).axes, ("trained", "unseen"), strict=True):
         pairs = derived.last_look(editions[0].of(0), split)
         curve = next(line for line in ax.lines if line.get_linestyle() == "--")
         c = np.asarray(curve.get_xdata())
@@ -187,8 +187,8 @@ def test_the_law_is_drawn_from_the_right_pairs(editions: tuple[Tables, Tables]) 
 
 
 def test_objectives_begin_together_and_are_all_there(editions: tuple[Tables, Tables]) -> None:
-    figure = ranking_training.equal_divergence(editions[0], None)
-    assert set(labels(figure)) == set(ranking_training.OBJECTIVES)
+    figure = ranking_world.equal_divergence(editions[0], None)
+    assert set(labels(figure)) == set(ranking_world.OBJECTIVES)
     for ax in figure.axes:
         starts = [float(np.asarray(line.get_xdata())[0]) for line in ax.lines]
         np.testing.assert_allclose(starts, 0, atol=1e-3)
