@@ -18,6 +18,7 @@ from small_chapters import DISTINGUISHABILITY, OF_DISTINGUISHABILITY, two_editio
 
 from prefbook.figures import behaviours
 from prefbook.figures import distinguishability as figures
+from prefbook.figures import distinguishability_effects as effects
 from prefbook.figures import distinguishability_training as trainings
 from prefbook.ledger.derived import distinguishability as derived
 from prefbook.ledger.tables import Tables
@@ -34,9 +35,9 @@ DRAWINGS = (
     trainings.gradients,
     trainings.intervention,
     trainings.equalised,
-    trainings.clouds,
-    trainings.misalignment,
-    trainings.text,
+    effects.clouds,
+    effects.misalignment,
+    effects.text,
 )
 MAPS = {figures.statement_maps: "statement_maps", figures.maps_after: "maps_after"}
 
@@ -144,7 +145,7 @@ def test_more_distinguishable_behaviour_has_priority_in_the_heat_map(known: Tabl
 
 
 def test_undoing_a_text_begins_where_its_alignment_ends(known: Tables) -> None:
-    ax = trainings.text(known, None).axes[0]
+    ax = effects.text(known, None).axes[0]
     lines = {line.get_label(): line.get_xydata() for line in ax.lines}
     np.testing.assert_allclose(lines["misaligning the aligned model"][0], lines["aligning"][-1], rtol=1e-2)
     assert lines["misaligning the base model"][0, 1] == pytest.approx(0, abs=1e-2)
@@ -166,17 +167,17 @@ def test_rows_of_the_forest_are_the_estimates(known: Tables) -> None:
 
 
 def test_bars_are_factors_that_training_multiplies_by(known: Tables) -> None:
-    left = trainings.clouds(known, None).axes[0]
+    left = effects.clouds(known, None).axes[0]
     bars = [line.get_xdata()[0] for line in left.lines if len(set(line.get_xdata())) == 1]
-    expected = [np.exp(derived.log_change(known, "δ", training).mean()) for training in trainings.TRAININGS]
+    expected = [np.exp(derived.log_change(known, "δ", training).mean()) for training in effects.TRAININGS]
     assert set(np.round(expected, 9)) <= set(np.round(bars, 9))
 
 
 def test_starts_are_means_of_what_was_learned(known: Tables) -> None:
-    left = trainings.misalignment(known, None).axes[0]
-    falls = trainings._learned(known)
+    left = effects.misalignment(known, None).axes[0]
+    falls = effects._learned(known)
     bars = [line.get_xdata()[0] for line in left.lines if line.get_linewidth() == 2.2]
-    assert bars == [falls[start].mean() for start in trainings.STARTS]
+    assert bars == [falls[start].mean() for start in effects.STARTS]
 
 
 def test_behaviours_say_who_they_are(known: Tables) -> None:
