@@ -8,7 +8,7 @@ import functools
 import operator
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any, NamedTuple, NoReturn
 
@@ -105,7 +105,7 @@ class Bench:
         self._drawn: dict[tuple[Any, ...], list[Any]] = {}
         self._loaded: list[LanguageModel] = []
         self._features: dict[str, NDArray[np.float32]] = {}
-        self._reference: Reference = {}
+        self._references: dict[Precision, Reference] = {}
         self._pools: list[Any] = []
         self._groups: list[Any] = []
 
@@ -116,10 +116,9 @@ class Bench:
         return other
 
     def rounded(self, precision: str) -> Bench:
-        """The same bench with matrix products in another precision, and a model of its own for it."""
+        """The same bench with matrix products in another precision; the model and who has it are shared."""
         other = copy.copy(self)
         other.precision = devices.choose_precision(self.device, precision)
-        other._loaded, other._reference, other._pools, other._groups = [], {}, [], []
         return other
 
     @property
@@ -127,7 +126,8 @@ class Bench:
         """The model, loaded when it is first asked for."""
         if not self._loaded:
             self._loaded.append(loading.load(self.model_name, str(self.device), self.precision))
-        return self._loaded[0]
+        (lm,) = self._loaded
+        return lm if lm.precision == self.precision else replace(lm, precision=self.precision)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -193,7 +193,7 @@ class Bench:
             return task.by(*task.arguments)
         if self.shard:
             return self._sharded(task)
-        known = (self._reference,) if task.by is run_phases else ()
+        known = (self._references.setdefault(self.precision, {}),) if task.by is run_phases else ()
         return task.by(self.lm, *task.arguments, *known)
 
     def keep_all(self, tasks: Iterable[Task]) -> list[Any]:
@@ -214,9 +214,10 @@ class Bench:
             with contextlib.suppress(_NotKept):
                 found[number] = kept(task, _not_kept)
         missing = [number for number in range(len(tasks)) if number not in found]
-        for place, result in self._pool.run([tasks[number] for number in missing]) if missing else ():
-            number = missing[place]
-            found[number] = kept(tasks[number], functools.partial(_given, result))
+        if missing:
+            for place, result in self._pool.run([tasks[number] for number in missing], self.precision):
+                number = missing[place]
+                found[number] = kept(tasks[number], functools.partial(_given, result))
         return [found[number] for number in range(len(tasks))]
 
     def _sharded(self, task: Task) -> Any:
@@ -226,7 +227,7 @@ class Bench:
 
             self._groups.append(sharding.Group(self))
         try:
-            return self._groups[0].do(task)
+            return self._groups[0].do(task, self.precision)
         except BaseException:
             self._groups.pop().end()
             raise

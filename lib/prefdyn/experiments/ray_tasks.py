@@ -75,8 +75,8 @@ def workers_here(size: plan.Size, device: torch.device) -> tuple[int, int]:
 class _Worker:
     """Does tasks, one at a time."""
 
-    def __init__(self, cores: int, model: str, device: str, precision: str) -> None:
-        self.cores, self.about = cores, (model, device, precision)
+    def __init__(self, cores: int, model: str, device: str) -> None:
+        self.cores, self.about = cores, (model, device)
 
     @functools.cached_property
     def bench(self) -> Bench:
@@ -84,8 +84,8 @@ class _Worker:
         from prefdyn.experiments.bench import Bench
 
         torch.set_num_threads(self.cores)
-        model, device, precision = self.about
-        return Bench(model, device=device, precision=precision)
+        model, device = self.about
+        return Bench(model, device=device)
 
     def ready(self) -> None:
         """Answers once the worker is there.
@@ -95,8 +95,8 @@ class _Worker:
         """
         assert self.bench
 
-    def do(self, task: Task, code: str, fingerprint: str) -> Any:
-        """The result of a task.
+    def do(self, task: Task, precision: str, code: str, fingerprint: str) -> Any:
+        """The result of a task, with matrix products in a precision.
 
         Raises:
             PrefdynError: here the library or the model is another.
@@ -107,7 +107,7 @@ class _Worker:
             )
         if task.of_model and self.bench.lm.fingerprint != fingerprint:
             raise PrefdynError(f"{platform.node()} has another {self.bench.model_name}: bring the same there")
-        return self.bench.do(task)
+        return self.bench.rounded(precision).do(task)
 
 
 class Pool:
@@ -132,7 +132,7 @@ class Pool:
             raise PrefdynError(f"no Ray answers at {bench.on} ({first})") from error
         self.fingerprint = bench.fingerprint
         self.cores = cores()
-        self.about = (bench.model_name, bench.device.type, bench.precision)
+        self.about = (bench.model_name, bench.device.type)
         needed = memory(plan.model_size(bench.model_name))
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         self.options: dict[str, float] = {"num_gpus": 1}
@@ -145,8 +145,8 @@ class Pool:
             raise PrefdynError(f"no machine of the Ray at {bench.on} has {asked}, which a task needs")
         self.workers: list[Any] = []
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:
-        """The results of tasks as they come, each with its task's number.
+    def run(self, tasks: Sequence[Task], precision: str) -> Iterator[tuple[int, Any]]:
+        """The results of tasks as they come, each with its task's number; matrix products are in a precision.
 
         Raises:
             PrefdynError: what stopped a task; those begun by then are finished first, the others not begun.
@@ -179,7 +179,8 @@ class Pool:
                 if left and failed is None:
                     number = left.popleft()
                     code = science_version(tasks[number].by.__module__)
-                    begun[worker.do.remote(tasks[number], code, self.fingerprint)] = (worker, number)
+                    answer = worker.do.remote(tasks[number], precision, code, self.fingerprint)
+                    begun[answer] = (worker, number)
                     at_work += 1
         if failed is not None:
             raise failed

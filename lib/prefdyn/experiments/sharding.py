@@ -51,7 +51,7 @@ class Group:
         context = multiprocessing.get_context("spawn")
         self.lines: list[Connection] = []
         self.processes = []
-        about = (bench.model_name, bench.device.type, bench.precision)
+        about = (bench.model_name, bench.device.type)
         for rank in range(bench.shard):
             ours, theirs = context.Pipe()
             arguments = (rank, bench.shard, str(Path(self.meeting.name) / "meeting"), theirs, *about)
@@ -61,14 +61,16 @@ class Group:
             self.lines.append(ours)
             self.processes.append(process)
 
-    def do(self, task: Task) -> Any:
-        """The result of a task. After an error the group is over: `end` it.
+    def do(self, task: Task, precision: str) -> Any:
+        """The result of a task, with matrix products in a precision. After an error the group is over: `end`
+        it.
 
         Raises:
             PrefdynError: what stopped the task, or a process died.
         """
+        asked = cloudpickle.dumps((task, precision))  # pickle knows no lambdas, of which a loss may be made
         for line in self.lines:
-            line.send_bytes(cloudpickle.dumps(task))  # pickle knows no lambdas, of which a loss may be made
+            line.send_bytes(asked)
         results: dict[Connection, Any] = {}
         while len(results) < len(self.lines):
             answering = wait([line for line in self.lines if line not in results])
@@ -99,9 +101,7 @@ class Group:
             process.join()
 
 
-def _serve(
-    rank: int, size: int, meeting: str, line: Connection, model: str, kind: str, precision: str
-) -> None:
+def _serve(rank: int, size: int, meeting: str, line: Connection, model: str, kind: str) -> None:
     """What each process does: tasks, until nobody is at the other end."""
     from prefdyn.experiments.bench import Bench
 
@@ -112,14 +112,14 @@ def _serve(
         torch.set_num_threads(max(1, torch.get_num_threads() // size))
     backend = "nccl" if kind == "cuda" else "gloo"
     dist.init_process_group(backend, init_method=f"file://{meeting}", rank=rank, world_size=size)
-    bench = Bench(model, device=str(device), precision=precision)
+    bench = Bench(model, device=str(device))
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
-            task = cloudpickle.loads(line.recv_bytes())
+            task, precision = cloudpickle.loads(line.recv_bytes())
             try:
                 if not bench._loaded:
                     bench._loaded.append(sharded.load(model, device, bench.precision))
-                result = bench.do(task)
+                result = bench.rounded(precision).do(task)
             except Exception as error:
                 error.add_note(traceback.format_exc())
                 line.send((None, error))

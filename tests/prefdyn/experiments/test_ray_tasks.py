@@ -105,6 +105,18 @@ def test_tasks_on_ray_give_what_they_give_here(
     check_same(trained, bench().train_all(trainings(2)))
 
 
+def test_the_same_workers_train_in_the_other_precision(
+    on_ray: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [on.train_all(trainings(2, count=1)) for on in (on_ray, on_ray.rounded("bfloat16"))]
+    assert on_ray.rounded("bfloat16")._pool is on_ray._pool  # others would wait for cores that these have
+    monkeypatch.setenv("PREFDYN_CACHE", str(tmp_path / "another"))
+    for precision, trained in zip(("float32", "bfloat16"), found, strict=True):
+        check_same(trained, bench().rounded(precision).train_all(trainings(2, count=1)))
+    with pytest.raises(AssertionError):
+        check_same(*found)
+
+
 def test_task_of_a_killed_worker_is_taken_up_again(
     on_ray: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -128,6 +128,16 @@ def test_each_process_holds_its_share_of_the_weights(sharded: Bench, smoke: Lang
     assert sharded.do(Task("", "", {}, held, (), of_model=True)) == pytest.approx(whole / 2, rel=0.01)
 
 
+def precision_of(lm: LanguageModel) -> str:
+    return lm.precision
+
+
+def test_the_same_processes_train_in_the_other_precision(sharded: Bench) -> None:
+    asked = Task("", "", {}, precision_of, (), of_model=True)
+    assert [sharded.rounded(name).do(asked) for name in ("bfloat16", "float32")] == ["bfloat16", "float32"]
+    assert len(sharded._groups) == 1  # a second one would hold the model once more
+
+
 def test_killed_process_is_named_and_the_next_task_has_a_new_group(sharded: Bench) -> None:
     persona = data.load_persona(data.persona_names()[0]).balanced(4)
     sharded.features(persona)
