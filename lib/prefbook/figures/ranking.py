@@ -153,6 +153,8 @@ def optimum(reference: Tables, here: Tables | None) -> Figure:
     """Ranking accuracy of the perfect optimum over beta on human votes, by the theorem and by the authors'
     code, beside that of the model which is its reference.
     """
+    if here is not None and derived.clear_pairs(here, derived.VOTED).empty:
+        here = None  # its data have no human votes
     figure, axes = style.panels(1, 2, sharey=True)
     for tables, own in both(reference, here):
         pairs = derived.clear_pairs(tables, derived.VOTED)

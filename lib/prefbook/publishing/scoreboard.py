@@ -156,16 +156,16 @@ class Scoreboard:
         self._commits = f"{source.url}/commit/" if source else ""
 
     def tally(self) -> pd.DataFrame:
-        """How many empirical claims got each verdict, and how many of the supported ones stay so after Holm's
-        correction; one row an edition.
+        """How many empirical claims were measured, how many got each verdict, and how many of the supported
+        ones stay so after Holm's correction; one row an edition.
         """
         empirical = [id_ for id_, claim in self.claims.items() if claim.kind == "empirical"]
         rows = []
         for title in self.shown:
             entries = self.judged[title]
-            count = Counter(_verdict(entries.get(id_), self.claims[id_], title) for id_ in empirical)
-            row: dict[str, Any] = {"": title}
-            for word in _words(["empirical"]):
+            count = Counter(_verdict(entries[id_]) for id_ in empirical if id_ in entries)
+            row: dict[str, Any] = {"": title, "measured": count.total()}
+            for word in VERDICTS["empirical"].values():
                 row[word] = count[word]
                 if word == VERDICTS["empirical"]["holds"]:
                     row["of these after Holm's correction"] = len(after_holm(self.claims, entries))

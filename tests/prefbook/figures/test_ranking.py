@@ -20,8 +20,11 @@ from small_chapters import OF_RANKING, RANKING, two_editions
 
 from prefbook.figures import ranking, ranking_training, ranking_world, style
 from prefbook.ledger.derived import ranking as derived
+from prefbook.ledger.quoted import QUOTED
 from prefbook.ledger.statistics import ranking as statistics
-from prefbook.ledger.tables import Tables
+from prefbook.ledger.statistics.ranking import STATISTICS
+from prefbook.ledger.tables import NotMeasured, Tables
+from prefbook.publishing import scoreboard
 from prefdyn.theory.ranking import dpo_threshold, flips_foretold
 
 DRAWN = [
@@ -81,6 +84,42 @@ def test_this_machine_is_drawn_over_it_and_named_once(
     assert labels(figure).count("this machine") == 1 and len(labels(figure)) == len(set(labels(figure)))
     assert hollow(figure) > 0
     assert len(draw(editions[0], None).axes) == len(figure.axes)
+
+
+@pytest.fixture(scope="module")
+def without_votes(editions: tuple[Tables, Tables], tmp_path_factory: pytest.TempPathFactory) -> Tables:
+    """The second run as if its pairs were HH-RLHF's, which is all that the hub has of two responses."""
+    folder = tmp_path_factory.mktemp("without") / "ranking"
+    shutil.copytree(editions[1].folder, folder)
+    for name in ("scored", "supervised", "offline_judges"):
+        path = folder / f"{name}.csv"
+        above = [line for line in path.read_text(encoding="utf-8").splitlines(True) if line.startswith("#")]
+        table = pd.read_csv(path, comment="#").replace({"data": {"sample": "hh-rlhf"}})
+        if "alpha" in table:
+            table["alpha"] = np.nan
+        path.write_text("".join(above) + table.to_csv(index=False), encoding="utf-8")
+    return Tables(folder)
+
+
+@each_figure
+def test_data_without_votes_leave_out_what_rests_on_them(
+    draw: Callable[[Tables, Tables | None], Figure], editions: tuple[Tables, Tables], without_votes: Tables
+) -> None:
+    shown = draw(editions[0], without_votes)
+    assert len(draw(editions[0], None).axes) == len(shown.axes)
+    if draw is ranking.optimum:
+        assert "this machine" not in labels(shown)
+        with pytest.raises(NotMeasured, match=r"have human votes$"):
+            draw(without_votes, None)
+    else:
+        assert draw(without_votes, None).axes
+
+
+def test_numbers_of_data_without_votes_are_said_to_be_missing(without_votes: Tables) -> None:
+    told = scoreboard.quotes(QUOTED["ranking"], without_votes, None)
+    assert not {key: value for key, value in told.items() if "nan" in value}
+    for name, statistic in STATISTICS.items():
+        assert statistic(without_votes.of(without_votes.seed)), name
 
 
 # Given responses ------------------------------------------------------------------------------------

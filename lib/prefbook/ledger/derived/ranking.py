@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from prefbook.ledger.tables import Tables
+from prefbook.ledger.tables import NotMeasured, Tables
 from prefdyn.measures import estimates
 from prefdyn.measures.estimates import Estimate
 from prefdyn.theory import ranking as theory
@@ -58,8 +58,14 @@ def accuracy(tables: Tables, names: tuple[str, ...], per_token: bool) -> Estimat
 
 
 def idealized(tables: Tables, per_token: bool, by_code: bool) -> dict[float, Estimate]:
-    """Ranking accuracy of the optimum on human votes at each beta, by the theorem or by the authors' code."""
+    """Ranking accuracy of the optimum on human votes at each beta, by the theorem or by the authors' code.
+
+    Raises:
+        NotMeasured: no data with human votes were ranked.
+    """
     pairs = clear_pairs(tables, VOTED)
+    if pairs.empty:
+        raise NotMeasured(f"{tables.folder}: none of the ranked data have human votes")
     found = {beta: ideal_hits(tables, pairs, beta, per_token, by_code) for beta in theory.BETAS}
     return {beta: estimates.share(hits, pairs["cluster"], tables.seed) for beta, hits in found.items()}
 

@@ -51,6 +51,8 @@ def _ties(tables: Tables, by_code: bool) -> str:
     """Ranking accuracy of whole responses with ties counted, on human votes."""
     scored = tables["scored"]
     voted = scored[scored["data"].isin(VOTED)]
+    if voted.empty:
+        return MISSING
     first, second = voted["logp 1"].to_numpy(), voted["logp 2"].to_numpy()
     if by_code:
         return _share(float(theory.code_ranked_right(first, second, voted["alpha"], False).mean()))
@@ -122,6 +124,12 @@ def no_verdict(tables: Tables) -> str:
     return _share(float(tables["judge"].iloc[0].get("no verdict", 0)))
 
 
+def _by_length_alone(tables: Tables) -> str:
+    """The accuracy of the offline judge that knows the lengths, on human votes."""
+    found = judge_accuracy(tables, VOTED, "length alone")
+    return MISSING if np.isnan(found.value) else str(found)
+
+
 def _judge(tables: Tables) -> str:
     judge = tables["judge"].iloc[0]
     if np.isnan(judge["accuracy"]):
@@ -159,7 +167,7 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "rho-length": lambda tables: str(hardness_and_length(tables)),
     "rho-size": lambda tables: _rho(tables, "size"),
     "rho-difference": lambda tables: _rho(tables, "difference"),
-    "judge-length": lambda tables: str(judge_accuracy(tables, VOTED, "length alone")),
+    "judge-length": _by_length_alone,
     "judge-accuracy": _judge,
     "judge-no-verdict": no_verdict,
 }
