@@ -118,7 +118,7 @@ def examples(lm: loading.LanguageModel, source: str, count: int) -> list[TokenPa
             pairs += [
                 replace(pair, group="all") for pair in tokenize_persona(lm, data.load_persona(name, source))
             ]
-    if len(pairs) < EXAMPLES:
+    if len(pairs) < min(count, EXAMPLES):
         raise SystemExit(f"the data holds fewer than {EXAMPLES} statements")
     return pairs[:count]
 

@@ -62,7 +62,7 @@ def precisions(lm, chosen: argparse.Namespace) -> dict[str, tuple[str, str]]:  #
 
 @dataclass
 class Peak:
-    """The most memory that a run took on a GPU beyond what was there before, in GiB; NaN elsewhere."""
+    """The most memory of a GPU that was taken during a run, with what was there before (GiB); NaN elsewhere."""
 
     device: Any
 

@@ -84,14 +84,15 @@ def _flow(ax: Axes, counts: dict[tuple[bool, bool], int]) -> None:
 
 
 def judged_answers(reference: Tables, here: Tables | None) -> Figure:
-    """Ranking accuracy and win rate over the updates on response pairs, with what is known of the judge."""
+    """Ranking accuracy and win rate over the updates on response pairs, with what is known of the judge; of
+    one that may be a coin the win rate is not shown.
+    """
     figure, (ax,) = style.panels(1, 1)
     for tables, own in both(reference, here):
         answers = tables["win_rate"]
-        measures = {
-            "ranking accuracy": ("accuracy", style.POSITIVE, "o"),
-            "win rate": ("win", style.FIRST, "D"),
-        }
+        measures = {"ranking accuracy": ("accuracy", style.POSITIVE, "o")}
+        if not _may_be_a_coin(tables):
+            measures["win rate"] = ("win", style.FIRST, "D")
         for run in answers["run"].unique().tolist():
             part = answers[answers["run"] == run]
             for column, (short, colour, marker) in measures.items():
@@ -107,8 +108,15 @@ def judged_answers(reference: Tables, here: Tables | None) -> Figure:
     return figure
 
 
+def _may_be_a_coin(tables: Tables) -> bool:
+    """Whether the interval of a judge's accuracy holds one half."""
+    judge = tables["judge"].iloc[0]
+    return bool(judge["low"] <= 0.5 <= judge["high"])
+
+
 def _judged_by(tables: Tables) -> str:
     judge = tables["judge"].iloc[0]
     if np.isnan(judge["accuracy"]):
         return style.plain(f"{judge['name']}, no verdict on {quoted.no_verdict(tables)}")
-    return f"judge right on {judge['accuracy']:.0%} of unseen pairs"
+    said = f"judge right on {judge['accuracy']:.0%} of unseen pairs"
+    return f"{said}: no win rate" if _may_be_a_coin(tables) else said

@@ -171,6 +171,19 @@ def test_cards_of_this_machine_are_folded(editions: tuple[Tables, Tables]) -> No
     assert both.count('class="pair-card"') == len(editions[0]["cards"]) + len(editions[1]["cards"])
 
 
+@pytest.mark.parametrize(("low", "drawn"), [(0.45, False), (0.55, True)])
+def test_judge_that_may_be_a_coin_draws_no_win_rate(
+    editions: tuple[Tables, Tables], tmp_path: Path, low: float, drawn: bool
+) -> None:
+    folder = tmp_path / "ranking"
+    shutil.copytree(editions[0].folder, folder)
+    about = {"name": "embedded", "accuracy": 0.6, "low": low, "high": 0.7, "n": 90, "seed": 0}
+    pd.DataFrame([about]).to_csv(folder / "judge.csv", index=False)
+    figure = ranking_training.judged_answers(Tables(folder), None)
+    assert ("win rate" in labels(figure)) == drawn
+    assert figure.axes[0].get_title("left").endswith(": no win rate") != drawn
+
+
 def test_tenths_go_from_easy_to_hard(editions: tuple[Tables, Tables], tmp_path: Path) -> None:
     pair = np.arange(50)
     table = pd.DataFrame({"data": "sample", "pair": pair, "prompt": pair, "alpha": 1 - pair / 100, "seed": 0})
@@ -240,7 +253,7 @@ def test_a_judge_of_unknown_accuracy_is_named_as_it_is(
         shutil.copy(path, tmp_path)
     judge = editions[0]["judge"]["accuracy"].item()
     known = ranking_training.judged_answers(*editions).axes[0].get_title("left")
-    assert known == f"judge right on {judge:.0%} of unseen pairs"
+    assert known.startswith(f"judge right on {judge:.0%} of unseen pairs")
     name = "<script>alert(1)</script> $x^{$"
     unknown = {"accuracy": np.nan, "low": np.nan, "high": np.nan, "n": np.nan, "no verdict": 0.25, "seed": 0}
     pd.DataFrame([{"name": name, **unknown}]).to_csv(tmp_path / "judge.csv", index=False)
