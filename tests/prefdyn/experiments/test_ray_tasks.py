@@ -6,28 +6,31 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import psutil
 import pytest
 import ray
 import rounding
+from small_chapters import GENERALIZATION, NOISE
 
 from prefdyn import data
 from prefdyn.engine import losses
 from prefdyn.engine.last_layer import Descent
 from prefdyn.engine.training import Settings
 from prefdyn.errors import PrefdynError
-from prefdyn.experiments import noisy, ray_tasks
+from prefdyn.experiments import company, noise_clouds, noisy, ray_tasks
 from prefdyn.experiments.bench import Bench, Task
 from prefdyn.experiments.noisy import Cloud
 from prefdyn.experiments.phases import Phase, PhaseResult
 
 pytestmark = pytest.mark.usefixtures("cache")
 
+Experiment = Callable[[Bench, Any], pd.DataFrame | Mapping[str, pd.DataFrame]]
 AT_WORK = "ray::_Worker.do"
 """How the process of a worker is called while it is at a task."""
 BETA = 0.1
@@ -78,6 +81,10 @@ def check_same(found: list[list[PhaseResult]], expected: list[list[PhaseResult]]
         pd.testing.assert_frame_equal(*records, rtol=0, atol=allowed)
 
 
+def tables_of(found: pd.DataFrame | Mapping[str, pd.DataFrame]) -> list[pd.DataFrame]:
+    return [found] if isinstance(found, pd.DataFrame) else [*found.values()]
+
+
 def workers_at_work(driver: psutil.Process) -> list[psutil.Process]:
     """Waits until there is one."""
     deadline = time.monotonic() + 240
@@ -103,6 +110,22 @@ def test_tasks_on_ray_give_what_they_give_here(
     for one, other in zip(found, bench().keep_all(clouds()), strict=True):
         pd.testing.assert_frame_equal(one, other)
     check_same(trained, bench().train_all(trainings(2)))
+
+
+@pytest.mark.parametrize(
+    ("experiment", "design"),
+    [(company.nested_sets, GENERALIZATION), (noise_clouds.phase_map, NOISE)],
+    ids=["trainings", "clouds"],
+)
+def test_tables_of_a_chapter_are_those_without_a_ray(
+    experiment: Experiment, design: Any, on_ray: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = tables_of(experiment(on_ray, design))
+    monkeypatch.setenv("PREFDYN_CACHE", str(tmp_path / "another"))
+    expected = tables_of(experiment(bench(), design))
+    allowed = rounding.of_training(bench().lm.model, BETA, 1)
+    for one, other in zip(found, expected, strict=True):
+        pd.testing.assert_frame_equal(one, other, rtol=0, atol=allowed)
 
 
 def test_the_same_workers_train_in_the_other_precision(

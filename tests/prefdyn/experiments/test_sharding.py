@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from small_chapters import GENERALIZATION
 
 from prefdyn import data
 from prefdyn.engine import losses
 from prefdyn.engine.training import Settings
 from prefdyn.errors import PrefdynError
-from prefdyn.experiments import sharding
+from prefdyn.experiments import company, sharding
 from prefdyn.experiments.bench import Bench, Task
 from prefdyn.experiments.phases import Adapter, Phase
 from prefdyn.models import LanguageModel
@@ -126,6 +127,12 @@ def held(lm: LanguageModel) -> int:
 def test_each_process_holds_its_share_of_the_weights(sharded: Bench, smoke: LanguageModel) -> None:
     whole = sum(weight.numel() for weight in smoke.model.parameters())
     assert sharded.do(Task("", "", {}, held, (), of_model=True)) == pytest.approx(whole / 2, rel=0.01)
+
+
+def test_table_of_a_chapter_is_that_of_one_process(sharded: Bench, alone: Bench) -> None:
+    found, expected = (company.nested_sets(of, GENERALIZATION) for of in (sharded, alone))
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-5, atol=1e-4)
+    assert found["margin"].abs().min() > 1e-4  # none of them is rounding
 
 
 def precision_of(lm: LanguageModel) -> str:
