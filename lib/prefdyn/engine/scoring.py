@@ -52,8 +52,8 @@ def score(
     How far company moves a number was measured on the default model and an x86-64 CPU, with 200 responses of
     the sample's pairs and 128 of PandaLM's, in batches of 1 to 64 prompts in random order. Other prompts in
     the batch moved none. The other response to the same prompt moved some from what `exact` gives: in float32
-    by at most 1.1e-4 nats, two millionths of the number, in bfloat16 by at most 0.72 nats, 0.8% of it. No pair
-    changed its order. Another device or library of matrix products rounds otherwise.
+    by at most 1.1e-4 nats, two millionths of the number, in bfloat16 by at most 0.72 nats, 0.8% of it. No
+    pair changed its order. Another device or library of matrix products rounds otherwise.
 
     Args:
         prompts: n of them; a space at the end of one goes to its responses.
