@@ -62,7 +62,7 @@ def precisions(lm, chosen: argparse.Namespace) -> dict[str, tuple[str, str]]:  #
 
 @dataclass
 class Peak:
-    """The most memory of a GPU that was taken during a run, with what was there before (GiB); NaN elsewhere."""
+    """The most GiB of a GPU that were taken during a run, with what was there before; NaN elsewhere."""
 
     device: Any
 

@@ -25,7 +25,7 @@ from prefbook.ledger.judging import Entry, judge_all
 from prefbook.ledger.quoted import QUOTED
 from prefbook.ledger.tables import NotMeasured, Tables
 from prefbook.project import home
-from prefbook.publishing import scoreboard
+from prefbook.publishing import quoting, scoreboard
 from prefbook.running import parameters
 from prefdyn.errors import PrefdynError
 from prefdyn.experiments.bench import Bench
@@ -165,8 +165,8 @@ class Chapter:
         """
         finding = next(iter(self._judged.values()))
         local = None if self.here is None else self._judged[HERE]
-        quoted = scoreboard.quotes(QUOTED.get(self.name, {}), self.reference, self.here)
-        for key, value in {**scoreboard.of_claims(self._claims, finding, local), **quoted}.items():
+        quoted = quoting.quotes(QUOTED.get(self.name, {}), self.reference, self.here)
+        for key, value in {**quoting.of_claims(self._claims, finding, local), **quoted}.items():
             glue(key, HTML(value), display=False)
         display(HTML(scoreboard.ledger(self._claims, self._judged)))
 
@@ -179,7 +179,7 @@ class Chapter:
             if chapter != self.name:
                 own = {claim.id: claim for claim in claims if claim.chapter == chapter}
                 judged = judge_all(own.values(), reference(self.root).tables(chapter), REFERENCE)
-                for key, value in scoreboard.of_claims(own, judged, None).items():
+                for key, value in quoting.of_claims(own, judged, None).items():
                     glue(key, HTML(value), display=False)
 
     @cached_property

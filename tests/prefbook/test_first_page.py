@@ -11,7 +11,7 @@ import yaml
 
 from prefbook.ledger.claims import load_claims
 from prefbook.ledger.editions import reference
-from prefbook.publishing import scoreboard
+from prefbook.publishing import quoting
 
 ROOT = Path(__file__).parents[2]
 GLUE = re.compile(r"\{glue\}`([^`]+)`")
@@ -28,7 +28,7 @@ def findings() -> list[str]:
 def numbers() -> dict[str, str]:
     """Every number of a claim as the first page shows it, without markup."""
     claims = load_claims(ROOT / "book" / "claims.yml")
-    told = scoreboard.of_claims(claims, reference(ROOT).entries, None)
+    told = quoting.of_claims(claims, reference(ROOT).entries, None)
     return {key: html.unescape(re.sub(r"<[^>]+>", "", value)).strip() for key, value in told.items()}
 
 

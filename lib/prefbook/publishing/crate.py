@@ -15,8 +15,8 @@ from typing import Any
 
 from prefbook.project import read_sections
 from prefbook.publishing import repository, ro_crate
+from prefbook.publishing.quoting import TEMPLATES
 from prefbook.publishing.ro_crate import CARD, HISTORY, LEDGER, METADATA, SCHEMA
-from prefbook.publishing.scoreboard import TEMPLATES
 from prefbook.publishing.shipped import NOTHING, RUN, Shipped
 from prefdyn.files import atomic_folder
 

@@ -21,7 +21,7 @@ from prefbook.ledger.editions import REFERENCE, reference
 from prefbook.ledger.judging import judge_all
 from prefbook.ledger.quoted import QUOTED
 from prefbook.project import chapters
-from prefbook.publishing.scoreboard import of_claims, quotes
+from prefbook.publishing.quoting import of_claims, quotes
 from prefdyn.errors import PrefdynError
 
 DIRECTIVE = re.compile(

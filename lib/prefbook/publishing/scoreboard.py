@@ -1,17 +1,13 @@
-"""Claims beside what each edition measured of them: the scoreboard of the whole book, a chapter's ledger, and
-the chips and numbers that a text quotes.
-"""
+"""Claims beside what each edition measured of them: the scoreboard of the whole book, a chapter's ledger."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import jupytext
 import pandas as pd
 from docutils.nodes import make_id
@@ -23,105 +19,25 @@ from prefbook.ledger.editions import HERE, NO_MODEL, NOT_RUN, REFERENCE, edition
 from prefbook.ledger.judging import Entry
 from prefbook.ledger.multiplicity import after_holm
 from prefbook.ledger.quoted import ON_THE_SCOREBOARD, QUOTED
-from prefbook.ledger.tables import NotMeasured, Tables
 from prefbook.project import find_root
 from prefbook.publishing import repository
-
-TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("prefbook.publishing"),
-    autoescape=jinja2.select_autoescape(),
-    trim_blocks=True,
-    lstrip_blocks=True,
-    undefined=jinja2.StrictUndefined,
+from prefbook.publishing.quoting import (
+    TEMPLATES,
+    ends,
+    estimate,
+    numbers,
+    of_claims,
+    quotes,
+    rounded,
+    verdict_of,
 )
+
 WIDTH, HEIGHT, EDGE = 130, 18, 5
 REPEAT_HEIGHT = 7
 """What each further seed adds to a picture."""
 
 Judged = Mapping[str, Mapping[str, Entry]]
 """Judged claims by edition and id."""
-
-
-def chip(verdict: str, local: str | None = None) -> str:
-    """A verdict as a coloured word in HTML; a different one of this machine's stands beside it."""
-    return _part("chip", verdict, local)
-
-
-def quote(finding: str, local: str | None = None, whole: str | None = None) -> str:
-    """A number of the reference edition in HTML with this machine's beside it, where that is another.
-
-    Args:
-        whole: this machine's in full, for those who point at it.
-    """
-    return _part("quote", finding, local, whole)
-
-
-def of_claims(
-    claims: Mapping[str, Claim], finding: Mapping[str, Entry], local: Mapping[str, Entry] | None
-) -> dict[str, str]:
-    """What a text can quote of claims, in HTML, this machine's beside the reference edition's: of a claim ID
-    its estimate (ID, and ID-2 for the second statistic), ID-n and ID-2-n, ID-verdict.
-    """
-    out: dict[str, str] = {}
-    for id_, claim in claims.items():
-        entry, own = finding.get(id_), (local or {}).get(id_)
-        out[f"{id_}-verdict"] = chip(_verdict(entry), own["verdict"] if own else None)
-        for number, statistic in enumerate(claim.statistics):
-            key = f"{id_}-{number + 1}" if number else id_
-            if entry is None:
-                out[key] = out[f"{key}-n"] = quote(NOT_RUN)
-                continue
-            part, other = entry["statistics"][number], own["statistics"][number] if own else None
-            out[key] = _compared(part, other, statistic.criterion)
-            out[f"{key}-n"] = quote(f"{part['n']:,}", f"{other['n']:,}" if other else None)
-    return out
-
-
-def _compared(finding: Entry, local: Entry | None, criterion: Criterion) -> str:
-    if local is None:
-        return quote(numbers(finding, criterion))
-    whole = numbers(local, criterion)
-    return quote(numbers(finding, criterion), whole if criterion.kind == "none" else estimate(local), whole)
-
-
-def quotes(
-    tellers: Mapping[str, Callable[[Tables], str]], finding: Tables, local: Tables | None
-) -> dict[str, str]:
-    """What functions of tables tell, with the first seed, in HTML like `of_claims`."""
-    first, own = finding.of(finding.seed), None if local is None else local.of(local.seed)
-
-    def told(tell: Callable[[Tables], str]) -> str:
-        local = None
-        if own is not None:
-            with suppress(NotMeasured):
-                local = tell(own)
-        try:
-            return quote(tell(first), local)
-        except NotMeasured:
-            return quote(NOT_RUN)
-
-    return {key: told(tell) for key, tell in tellers.items()}
-
-
-def _part(macro: str, *arguments: object) -> str:
-    return str(getattr(TEMPLATES.get_template("parts.html").module, macro)(*arguments)).strip()
-
-
-def numbers(part: Entry, criterion: Criterion) -> str:
-    """An estimate with its interval in text: "0.98 [0.97, 0.99]", "0 of 640"; an end that is missing is
-    infinite.
-    """
-    if part["estimate"] is None:
-        return "could not be measured"
-    if criterion.kind == "none":
-        return f"{_number(part['estimate'])} of {part['n']:,}"
-    low, high = (_end(value, criterion.bound) for value in _ends(part))
-    return f"{_number(part['estimate'])} [{low}, {high}]"
-
-
-def estimate(part: Entry) -> str:
-    """An estimate in text."""
-    return "none" if part["estimate"] is None else _number(part["estimate"])
 
 
 def ledger(claims: Mapping[str, Claim], judged: Judged) -> str:
@@ -163,7 +79,7 @@ class Scoreboard:
         rows = []
         for title in self.shown:
             entries = self.judged[title]
-            count = Counter(_verdict(entries[id_]) for id_ in empirical if id_ in entries)
+            count = Counter(verdict_of(entries[id_]) for id_ in empirical if id_ in entries)
             row: dict[str, Any] = {"": title, "measured": count.total()}
             for word in VERDICTS["empirical"].values():
                 row[word] = count[word]
@@ -179,7 +95,7 @@ class Scoreboard:
         entries = self.judged[REFERENCE]
         lines: dict[str, list[dict[str, Any]]] = {}
         for claim in self.claims.values():
-            mark = {"claim": claim, "verdict": _verdict(entries.get(claim.id))}
+            mark = {"claim": claim, "verdict": verdict_of(entries.get(claim.id))}
             lines.setdefault(_title(self.root, claim.chapter), []).append(mark)
         met = {mark["verdict"] for line in lines.values() for mark in line}
         words = [word for word in _words(("empirical", "identity", "theorem")) if word in met]
@@ -287,7 +203,7 @@ def _row(
         kept: by edition, what stays supported after Holm's correction.
     """
     entries = [by_id.get(claim.id) for by_id in judged.values()]
-    verdicts = [_verdict(entry, claim, title) for title, entry in zip(judged, entries, strict=True)]
+    verdicts = [verdict_of(entry, claim, title) for title, entry in zip(judged, entries, strict=True)]
     marks = [f"{number} {word}" for number, word in enumerate(verdicts)]
     differ = len(set(verdicts) - {NOT_RUN, NO_MODEL}) > 1
     return {
@@ -341,7 +257,7 @@ def _statistic(
     scale = _scale([seed for part in parts if part for seed in part["seeds"]], criterion)
     asides = [f"criterion: {criterion}"]
     if criterion.matters is not None:
-        asides.append(f"smallest effect that matters: {_number(criterion.matters)}")
+        asides.append(f"smallest effect that matters: {rounded(criterion.matters)}")
     if statistic.n_for_power is not None:
         asides.append(f"n for 80% power at it: {statistic.n_for_power:,}")
     if statistic.published:
@@ -381,7 +297,7 @@ def picture(part: Entry, criterion: Criterion, scale: tuple[float, float]) -> di
     left, right = {"above": (bound, WIDTH), "below": (0, bound), "none": (bound, bound)}[criterion.kind]
     marks = []
     for number, seed in enumerate(drawn):
-        low, high = map(x, _ends(seed))
+        low, high = map(x, ends(seed))
         y = HEIGHT - 2 + REPEAT_HEIGHT * (number - 1) + REPEAT_HEIGHT // 2 if number else HEIGHT // 2
         size, radius = ("further", 2.2) if number else ("first", 3.5)
         place = {"low": low, "high": high, "at": x(seed["estimate"]), "y": y}
@@ -408,26 +324,14 @@ def _words(kinds: Collection[str]) -> list[str]:
     return list(dict.fromkeys([*words, *([VACUOUS] if "theorem" in kinds else []), NOT_RUN]))
 
 
-def _verdict(entry: Entry | None, claim: Claim | None = None, title: str = REFERENCE) -> str:
-    """Of an edition's claim; one without a model in it has nothing to say of another."""
-    if entry is not None:
-        return str(entry["verdict"])
-    return NO_MODEL if claim and claim.model_free and title not in (REFERENCE, HERE) else NOT_RUN
-
-
 def _scale(parts: Sequence[Entry], criterion: Criterion) -> tuple[float, float]:
     """The range that shows every finite number of a statistic, and its criterion."""
     values = [criterion.bound]
     for part in parts:
         if part["estimate"] is not None:
-            values += [value for value in (part["estimate"], *_ends(part)) if math.isfinite(value)]
+            values += [value for value in (part["estimate"], *ends(part)) if math.isfinite(value)]
     low, high = min(values), max(values)
     return (low, high) if low < high else (low - 1, high + 1)
-
-
-def _ends(part: Entry) -> tuple[float, float]:
-    low, high = part["interval"]
-    return (-math.inf if low is None else low, math.inf if high is None else high)
 
 
 def _with_other_seeds(seeds: Sequence[Entry]) -> list[str]:
@@ -435,20 +339,6 @@ def _with_other_seeds(seeds: Sequence[Entry]) -> list[str]:
         return []
     others = " and ".join(map(estimate, seeds[1:]))
     return [f"{others} with {'another seed' if len(seeds) == 2 else 'other seeds'}"]
-
-
-def _end(value: float, bound: float) -> str:
-    """An end of an interval with as many digits as it takes to see on which side of the bound it lies."""
-    digits = next(
-        (digits for digits in range(3, 9) if value == bound or float(f"{value:.{digits}g}") != bound), 9
-    )
-    return _number(value, digits)
-
-
-def _number(value: float, digits: int = 3) -> str:
-    if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
-    return f"{value:.{digits}g}".replace("-", "−")
 
 
 def _upper(text: str) -> str:

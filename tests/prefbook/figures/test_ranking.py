@@ -24,7 +24,7 @@ from prefbook.ledger.quoted import QUOTED
 from prefbook.ledger.statistics import ranking as statistics
 from prefbook.ledger.statistics.ranking import STATISTICS
 from prefbook.ledger.tables import NotMeasured, Tables
-from prefbook.publishing import scoreboard
+from prefbook.publishing import quoting
 from prefdyn.theory.ranking import dpo_threshold, flips_foretold
 
 DRAWN = [
@@ -116,7 +116,7 @@ def test_data_without_votes_leave_out_what_rests_on_them(
 
 
 def test_numbers_of_data_without_votes_are_said_to_be_missing(without_votes: Tables) -> None:
-    told = scoreboard.quotes(QUOTED["ranking"], without_votes, None)
+    told = quoting.quotes(QUOTED["ranking"], without_votes, None)
     assert not {key: value for key, value in told.items() if "nan" in value}
     for name, statistic in STATISTICS.items():
         assert statistic(without_votes.of(without_votes.seed)), name

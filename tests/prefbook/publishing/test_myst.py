@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from bs4 import BeautifulSoup
 
+from prefbook.ledger.claims import load_claims
 from prefbook.ledger.editions import reference
 from prefbook.project import chapters
-from prefbook.publishing import scoreboard
+from prefbook.publishing import quoting
 from prefbook.publishing.myst import Directive, References, parts
 from prefdyn.errors import PrefdynError
 
@@ -143,7 +144,7 @@ def test_number_that_nothing_gives_is_named(references: References) -> None:
 
 
 def test_numbers_are_those_of_the_reference_edition() -> None:
-    claims = scoreboard.load_claims(ROOT / "book" / "claims.yml")
+    claims = load_claims(ROOT / "book" / "claims.yml")
     everywhere, judged = References(ROOT), reference(ROOT).entries.values()
     for chapter in CHAPTERS:
         numbers = everywhere.quoting(chapter).numbers
@@ -151,7 +152,7 @@ def test_numbers_are_those_of_the_reference_edition() -> None:
         assert own
         for entry in own:
             statistic = claims[entry["id"]].statistics[0]
-            said = scoreboard.numbers(entry["statistics"][0], statistic.criterion)
+            said = quoting.numbers(entry["statistics"][0], statistic.criterion)
             assert numbers[entry["id"]] == f"**{said}**"
             assert numbers[f"{entry['id']}-verdict"] == f"*{entry['verdict']}*"
         assert not any(re.search(r"<|&\w+;", number) for number in numbers.values())

@@ -14,18 +14,9 @@ import pytest
 from prefbook.ledger.claims import VACUOUS, VERDICTS, Criterion, load_claims
 from prefbook.ledger.editions import reference
 from prefbook.ledger.tables import NotMeasured, Tables
-from prefbook.publishing import scoreboard
-from prefbook.publishing.scoreboard import (
-    WIDTH,
-    Scoreboard,
-    chip,
-    estimate,
-    ledger,
-    numbers,
-    picture,
-    places,
-    quote,
-)
+from prefbook.publishing import quoting, scoreboard
+from prefbook.publishing.quoting import chip, estimate, numbers, quote
+from prefbook.publishing.scoreboard import WIDTH, Scoreboard, ledger, picture, places
 from prefdyn.errors import PrefdynError
 
 ROOT = Path(__file__).parents[3]
@@ -399,8 +390,8 @@ def test_what_this_machine_left_out_leaves_the_references_number_alone(tmp_path:
             raise NotMeasured("nothing fell")
         return str(tables["fall"]["value"].iloc[0])
 
-    assert scoreboard.quotes({"a": first}, finding, local) == {"a": "<strong>2</strong>"}
-    assert scoreboard.quotes({"a": first}, local, finding) == {"a": "<strong>not run</strong>"}
+    assert quoting.quotes({"a": first}, finding, local) == {"a": "<strong>2</strong>"}
+    assert quoting.quotes({"a": first}, local, finding) == {"a": "<strong>not run</strong>"}
 
 
 # Places -------------------------------------------------------------------------------------------
