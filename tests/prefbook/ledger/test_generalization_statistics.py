@@ -14,7 +14,7 @@ from prefbook.ledger.claims import load_claims
 from prefbook.ledger.judging import judge
 from prefbook.ledger.quoted import generalization as quoted
 from prefbook.ledger.statistics import generalization as statistics
-from prefbook.ledger.tables import Tables
+from prefbook.ledger.tables import NotMeasured, Tables
 from prefbook.project import home
 from prefdyn.measures import estimates
 
@@ -310,7 +310,14 @@ def test_numbers_of_the_scoreboard_are_counted() -> None:
 
 
 def test_numbers_of_the_text(tables: Tables) -> None:
+    with pytest.raises(NotMeasured, match="with one seed"):
+        QUOTED["gn-left-again"](tables)
+    again = nested_sets()
+    again.loc[again["K"] == 4, "margin"] *= 1.44
+    both = pd.concat([nested_sets().assign(seed=3), again.assign(seed=4)])
+    both.to_csv(tables.folder / "nested_sets.csv", index=False)
     told = {key: tell(tables) for key, tell in QUOTED.items()}
+    assert told["gn-left-again"].startswith("0.36 [")  # 1.44 of a quarter
     assert told["gn-width"] == "576" and told["gn-random-cosine"] == f"{0.798 / 24:.3f}"
     assert told["gn-own-cosine"] == "0.12" and told["gn-shared-length"] == "25"
     assert (told["gn-risk-alone"], told["gn-risk-company"]) == ("16%", "46%")

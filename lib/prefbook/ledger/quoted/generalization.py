@@ -90,6 +90,18 @@ def _left(tables: Tables, split: str) -> str:
     return f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
+def _left_again(tables: Tables) -> str:
+    """What another seed says is left of the held-out margin; see `_left`.
+
+    Raises:
+        NotMeasured: there is no other.
+    """
+    for seed in Tables(tables.folder).seeds:
+        if seed != tables.seed:
+            return _left(tables.of(seed), HELD_OUT)
+    raise NotMeasured("the sets were trained with one seed")
+
+
 def _precision(tables: Tables) -> str:
     """That in which the sets are trained again."""
     return ", ".join(_again(tables)["precision"].unique())
@@ -207,6 +219,7 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "gn-largest": lambda tables: str(tables["nested_sets"]["K"].max()),
     "gn-left": partial(_left, split=HELD_OUT),
     "gn-left-trained": partial(_left, split=TRAINED),
+    "gn-left-again": _left_again,
     "gn-precision": _precision,
     "gn-left-rounded": partial(_rounded, partial(log_left, split=HELD_OUT)),
     "gn-left-trained-rounded": partial(_rounded, partial(log_left, split=TRAINED)),
