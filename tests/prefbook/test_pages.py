@@ -218,11 +218,15 @@ def test_second_model_gets_the_verdicts_that_chapter_5_says() -> None:
     assert other.entries["AC-5"]["interval"][1] < 0
 
 
-def test_second_model_gets_the_verdicts_that_chapters_2_and_3_say() -> None:
+def test_second_model_gets_the_verdicts_that_chapters_2_to_4_say() -> None:
     known, (other,) = editions.reference(ROOT), editions.others(ROOT)
     claims = load_claims(ROOT / "book" / "claims.yml").values()
     asked = {one.id for one in claims if one.chapter == "generalization" and not one.model_free}
-    for chapter, ids in (("generalization", asked), ("noise", {"NZ-5a", "NZ-5b", "NZ-7", "NZ-8"})):
+    for chapter, ids in (
+        ("generalization", asked),
+        ("noise", {"NZ-5a", "NZ-5b", "NZ-7", "NZ-8"}),
+        ("ranking", {"RA-1", "RA-2a", "RA-2b", "RA-8"}),
+    ):
         own = {id_: entry for id_, entry in other.entries.items() if entry["chapter"] == chapter}
         assert set(own) == ids
         assert {id_: entry["verdict"] for id_, entry in own.items()} == {
