@@ -128,9 +128,9 @@ def _named(source: Path) -> list[str]:
 def _drawing(chapter: str) -> list[Path]:
     """The files of this package that a page of the chapter uses, and the templates."""
     book = Path(__file__).parents[1]
-    patterns = ("chapter.py", "project.py", "ledger/**/*.py", "figures/*.py")
-    patterns += ("publishing/scoreboard.py", "publishing/quoting.py", "publishing/templates/*")
-    files = [path for pattern in patterns for path in book.glob(pattern)]
+    drawing = ("chapter.py", "project.py", "ledger/**/*.py", "figures/*.py")
+    telling = ("publishing/scoreboard.py", "publishing/quoting.py", "publishing/templates/*")
+    files = [path for pattern in (*drawing, *telling) for path in book.glob(pattern)]
     return sorted(path for path in files if path.stem == chapter or path.stem not in CHAPTERS)
 
 
