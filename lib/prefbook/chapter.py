@@ -17,6 +17,7 @@ import pandas as pd
 from IPython.display import HTML, display
 from matplotlib.figure import Figure
 from myst_nb import glue
+from transformers.utils import logging
 
 from prefbook.figures.style import NEUTRAL, note, use_style
 from prefbook.ledger.claims import Claim, load_claims
@@ -80,6 +81,7 @@ class Chapter:
             # Where it is measured is no parameter: it decides no number.
             on, shard = os.environ.get("PREFDYN_ON", ""), int(os.environ.get("PREFDYN_SHARD") or 0)
             self.bench = Bench(model, data, self.seeds[0], device, precision, profile, on, shard)
+            logging.disable_progress_bar()  # of loading a model; as a widget it would be a second figure
             self._begin(settings["output"])
         elif not len(self.reference):
             raise PrefdynError(

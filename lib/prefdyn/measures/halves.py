@@ -194,4 +194,4 @@ def _ranks(order: NDArray[np.float32], counts: NDArray[np.float32], root: Array)
     """
     twice = (counts @ order).reshape(len(counts), -1, root.shape[-1])
     ranks = twice * root
-    return ranks, np.sqrt(np.einsum("bmn,bmn->bm", ranks, ranks))
+    return ranks, np.sqrt(np.vecdot(ranks, ranks))
