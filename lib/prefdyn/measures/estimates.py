@@ -57,8 +57,8 @@ def mean(sample: ArrayLike, clusters: ArrayLike | None = None, seed: int = 0) ->
     if clusters is not None:
         names, index = np.unique(np.asarray(clusters), return_inverse=True)
         counts = resample_counts(len(names), seed)
-        sums, sizes = np.bincount(index, x), np.bincount(index)
-        return from_resamples(centre, counts @ sums / (counts @ sizes), len(x), widened=True)
+        sums, sizes = np.stack([np.bincount(index, x), np.bincount(index)]) @ counts.T
+        return from_resamples(centre, sums / sizes, len(x), widened=True)
     half = float(stats.t.ppf((1 + LEVEL) / 2, len(x) - 1) * stats.sem(x))
     return Estimate(centre, centre - half, centre + half, len(x))
 
@@ -185,7 +185,7 @@ def mean_over_pairs(
     square = np.zeros((2, units, units))
     square[:, first, second] = np.stack([values, np.ones_like(values)])
     # Of all pairs at once: counts of the one end, times the pairs, times counts of the other.
-    total, weight = np.einsum("bi,kij,bj->kb", counts.astype(float), square, counts, optimize=True)
+    total, weight = np.vecdot(counts @ square, counts)
     with np.errstate(invalid="ignore"):
         drawn = total / weight
     return from_resamples(float(values.mean()), drawn, units, widened=True)
@@ -234,17 +234,19 @@ def bootstrap(statistic: Callable[..., NDArray[np.float64]], *columns: ArrayLike
     return _bootstrap(statistic, *map(_checked, columns), seed=seed)
 
 
-@functools.lru_cache(maxsize=4)  # statistics of one table ask for the same
-def resample_counts(units: int, seed: int = 0, resamples: int = RESAMPLES) -> NDArray[np.int64]:
-    """How often each unit is drawn in each bootstrap resample, shape (resamples, units); not to be written
-    to.
+@functools.lru_cache(maxsize=16)  # statistics of a chapter ask for the same, some megabytes each
+def resample_counts(units: int, seed: int = 0, resamples: int = RESAMPLES) -> NDArray[np.float64]:
+    """How often each unit is drawn in each bootstrap resample, shape (resamples, units), whole numbers; not
+    to be written to.
     """
-    counts = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=resamples)
+    drawn = np.random.default_rng(seed).integers(units, size=(resamples, units))
+    drawn += np.arange(resamples)[:, None] * units  # a place for each unit of each resample
+    counts = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(resamples, units).astype(np.float64)
     counts.setflags(write=False)
     return counts
 
 
-def counts_by_cluster(clusters: ArrayLike, seed: int = 0, resamples: int = RESAMPLES) -> NDArray[np.int64]:
+def counts_by_cluster(clusters: ArrayLike, seed: int = 0, resamples: int = RESAMPLES) -> NDArray[np.float64]:
     """How often each unit is there in each bootstrap resample of whole clusters, shape (resamples, n).
 
     Args:
@@ -341,7 +343,7 @@ def _pearson(x: NDArray[np.float64], y: NDArray[np.float64], axis: int) -> NDArr
 
 
 def _weighted_spearman(
-    a: NDArray[np.float64], b: NDArray[np.float64], counts: NDArray[np.int64]
+    a: NDArray[np.float64], b: NDArray[np.float64], counts: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """The rank correlation of each resample, in which a point is there so many times.
 
@@ -352,9 +354,9 @@ def _weighted_spearman(
 
 
 def _spearman_of_part(
-    a: NDArray[np.float64], b: NDArray[np.float64], counts: NDArray[np.int64]
+    a: NDArray[np.float64], b: NDArray[np.float64], counts: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    weights = np.ascontiguousarray(counts.T, dtype=np.float64)  # a row a point, so that rows are moved whole
+    weights = np.ascontiguousarray(counts.T)  # a row a point, so that rows are moved whole
     ranks = [_weighted_ranks(values, weights) for values in (a, b)]
     total = weights.sum(0)
     with np.errstate(invalid="ignore"):

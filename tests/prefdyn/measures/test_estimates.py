@@ -19,6 +19,19 @@ def covers(got: Estimate, truth: float) -> bool:
     return got.low <= truth <= got.high
 
 
+# Resamples ----------------------------------------------------------------------------------------
+
+
+def test_counts_are_those_of_drawing_as_many_units_with_replacement() -> None:
+    """A count is binomial (n, 1/n): mean 1, variance 1 - 1/n, and covariance -1/n with another."""
+    n, drawn = 5, 40_000
+    counts = estimates.resample_counts(n, 3, drawn)
+    assert (counts.sum(axis=1) == n).all()
+    # Five standard errors: of a mean sqrt(0.8 / 40,000), of a covariance at most sqrt(3 / 40,000).
+    assert counts.mean(axis=0) == pytest.approx(np.ones(n), abs=0.023)
+    assert np.cov(counts.T) == pytest.approx(np.eye(n) - 1 / n, abs=0.044)
+
+
 # Pairs of units -----------------------------------------------------------------------------------
 
 

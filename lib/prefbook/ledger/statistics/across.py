@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
+import numpy as np
 import pandas as pd
 
 from prefbook.ledger.derived.across import families
@@ -29,14 +30,15 @@ CLAIMED = (
 def rank_correlations(tables: Tables) -> Correlations:
     """Of the measures that the claims are about, across halves, with the run's seed; resampled by family."""
     table = tables["measures"]
-    columns = tuple(table[["split", *CLAIMED]].itertuples(index=False, name=None))
-    return _correlations(columns, families(tables), tables.seed)
+    rows = table[["split", *CLAIMED]].to_numpy(dtype=np.float64)
+    return _correlations(rows.tobytes(), families(tables), tables.seed)
 
 
 @functools.lru_cache(maxsize=8)
-def _correlations(rows: tuple[tuple[float, ...], ...], families: tuple[str, ...], seed: int) -> Correlations:
+def _correlations(rows: bytes, families: tuple[str, ...], seed: int) -> Correlations:
     """The claims ask for the same ones again and again."""
-    table = pd.DataFrame(rows, columns=["split", *CLAIMED])
+    columns = ["split", *CLAIMED]
+    table = pd.DataFrame(np.frombuffer(rows).reshape(-1, len(columns)), columns=columns)
     return halves.correlations(halves.from_table(table, CLAIMED), seed, clusters=families)
 
 

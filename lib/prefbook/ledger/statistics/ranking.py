@@ -159,7 +159,7 @@ def _flipped(tables: Tables, split: str) -> Estimate:
     flipped = wrong * right
     runs, pairs = wrong.shape
     weights = [estimates.resample_counts(n, tables.seed + k) for k, n in enumerate((runs, pairs))]
-    drawn = [np.einsum("br,rp,bp->b", weights[0], part, weights[1]) for part in (flipped, wrong)]
+    drawn = [np.vecdot(weights[0] @ part, weights[1]) for part in (flipped, wrong)]
     with np.errstate(invalid="ignore"):
         shares = drawn[0] / drawn[1]
     return estimates.from_resamples(float(flipped.sum() / wrong.sum()), shares, int(wrong.any(axis=0).sum()))
@@ -275,7 +275,7 @@ def _between_tenths(pairs: pd.DataFrame, sign: int, values: ArrayLike, seed: int
 
     value = float(gap(np.ones((1, len(x))))[0])
     some = np.array_split(counts, 40)  # what each needs stays in a processor's cache
-    drawn = np.concatenate([gap(part.astype(float)) for part in some])
+    drawn = np.concatenate([gap(part) for part in some])
     return estimates.from_resamples(value, drawn, len(x))
 
 
@@ -376,7 +376,7 @@ def _law_off(tables: Tables, split: str) -> Estimate:
             foretold = ((right @ over) * left).sum(1) / (right.sum(1) * left.sum(1))
             return np.abs(foretold - left @ flipped / left.sum(1))
 
-    counts = estimates.resample_counts(len(names), tables.seed)[:, index].astype(float)
+    counts = estimates.resample_counts(len(names), tables.seed)[:, index]
     value = float(off(np.ones((1, len(pairs))))[0])
     return estimates.from_resamples(value, off(counts), int(wrong.sum()), widened=True)
 
