@@ -206,14 +206,7 @@ def equal_divergence(reference: Tables, here: Tables | None) -> Figure:
 
 def _first_draw(tables: Tables) -> dict[str, pd.DataFrame]:
     """By objective, in the first draw of the world: KL, and the three measures, a row a look."""
-    beta = derived.papers_beta(tables)
-    first = f"objective == 'DPO' and run == 0 and β == {beta}"
-    pairs, answers = tables["world_pairs"].query(first), tables["world_answers"].query(first)
-    pairs, answers = (
-        pd.concat([own, tables[f"objective_{name}"]])
-        for own, name in ((pairs, "pairs"), (answers, "answers"))
-    )
-    pairs = pairs.assign(right=(pairs["gain"] >= pairs["c"]).astype(float))
+    pairs, answers = derived.first_draw(tables)
     out = {}
     for name, part in pairs.groupby("objective"):
         of = answers[answers["objective"] == name].groupby("step")
@@ -222,3 +215,27 @@ def _first_draw(tables: Tables) -> dict[str, pd.DataFrame]:
         columns = {"KL": of["KL"].mean(), "unseen": unseen, "flipped": wrong, "win": of["win rate"].mean()}
         out[str(name)] = pd.DataFrame(columns).reset_index(drop=True)
     return out
+
+
+def beside_dpo(reference: Tables, here: Tables | None) -> Figure:
+    """What each other objective has at the end less what DPO has, with intervals over prompts."""
+    titles = {"KL": "KL (nats)", "unseen": "unseen right", "flipped": "wrong flipped", "win": "win rate"}
+    found = derived.less_dpo(reference.of(reference.seed))
+    names = [name for name in OBJECTIVES if name in found]
+    figure, axes = style.panels(1, len(titles), height=3.2, sharey=True)
+    for tables, own in both(reference, here):
+        ends = derived.less_dpo(tables)
+        for ax, measure in zip(axes, titles, strict=True):
+            for place, name in enumerate(names):
+                if name in ends:
+                    one, (colour, marker) = ends[name][measure], OBJECTIVES[name]
+                    look = OWN if own else {"marker": marker, "capsize": 3}
+                    ax.errorbar(
+                        [one.value], [place + (0.25 if own else 0)], xerr=bars([one]), color=colour, **look
+                    )
+    for ax, title in zip(axes, titles.values(), strict=True):
+        ax.axvline(0, color=style.THEORY, linestyle="--", linewidth=1, label="DPO")
+        ax.set(title=title, xlabel="less DPO's")
+    axes[0].set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.4, -0.6))
+    legend(figure, here, 1)
+    return figure

@@ -37,6 +37,7 @@ DRAWN = [
     ranking_world.win_rates,
     ranking_world.law,
     ranking_world.equal_divergence,
+    ranking_world.beside_dpo,
     ranking_training.judged_answers,
 ]
 each_figure = pytest.mark.parametrize("draw", DRAWN, ids=lambda draw: draw.__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from prefbook.ledger.tables import NotMeasured, Tables
 from prefdyn.measures import estimates
@@ -22,6 +22,20 @@ PAPERS_BETA = 0.1
 MIDDLE_BETA = 1.0
 """The strength at which an accuracy that falls with beta has its median over the paper's five."""
 UNKNOWN = estimates.unknown(1)
+
+
+def over_prompts(values: ArrayLike, prompts: ArrayLike, seed: int) -> Estimate:
+    """A mean over pairs or answers, bootstrapped over prompts; without an interval where these are few.
+
+    Args:
+        values, prompts: shape (n,).
+    """
+    x, kinds = np.asarray(values, dtype=float), np.asarray(prompts)
+    if len(x) < 3:
+        return UNKNOWN
+    found = estimates.mean(x, kinds, seed)
+    enough = len(set(kinds.tolist())) >= estimates.FEWEST_CLUSTERS
+    return found if enough else Estimate(found.value, np.nan, np.nan, found.n)
 
 
 def clear_pairs(tables: Tables, names: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -47,6 +61,18 @@ def log_ratio(pairs: pd.DataFrame, per_token: bool) -> NDArray[np.float64]:
     if per_token:
         chosen, rejected = chosen / pairs["chosen"], rejected / pairs["rejected"]
     return (chosen - rejected).to_numpy(dtype=float)
+
+
+def beyond_length(pairs: pd.DataFrame) -> NDArray[np.float64]:
+    """log pi(chosen)/pi(rejected) of sums less what the difference in tokens foretells of it, in nats, shape
+    (n,).
+
+    That is the least-squares line through the origin: the same whichever response is the chosen one, so it
+    knows nothing of who was preferred.
+    """
+    ratio = log_ratio(pairs, False)
+    apart = (pairs["chosen"] - pairs["rejected"]).to_numpy(dtype=float)
+    return ratio - apart * (apart @ ratio) / max(apart @ apart, 1.0)
 
 
 def accuracy(tables: Tables, names: tuple[str, ...], per_token: bool) -> Estimate:
@@ -95,6 +121,40 @@ def last_look(tables: Tables, split: str) -> pd.DataFrame:
     pairs = tables["world_pairs"].query("objective == 'DPO' and split == @split")
     pairs = pairs[(pairs["β"] == papers_beta(tables)) & (pairs["step"] == pairs["step"].max())]
     return pairs.assign(cluster=pairs["run"].astype(str) + " " + pairs["prompt"].astype(str))
+
+
+def first_draw(tables: Tables) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The pairs and the answers of DPO at the paper's strength and of all other objectives, in the first draw
+    of the world; a pair is `right` where its gain is at least c.
+    """
+    ours = f"objective == 'DPO' and run == 0 and β == {papers_beta(tables)}"
+    pairs, answers = (
+        pd.concat([tables[f"world_{name}"].query(ours), tables[f"objective_{name}"]])
+        for name in ("pairs", "answers")
+    )
+    return pairs.assign(right=(pairs["gain"] >= pairs["c"]).astype(float)), answers
+
+
+def less_dpo(tables: Tables) -> dict[str, dict[str, Estimate]]:
+    """What other objectives have at the end less what DPO has, trained on the same pairs for as many updates:
+    by objective, the KL divergence from the reference (nats), the shares of unseen pairs ranked right and of
+    wrong trained pairs flipped, and the win rate; means over prompts.
+    """
+    pairs, answers = (table[table["step"] == table["step"].max()] for table in first_draw(tables))
+    measures = {
+        "KL": (answers.assign(pair=0), "KL"),
+        "unseen": (pairs.query("split == 'unseen'"), "right"),
+        "flipped": (pairs.query("split == 'trained' and c > 0"), "right"),
+        "win": (answers.assign(pair=0), "win rate"),
+    }
+    out: dict[str, dict[str, Estimate]] = {}
+    for measure, (table, column) in measures.items():
+        wide = table.pivot(index=["prompt", "pair"], columns="objective", values=column)
+        prompts = wide.index.get_level_values("prompt")
+        for name in wide.columns.drop("DPO"):
+            more = over_prompts(wide[name] - wide["DPO"], prompts, tables.seed)
+            out.setdefault(str(name), {})[measure] = more
+    return out
 
 
 def tuned(tables: Tables, names: tuple[str, ...]) -> pd.DataFrame:

@@ -13,10 +13,12 @@ from prefbook.ledger.derived.ranking import (
     TRAINED_ON,
     VOTED,
     accuracy,
+    beyond_length,
     clear_pairs,
     idealized,
     judge_accuracy,
     last_look,
+    less_dpo,
     log_ratio,
     papers_beta,
 )
@@ -32,6 +34,10 @@ MISSING = "not measured"
 
 def _share(value: float) -> str:
     return f"{value:.0%}" if value == 0 or value >= 0.1 else f"{value:.1%}"
+
+
+def _rounded(value: float) -> str:
+    return f"{value:.2g}".replace("-", "−")
 
 
 def _accuracy(tables: Tables, data: str, per_token: bool) -> str:
@@ -61,6 +67,41 @@ def _ties(tables: Tables, by_code: bool) -> str:
     return _share(float(np.mean([theory.ranked_right((a, b), ranks[which]) for a, b, which in pairs])))
 
 
+def _ties_at_the_optimum(tables: Tables, by_code: bool) -> str:
+    """The same of the optimum at the middle strength, to which tied pairs are what they are to the
+    reference.
+    """
+    scored = tables["scored"]
+    voted = scored[scored["data"].isin(VOTED)]
+    if voted.empty:
+        return MISSING
+    first, second = voted["logp 1"].to_numpy(), voted["logp 2"].to_numpy()
+    if by_code:
+        hits = theory.code_idealized(first, second, voted["alpha"], MIDDLE_BETA, False)
+    else:
+        ratio = theory.idealized_log_ratio(first - second, voted["alpha"], MIDDLE_BETA)
+        tied = np.array([theory.ranked_right(pair, (0, 0)) for pair in zip(first, second, strict=True)])
+        ahead = np.where(voted["preferred"] == 1, ratio > 0, ratio < 0)
+        hits = np.where(voted["preferred"] == 0, tied, ahead)
+    return _share(float(hits.mean()))
+
+
+def _beyond_length(tables: Tables) -> str:
+    """Ranking accuracy by what length does not foretell of the log-ratio of whole responses."""
+    pairs = clear_pairs(tables, (*TRAINED_ON, *VOTED))
+    if len(pairs) < 3:
+        return MISSING
+    return str(estimates.share(beyond_length(pairs) >= 0, pairs["cluster"], tables.seed))
+
+
+def _less_dpo(tables: Tables, objective: str, measure: str) -> str:
+    found = less_dpo(tables).get(objective)
+    if found is None:
+        return MISSING
+    one = found[measure]
+    return _rounded(one.value) if np.isnan(one.low) else str(one)
+
+
 def _longer(tables: Tables, names: tuple[str, ...]) -> str:
     """How often the chosen response has more tokens."""
     pairs = clear_pairs(tables, names)
@@ -84,7 +125,7 @@ def reach(tables: Tables, beta: float) -> float:
 def _reach(tables: Tables, which: int) -> str:
     betas = sorted(tables["world_pairs"].query("objective == 'DPO'")["β"].unique())
     at = {-1: betas[0], 0: papers_beta(tables), 1: betas[-1]}[which]
-    return f"{reach(tables, at):.2g}".replace("-", "−")
+    return _rounded(reach(tables, at))
 
 
 def _in_world(tables: Tables, split: str, what: str) -> str:
@@ -152,6 +193,14 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "longer-adversarial": lambda tables: _longer(tables, LLMBAR[1:]),
     "ties-printed": lambda tables: _ties(tables, by_code=False),
     "ties-code": lambda tables: _ties(tables, by_code=True),
+    "ties-ideal-printed": lambda tables: _ties_at_the_optimum(tables, by_code=False),
+    "ties-ideal-code": lambda tables: _ties_at_the_optimum(tables, by_code=True),
+    "beyond-length": _beyond_length,
+    "flips-gamma-0": lambda tables: _less_dpo(tables, "γ 0", "flipped"),
+    "flips-gamma-2": lambda tables: _less_dpo(tables, "γ 2", "flipped"),
+    "divergence-gamma-0": lambda tables: _less_dpo(tables, "γ 0", "KL"),
+    "divergence-gamma-2": lambda tables: _less_dpo(tables, "γ 2", "KL"),
+    "wins-gamma-2": lambda tables: _less_dpo(tables, "γ 2", "win"),
     "pandalm-prompts": _prompts,
     "reach-weak": lambda tables: _reach(tables, -1),
     "reach-paper": lambda tables: _reach(tables, 0),

@@ -25,6 +25,7 @@ from prefbook.ledger.derived.ranking import (
     judge_accuracy,
     last_look,
     log_ratio,
+    over_prompts,
     shorter_wins,
     tuned,
 )
@@ -36,16 +37,6 @@ from prefdyn.theory import ranking as theory
 NEAR = 2
 """Tokens by which two responses of one length may differ."""
 TENTH = 0.1
-
-
-def _mean(values: ArrayLike, clusters: ArrayLike, seed: int) -> Estimate:
-    """A mean over pairs, bootstrapped over prompts; without an interval where these are few."""
-    x, kinds = np.asarray(values, dtype=float), np.asarray(clusters)
-    if len(x) < 3:
-        return UNKNOWN
-    found = estimates.mean(x, kinds, seed)
-    enough = len(set(kinds.tolist())) >= estimates.FEWEST_CLUSTERS
-    return found if enough else Estimate(found.value, np.nan, np.nan, found.n)
 
 
 # RA-1 -----------------------------------------------------------------------------------------------
@@ -108,7 +99,7 @@ def _gap(tables: Tables, per_token: bool) -> Estimate:
     pairs = clear_pairs(tables, VOTED)
     ratio = log_ratio(pairs, per_token)
     ideal = theory.idealized_log_ratio(ratio, pairs["alpha"], PAPERS_BETA) > 0
-    return _mean(ideal.astype(float) - (ratio >= 0), pairs["cluster"], tables.seed)
+    return over_prompts(ideal.astype(float) - (ratio >= 0), pairs["cluster"], tables.seed)
 
 
 def code_less_theorem(tables: Tables) -> Estimate:
@@ -117,7 +108,7 @@ def code_less_theorem(tables: Tables) -> Estimate:
     """
     pairs = clear_pairs(tables, VOTED)
     code, ideal = (ideal_hits(tables, pairs, MIDDLE_BETA, False, by_code) for by_code in (True, False))
-    return _mean(code.astype(float) - ideal, pairs["cluster"], tables.seed)
+    return over_prompts(code.astype(float) - ideal, pairs["cluster"], tables.seed)
 
 
 def optimum_less_trained(tables: Tables) -> Estimate:
@@ -127,7 +118,7 @@ def optimum_less_trained(tables: Tables) -> Estimate:
     pairs = last_look(tables, "unseen")
     ideal = pairs["difference"] / pairs["β"] > pairs["c"]
     trained = pairs["gain"] >= pairs["c"]
-    return _mean(ideal.astype(float) - trained, pairs["cluster"], tables.seed)
+    return over_prompts(ideal.astype(float) - trained, pairs["cluster"], tables.seed)
 
 
 # RA-3 -----------------------------------------------------------------------------------------------
@@ -301,7 +292,7 @@ def _raised(tables: Tables, per_token: bool) -> Estimate:
         pairs[f"chosen {when}"] / sizes[0] >= pairs[f"rejected {when}"] / sizes[1]
         for when in ("after", "before")
     )
-    return _mean(after.astype(float) - before, pairs["cluster"], tables.seed)
+    return over_prompts(after.astype(float) - before, pairs["cluster"], tables.seed)
 
 
 def likelier_when_tuned(tables: Tables) -> Estimate:
@@ -310,7 +301,7 @@ def likelier_when_tuned(tables: Tables) -> Estimate:
     """
     pairs = tuned(tables, (*TRAINED_ON, *VOTED))
     gained = (pairs["chosen after"] - pairs["chosen before"]) / pairs["chosen"]
-    return _mean(gained, pairs["cluster"], tables.seed)
+    return over_prompts(gained, pairs["cluster"], tables.seed)
 
 
 # RA-8 -----------------------------------------------------------------------------------------------
@@ -331,7 +322,7 @@ def better_than_shorter(tables: Tables) -> Estimate:
     """
     pairs = clear_pairs(tables, (*TRAINED_ON, *VOTED))
     model = log_ratio(pairs, False) >= 0
-    return _mean(model.astype(float) - shorter_wins(pairs), pairs["cluster"], tables.seed)
+    return over_prompts(model.astype(float) - shorter_wins(pairs), pairs["cluster"], tables.seed)
 
 
 # RA-9 -----------------------------------------------------------------------------------------------
