@@ -167,6 +167,7 @@ RANKING = ranking.Design(
     tuned_pairs=20,
     judged=20,
     judge="embedded",
+    train_split="test",
     longest=0,
     trained=8,
     followed=6,

@@ -19,7 +19,7 @@ from prefdyn.data import Pair, datasets
 from prefdyn.engine.training import Settings
 from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.phases import Phase, PhaseResult
-from prefdyn.experiments.ranking import Design, enough, short_pairs
+from prefdyn.experiments.ranking import Design, training_pairs
 from prefdyn.files import public_name
 from prefdyn.measures import flips, judges
 from prefdyn.theory import ranking as theory
@@ -43,11 +43,14 @@ def parts(bench: Bench, design: Design) -> Parts:
     Raises:
         PrefdynError: there are too few.
     """
-    name = datasets.pairs_of(bench.source)
-    pairs = short_pairs(bench.rankings(name), design)
-    sizes = [enough(pairs, name, design), design.followed, design.validation, design.judge_pairs]
-    drawn = np.random.default_rng(bench.seed).permutation(len(pairs))[: sum(sizes)]
-    return Parts(*([pairs[i] for i in part] for part in np.split(drawn, np.cumsum(sizes)[:-1])))
+    pool, pairs, trained = training_pairs(bench.rankings, datasets.pairs_of(bench.source), design)
+    sizes = [design.followed, design.validation, design.judge_pairs]
+    first = np.random.default_rng(bench.seed).permutation(len(pool))
+    train, first = first[:trained], first[trained:]
+    # Of the split that is trained on, the others are what training leaves.
+    rest = first if pool is pairs else np.random.default_rng(bench.seed).permutation(len(pairs))
+    others = np.split(rest[: sum(sizes)], np.cumsum(sizes)[:-1])
+    return Parts([pool[i] for i in train], *([pairs[i] for i in part] for part in others))
 
 
 def phases(bench: Bench, design: Design, run: int) -> list[Phase]:

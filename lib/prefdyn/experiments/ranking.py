@@ -7,7 +7,7 @@ that returns a table, or tables by name. Log-likelihoods and c are in nats.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -28,6 +28,8 @@ SMALL = ("pandalm", "llmbar-natural", "llmbar-adversarial")
 """Data sets of fewer than a thousand rankings."""
 KINDS = ("per token", "whole")
 """The two likelihoods of a response: the mean of its log-probabilities over tokens, and their sum."""
+TEST = "test"
+"""The split that is ranked."""
 LOOKS = 4
 """At a training in the world with a known judge, after its start."""
 OBJECTIVES = ("γ 0", "γ 2", "IPO", "SLiC", "SimPO", "SFT")
@@ -48,6 +50,7 @@ class Design:
             ranks the other; 0 is all, as it is with human votes
         judged: of the pairs that are scored, those that offline judges learn from; likewise
         judge: embedded, reward:HUB_ID, or URL#MODEL of an endpoint
+        train_split: of the response pairs, the split that is trained on; all others are of the test split
         longest: characters of a pair with its prompt that is trained on, at most; 0 is no bound
         trained: pairs that DPO is trained on; 0 is all that the other parts leave
         followed: of them, pairs that are followed over training, and as many unseen ones
@@ -81,6 +84,7 @@ class Design:
     tuned_pairs: int
     judged: int
     judge: str
+    train_split: str
     longest: int
     trained: int
     followed: int
@@ -154,8 +158,7 @@ def check_design(design: Design, source: Source) -> None:
     Raises:
         PrefdynError: it has not.
     """
-    name = datasets.pairs_of(source)
-    enough(short_pairs(datasets.load(name, source), design), name, design)
+    training_pairs(lambda name: datasets.load(name, source), datasets.pairs_of(source), design)
     if design.judge != "embedded":
         judge = judges.named(design.judge)
         if isinstance(judge, judges.RewardModelJudge):
@@ -169,26 +172,44 @@ def check_design(design: Design, source: Source) -> None:
 
 
 def short_pairs(rankings: Sequence[Ranking], design: Design) -> list[Pair]:
-    """The pairs that may be trained on."""
+    """The pairs on which raters agree and that are short enough."""
     pairs = [ranking.pair for ranking in rankings if not ranking.tied]
     bound = design.longest or np.inf
     return [pair for pair in pairs if len(pair.prompt) + len(pair.chosen) + len(pair.rejected) <= bound]
 
 
-def enough(pairs: Sequence[Pair], name: str, design: Design) -> int:
-    """How many pairs are trained on.
+def training_pairs(
+    load: Callable[[str], Sequence[Ranking]], name: str, design: Design
+) -> tuple[list[Pair], list[Pair], int]:
+    """Where the pairs that are trained on are drawn from, where all others are (the same, where training
+    takes the test split), and how many are trained on.
+
+    Args:
+        load: rankings by name.
 
     Raises:
         PrefdynError: training needs more pairs than there are.
     """
-    others = design.followed + design.validation + design.judge_pairs
-    if len(pairs) < others + (design.trained or design.followed):
+    pairs = short_pairs(load(name), design)
+    others = {"followed": design.followed, "validation": design.validation, "judge_pairs": design.judge_pairs}
+    least, wanted = design.trained or design.followed, sum(others.values())
+    if design.train_split == TEST:
+        pool, left = pairs, len(pairs) - wanted
+        others, wanted = {"trained": design.trained, **others}, wanted + least
+    else:
+        pool = short_pairs(load(f"{name}:{design.train_split}"), design)
+        left = len(pool)
+        if left < least:
+            raise PrefdynError(
+                f"trained is {design.trained}, of which {design.followed} are followed, and the split "
+                f"{design.train_split} of {name} has {left} pairs that are short enough: ask for fewer"
+            )
+    if len(pairs) < wanted:
         raise PrefdynError(
-            f"trained, followed (unseen), validation and judge_pairs ask for {design.trained} + "
-            f"{design.followed} + {design.validation} + {design.judge_pairs} pairs and {name} has "
+            f"{', '.join(others)} ask for {' + '.join(map(str, others.values()))} pairs and {name} has "
             f"{len(pairs)} on which raters agree and that are short enough: ask for fewer"
         )
-    return design.trained or len(pairs) - others
+    return pool, pairs, design.trained or left
 
 
 def known_prompts(source: Source) -> list[str]:
@@ -358,12 +379,12 @@ def _training_work(p: Mapping[str, Any]) -> list[Work]:
     runs = p["runs"] * len(set(p["seeds"]))
     others = p["followed"] + p["validation"] + p["judge_pairs"]
     bound = p["longest"] or np.inf
-    every = data.load_pairs(p["data"])
+    every = data.load_pairs(p["data"], p["train_split"])
     pairs = [pair for pair in every if len(pair.prompt) + len(pair.chosen) + len(pair.rejected) <= bound]
     lengths = Lengths.of(pairs or every, p["max_length"])
     alone, largest = lengths.of_one, largest_batch(pairs or every, p["batch_size"], 1.5 * p["max_length"])
     looks = 1 + p["checkpoints"]
-    trained = p["trained"] or max(1, len(pairs) - others)
+    trained = p["trained"] or max(1, len(pairs) - (others if p["train_split"] == TEST else 0))
     passes = trained + looks * (2 * p["followed"] + p["validation"])
     prompt = lengths.each * (1 - lengths.share)
     text = prompt + min(p["answer_tokens"], lengths.each * lengths.share / 2)

@@ -217,7 +217,8 @@ def test_table_of_a_large_model_is_the_plans(shared_data: Path, tmp_path: Path) 
     for chapter, *cells in rows:
         declared = parameters.declared(ROOT / "book" / f"{chapter}.md")
         paper = parameters.load_profile(ROOT / "book" / "profiles", "paper", chapter)
-        work = CHAPTERS[chapter].work(parameters.values_of(declared, paper, {"data": str(shared_data)}))
+        given = {"data": str(shared_data)} | ({"train_split": "test"} if "train_split" in declared else {})
+        work = CHAPTERS[chapter].work(parameters.values_of(declared, paper, given))
         for cell, (card, shard) in zip(cells, (("h200", 1), ("h100", 2), ("h100", 8)), strict=True):
             free, speed = CARDS[card].memory, CardPace(CARDS[card], size)
             whole = plan.table(work, size, gpu, speed, free, shard=shard).iloc[-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,36 @@ def test_parts_share_no_pair_and_zero_trains_on_the_rest(bench: Bench) -> None:
     rest = flipping.parts(bench, replace(SMALL, trained=0))
     known = ranking.short_pairs(bench.rankings("sample"), SMALL)
     assert len(rest.train) == len(known) - 20
+
+
+def test_training_on_a_split_of_its_own_leaves_the_test_split_to_the_others(
+    tmp_path: Path, bench: Bench
+) -> None:
+    known = ranking.short_pairs(bench.rankings("sample"), SMALL)
+    (tmp_path / "hh-rlhf" / "some").mkdir(parents=True)
+    for split, count in (("train", 12), ("test", 20)):
+        rows = [
+            {
+                which: f"\n\nHuman: {split} {i}\n\nAssistant: {getattr(pair, which)}"
+                for which in ("chosen", "rejected")
+            }
+            for i, pair in enumerate(known[:count])
+        ]
+        lines = "\n".join(map(json.dumps, rows))
+        (tmp_path / "hh-rlhf" / "some" / f"{split}.jsonl").write_text(lines, encoding="utf-8")
+    apart = Bench("smoke", str(tmp_path), device="cpu", precision="float32")
+    all_of_it = replace(SMALL, train_split="train", trained=0)
+    found = flipping.parts(apart, all_of_it)
+    assert len({pair.prompt for pair in found.train}) == 12
+    assert all("train" in pair.prompt for pair in found.train)
+    others = [*found.unseen, *found.validation, *found.judge]
+    assert len({pair.prompt for pair in others}) == 20 and all("test" in pair.prompt for pair in others)
+    with pytest.raises(PrefdynError, match="the split train of hh-rlhf has 12 pairs"):
+        flipping.parts(apart, replace(all_of_it, trained=13))
+    with pytest.raises(PrefdynError, match=r"judge_pairs ask for 6 \+ 4 \+ 11 pairs and hh-rlhf has 20"):
+        flipping.parts(apart, replace(all_of_it, judge_pairs=11))
+    with pytest.raises(PrefdynError, match="sample has no splits"):
+        flipping.parts(bench, all_of_it)
 
 
 def test_followed_pairs_tell_what_the_table_of_flips_says(bench: Bench) -> None:
