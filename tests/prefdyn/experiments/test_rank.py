@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,18 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
 
 # What is written ----------------------------------------------------------------------------------
+
+
+def test_progress_counts_every_example_of_every_data_set_beside_the_tables(
+    cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["rank", "smoke", "--data", "sample", "--limit", "12"]
+    assert cli.main(words) == 0
+    loud = capsys.readouterr()
+    assert re.search(r"\[1/1\] smoke on sample: 100%.* 12/12", loud.err)
+    assert cli.main([*words, "--quiet"]) == 0
+    quiet = capsys.readouterr()
+    assert "12/12" not in quiet.err and quiet.out == loud.out
 
 
 def test_command_prints_its_tables_and_writes_them_in_every_form(

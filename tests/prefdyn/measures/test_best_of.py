@@ -1,4 +1,8 @@
-"""Best of n and ties, by hand, by all permutations, and as reward-bench 0.1.4 has them."""
+"""Best of n and ties, by hand, by all permutations, and as reward-bench 0.1.4 has them.
+
+That package wants transformers 4.51 and does not install beside ours, so what its functions made of these
+rows is kept here.
+"""
 
 from __future__ import annotations
 
