@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from hypothesis import settings
 
 from prefbook.publishing import site
-from prefbook.running import runs
+from prefbook.running import execution, runs
 from prefbook.running.runs import Run
 from prefdyn.models import LanguageModel, loading
 
@@ -112,7 +112,7 @@ def executed_chapters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict
         for timeout in (0, -1):  # first what no other process is at, then what is left
             for run in prepared:
                 with contextlib.suppress(Timeout), locks[run.chapter].acquire(timeout=timeout):
-                    runs.run_chapter(run, progress=False)
+                    execution.run_chapter(run, progress=False)
         assert all(run.is_done() for run in prepared)
         yield {run.chapter: run for run in prepared}
 

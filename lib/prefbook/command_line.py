@@ -168,7 +168,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> None:
     from prefbook.project import find_root
-    from prefbook.running import runs, schedule
+    from prefbook.running import planning, runs, schedule
 
     chosen = {name: value for name in ("data", "model") if (value := getattr(options, name)) is not None}
     given = {name: _value(name, text) for name, text in options.parameters}
@@ -178,7 +178,7 @@ def _run(options: argparse.Namespace) -> None:
     with schedule.spread(chapters, options.on, options.shard, here=not options.card):
         if options.dry_run:
             for run in chapters:
-                print(runs.describe(run, options.card))
+                print(planning.describe(run, options.card))
             return
         for run, ran in schedule.run_all(chapters, progress=not options.quiet):
             print(f"prefdyn: {run.chapter} is {'' if ran else 'up to date '}in {run.folder}")

@@ -18,7 +18,7 @@ from prefbook import chapter as pages
 from prefbook.chapter import Chapter
 from prefbook.ledger import judging
 from prefbook.ledger.tables import Tables
-from prefbook.running import runs
+from prefbook.running import execution, runs
 from prefbook.running.runs import Run
 from prefdyn.errors import PrefdynError
 from prefdyn.experiments import CHAPTERS
@@ -435,12 +435,12 @@ def outputs(run: Run) -> list[nbformat.NotebookNode]:
 
 def test_page_runs_in_both_modes(book: Path) -> None:
     (making,) = runs.prepare(book, [], "smoke", {}, {"points": 9}, book / "results" / "reference")
-    assert runs.run_chapter(making, progress=False)
+    assert execution.run_chapter(making, progress=False)
     assert making.is_done(), "a reference does not go stale by its own tables"
     (own,) = runs.prepare(book, [], "smoke", {}, {})
     (showing,) = runs.to_show(book, ["small"])
     for run, kinds in ((own, ["curve"]), (showing, [])):
-        assert runs.run_chapter(run, progress=False) and run.is_done()
+        assert execution.run_chapter(run, progress=False) and run.is_done()
         assert [path.stem for path in run.folder.glob("*.csv")] == kinds
         said = outputs(run)
         assert sum("image/png" in output.get("data", {}) for output in said) == 1

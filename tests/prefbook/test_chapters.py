@@ -27,7 +27,7 @@ from prefbook.ledger.judging import Entry
 from prefbook.ledger.tables import Tables
 from prefbook.project import chapters
 from prefbook.publishing import notebooks as publish
-from prefbook.running import runs
+from prefbook.running import execution, runs
 from prefbook.running.runs import Run
 from prefdyn.data import SAMPLE
 from prefdyn.data.personas import PERSONA_FOLDER
@@ -83,7 +83,7 @@ def test_private_paths_stay_out_of_what_a_run_leaves(
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     given = {"data": str(place / "my-data"), "model": str(place / "my-$x^{$-model")}
     (run,) = runs.prepare(ROOT, ["noise"], "smoke", given, {}, place / "my-runs")
-    runs.run_chapter(run, progress=False)
+    execution.run_chapter(run, progress=False)
     publish.notebook(run.notebook, tmp_path / "as readers get it.ipynb")
     left = {
         path: path.read_text(encoding="utf-8")
@@ -121,7 +121,7 @@ def test_chapter_shows_no_warning(executed_chapters: dict[str, Run], chapter: st
 def test_second_execution_does_nothing(executed_chapters: dict[str, Run], chapter: str) -> None:
     run = executed_chapters[chapter]
     before = run.notebook.stat().st_mtime_ns
-    assert runs.run_chapter(run, progress=False) is False
+    assert execution.run_chapter(run, progress=False) is False
     assert run.notebook.stat().st_mtime_ns == before
 
 

@@ -18,7 +18,7 @@ import prefdyn
 from prefbook import command_line as cli
 from prefbook.project import chapters
 from prefbook.publishing import site
-from prefbook.running import runs, schedule
+from prefbook.running import execution, runs, schedule
 from prefdyn.errors import PrefdynError
 from prefdyn.experiments import CHAPTERS
 from prefdyn.models import loading
@@ -104,7 +104,7 @@ def test_wrong_usage_is_exit_status_2(arguments: list[str], capsys: pytest.Captu
 def test_dry_run_prints_the_plan_and_runs_nothing(
     real_book: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(runs, "run_chapter", leaves(AssertionError("a chapter was run")))
+    monkeypatch.setattr(execution, "run_chapter", leaves(AssertionError("a chapter was run")))
     arguments = [
         "run",
         "distinguishability",
@@ -149,7 +149,7 @@ def test_run_gives_what_was_chosen_and_tells_what_ran(
         seen.append((run, progress))
         return len(seen) == 1
 
-    monkeypatch.setattr(runs, "run_chapter", run_chapter)
+    monkeypatch.setattr(execution, "run_chapter", run_chapter)
     folder = Path(runs.data.SAMPLE)
     arguments = [
         "run",
@@ -243,7 +243,7 @@ def test_what_stops_a_run_is_one_line(
     status: int,
     said: str,
 ) -> None:
-    monkeypatch.setattr(runs, "run_chapter", leaves(error))
+    monkeypatch.setattr(execution, "run_chapter", leaves(error))
     assert cli.main(["run", "--profile", "smoke"]) == status
     assert said in one_line(capsys.readouterr().err)
 
@@ -273,7 +273,7 @@ def test_what_may_not_be_read_is_one_line_that_names_it(book: Path, command: lis
 
 def test_bug_keeps_its_traceback(real_book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for error in (OSError(errno.EIO, "input/output"), ZeroDivisionError()):
-        monkeypatch.setattr(runs, "run_chapter", leaves(error))
+        monkeypatch.setattr(execution, "run_chapter", leaves(error))
         with pytest.raises(type(error)):
             cli.main(["run", "--profile", "smoke"])
 
@@ -326,7 +326,7 @@ def test_build_without_a_reference_is_one_line(
 
 def test_book_is_run_and_then_build(real_book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
-    monkeypatch.setattr(runs, "run_chapter", lambda run, progress: order.append(run.chapter) or True)
+    monkeypatch.setattr(execution, "run_chapter", lambda run, progress: order.append(run.chapter) or True)
     monkeypatch.setattr(runs, "kept", lambda root, name: runs.Run(root, name, {}, root))
     monkeypatch.setattr(site, "build", lambda root, pages: order.append("site"))
     assert cli.main(["book", "--profile", "smoke", "--quiet"]) == 0

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 import psutil
 import torch
 
-from prefbook.running import runs
+from prefbook.running import execution
 from prefbook.running.runs import Run
 from prefdyn.experiments import CHAPTERS, plan, sharding
 from prefdyn.models import devices, loading
@@ -71,7 +71,7 @@ def _run(chapters: Sequence[Run], count: int, progress: bool) -> Generator[tuple
 
     def run_unless_stopped(run: Run) -> bool | None:
         try:
-            return None if stopped.is_set() else runs.run_chapter(run, progress)
+            return None if stopped.is_set() else execution.run_chapter(run, progress)
         except BaseException:
             stopped.set()
             raise
@@ -85,7 +85,7 @@ def _run(chapters: Sequence[Run], count: int, progress: bool) -> Generator[tuple
                 try:
                     ran = done.result()
                 except Exception as error:
-                    if count == 1 or not isinstance(error, runs.KernelDied):
+                    if count == 1 or not isinstance(error, execution.KernelDied):
                         failed = failed or error
                     else:
                         print(f"prefdyn: {error}; it is run again, alone", flush=True)

@@ -25,7 +25,7 @@ import papermill
 import psutil
 import pytest
 
-from prefbook.running import runs
+from prefbook.running import execution, planning, runs
 from prefbook.running.runs import Run
 from prefdyn.errors import PrefdynError
 from prefdyn.experiments import CHAPTERS, plan
@@ -213,13 +213,13 @@ def test_description_of_smoke_prints_the_plan_and_does_nothing(
 ) -> None:
     for module, name in (
         (loading.wheels, "fetch"),
-        (runs, "run_chapter"),
-        (runs, "_papermill"),
+        (execution, "run_chapter"),
+        (execution, "_papermill"),
         (papermill, "execute_notebook"),
     ):
         monkeypatch.setattr(module, name, lambda *a, name=name, **k: pytest.fail(f"{name} was called"))
     (run,) = runs.prepare(ROOT, [CHAPTER], "smoke", {}, {}, tmp_path / "out")
-    said = runs.describe(run)
+    said = planning.describe(run)
     for part in (
         CHAPTER,
         "nothing is run",
@@ -240,20 +240,22 @@ def test_description_of_a_model_to_fetch_says_so_and_fetches_nothing(
 ) -> None:
     monkeypatch.setattr(loading.wheels, "fetch", lambda wheel: pytest.fail("a model was fetched"))
     (run,) = runs.prepare(ROOT, [CHAPTER], "laptop", {}, {})
-    said = runs.describe(run)
+    said = planning.describe(run)
     assert "smollm2-135m: 134.5M parameters, 89 MiB to fetch" in said
     assert not cache.exists()
 
 
 @pytest.mark.parametrize(
-    "act", [runs.describe, lambda run: runs.run_chapter(run, progress=False)], ids=["describe", "execute"]
+    "act",
+    [planning.describe, lambda run: execution.run_chapter(run, progress=False)],
+    ids=["describe", "execute"],
 )
 def test_work_that_cannot_fit_stops_before_it_starts(
     book: Path, monkeypatch: pytest.MonkeyPatch, act: Callable[[Run], object]
 ) -> None:
     monkeypatch.setattr(plan, "free_memory", lambda device: 1e9)
     monkeypatch.setattr(plan, "model_size", lambda name: Size(10**9, 10**9, 1000, 10, 1000))
-    monkeypatch.setattr(runs, "_papermill", lambda *a: pytest.fail("the chapter was run"))
+    monkeypatch.setattr(execution, "_papermill", lambda *a: pytest.fail("the chapter was run"))
     with pytest.raises(PrefdynError, match=r"small training with smoke .* needs .* and cpu has 0.9 GiB free"):
         act(prepared(book))
 
@@ -264,9 +266,9 @@ def test_work_that_cannot_fit_stops_before_it_starts(
 def test_second_execution_does_nothing(book: Path) -> None:
     run = prepared(book)
     assert not run.is_done()
-    assert runs.run_chapter(run, progress=False) is True
+    assert execution.run_chapter(run, progress=False) is True
     first = run.notebook.read_bytes()
-    assert runs.run_chapter(prepared(book), progress=False) is False
+    assert execution.run_chapter(prepared(book), progress=False) is False
     assert times_run(run) == 1 and run.notebook.read_bytes() == first
     check_executed(nbformat.read(run.notebook, as_version=4), run)
     assert run.notebook.stat().st_mode & 0o777 == 0o644
@@ -293,7 +295,7 @@ def done(book: Path) -> Run:
 def test_what_a_killed_run_left_goes_though_the_run_before_it_is_up_to_date(done: Run) -> None:
     for name in (".lock", ".a1b2c3d4"):
         (done.folder.parent / f".{done.folder.name}{name}").touch()
-    assert runs.run_chapter(done, progress=False) is False
+    assert execution.run_chapter(done, progress=False) is False
     assert list(done.folder.parent.glob(".*")) == []
 
 
@@ -428,7 +430,7 @@ BAD_DAYS: dict[str, Callable[[Path], object]] = {
 
 def test_run_that_is_not_as_it_was_left_is_not_done(book: Path) -> None:
     run = prepared(book)
-    runs.run_chapter(run, progress=False)
+    execution.run_chapter(run, progress=False)
     whole = book / "whole"
     shutil.copytree(run.folder, whole)
     taken = []
@@ -444,10 +446,10 @@ def test_run_that_is_not_as_it_was_left_is_not_done(book: Path) -> None:
 
 def test_run_that_lost_a_table_is_made_again_whole(book: Path) -> None:
     run = prepared(book)
-    runs.run_chapter(run, progress=False)
+    execution.run_chapter(run, progress=False)
     left = names(run.folder)
     (run.folder / "points.csv").unlink()
-    assert runs.run_chapter(run, progress=False) is True
+    assert execution.run_chapter(run, progress=False) is True
     assert names(run.folder) == left and run.is_done() and times_run(run) == 2
 
 
@@ -458,7 +460,7 @@ def test_what_is_not_a_runs_stays_in_its_folder(book: Path) -> None:
         (run.folder / name).write_text("a,b\n1,2\n")
     (run.folder / "of_another_run.csv").write_text(f"{PROVENANCE}0\n")
     for steps in (2, 3):
-        runs.run_chapter(prepared(book, steps=steps), progress=False)
+        execution.run_chapter(prepared(book, steps=steps), progress=False)
         assert names(run.folder) == sorted(
             [runs.NOTE, "curves.csv", "mine.csv", "more", "notes.txt", "of mine", "points.csv", "small.ipynb"]
         )
@@ -473,7 +475,7 @@ import sys
 from dataclasses import make_dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from prefbook.running import runs
+from prefbook.running import execution, runs
 from prefdyn.errors import PrefdynError
 from prefdyn.experiments import CHAPTERS, plan
 work = [plan.Work("work", "forward", 1, 1)]
@@ -486,7 +488,7 @@ CHAPTERS["small"] = SimpleNamespace(
 root, steps, output = Path(sys.argv[1]), int(sys.argv[2]), [Path(name) for name in sys.argv[3:]]
 (run,) = runs.prepare(root, ["small"], "smoke", {}, {"steps": steps}, *output)
 try:
-    print(runs.run_chapter(run, progress=False))
+    print(execution.run_chapter(run, progress=False))
 except PrefdynError as error:
     print(error)
 """
@@ -524,7 +526,7 @@ def test_killed_run_leaves_the_earlier_one_as_it_is_and_nothing_that_stays(
     environment = os.environ | {"TMPDIR": str(temporary)}
     write_chapter(book, "small", SLOW)
     run = prepared(book)
-    runs.run_chapter(run, progress=False)
+    execution.run_chapter(run, progress=False)
     before = runs.checksums(run.folder)
     for _ in range(2):
         killed = process_of(book, 3, env=environment)
@@ -555,7 +557,7 @@ def test_two_runs_at_once_end_with_one_of_them_whole(
     wait_for(book / "half 3")
     threading.Timer(2, (book / "go on").touch).start()
     run = prepared(book, steps=steps)
-    assert runs.run_chapter(run, progress=False) is (steps == 4)
+    assert execution.run_chapter(run, progress=False) is (steps == 4)
     assert f"prefdyn: another process is making {run.folder}; waiting for it" in capfd.readouterr().out
     assert first.communicate()[0] == "True\n"
     assert run.is_done() and times_run(run) == times and names(run.folder.parent) == ["small"]
@@ -695,7 +697,7 @@ def test_failing_cell_is_one_sentence_and_leaves_the_earlier_copy(
     before = run.notebook.read_bytes()
     write_chapter(book, "small", code)
     with pytest.raises(PrefdynError, match=f"^the chapter small {match}") as error:
-        runs.run_chapter(run, progress=False)
+        execution.run_chapter(run, progress=False)
     assert "\n" not in str(error.value)
     check_left(run, before)
 
@@ -717,7 +719,7 @@ def test_interrupted_execution_leaves_the_earlier_copy(book: Path, monkeypatch: 
 
     monkeypatch.setattr(papermill, "execute_notebook", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        runs.run_chapter(prepared(book, steps=3), progress=False)
+        execution.run_chapter(prepared(book, steps=3), progress=False)
     check_left(earlier, before)
     assert earlier.is_done()
 
@@ -730,8 +732,8 @@ def test_kernel_that_dies_while_it_starts_is_one_sentence(
     (startup / "00-die.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     run = prepared(book)
-    with pytest.raises(runs.KernelDied, match=r"small stopped because its kernel died, .*memory$"):
-        runs.run_chapter(run, progress=False)
+    with pytest.raises(execution.KernelDied, match=r"small stopped because its kernel died, .*memory$"):
+        execution.run_chapter(run, progress=False)
     assert names(run.folder.parent) == []
 
 
@@ -783,14 +785,14 @@ def test_what_the_library_says_of_a_damaged_result_reaches_the_terminal_and_no_p
     book: Path, write_chapter: Callable[..., None], cache: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     write_chapter(book, "small", SAYING)
-    runs.run_chapter(prepared(book), progress=False)
+    execution.run_chapter(prepared(book), progress=False)
     assert "damaged" not in capfd.readouterr().out
     results = [path for path in (cache / "results").rglob("*") if path.is_file()]
     assert results
     for path in results:
         flip(path)
     run = prepared(book, steps=3)
-    runs.run_chapter(run, progress=False)
+    execution.run_chapter(run, progress=False)
     (line,) = capfd.readouterr().out.splitlines()
     assert line.startswith("prefdyn: the kept result runs/") and "damaged" in line
     page = nbformat.read(run.notebook, as_version=4)
@@ -807,7 +809,7 @@ def test_terms_of_a_model_are_shown_before_it_is_fetched(
 
     monkeypatch.setattr(loading, "fingerprint", fetch)
     with pytest.raises(PrefdynError, match="no network"):
-        runs.run_chapter(prepared(book, model="gemma3-270m"), progress=False)
+        execution.run_chapter(prepared(book, model="gemma3-270m"), progress=False)
 
 
 def test_key_does_not_depend_on_the_order_of_the_parameters(book: Path) -> None:
@@ -839,13 +841,13 @@ def test_page_is_shown_from_the_reference_alone_once(
     write_chapter(book, "small", "print(steps, measure)")
     monkeypatch.setattr(loading, "fingerprint", lambda name: pytest.fail("nothing is measured"))
     (run,) = runs.to_show(book, ["small"])
-    assert run.work() == [] and "nothing is measured" in runs.describe(run)
-    assert runs.run_chapter(run, progress=False) is True
+    assert run.work() == [] and "nothing is measured" in planning.describe(run)
+    assert execution.run_chapter(run, progress=False) is True
     assert run.notebook == book / "_build" / "shown" / "small" / "small.ipynb"
     made = nbformat.read(run.notebook, as_version=4)
     assert made.cells[-1].outputs[0].text == "1 False\n", "the page's own parameters, no profile's"
     (again,) = runs.to_show(book, ["small"])
-    assert runs.run_chapter(again, progress=False) is False
+    assert execution.run_chapter(again, progress=False) is False
     table.write_text("seed\n1\n")
     assert not again.is_done()
 

@@ -18,7 +18,7 @@ import psutil
 import pytest
 import torch
 
-from prefbook.running import runs, schedule
+from prefbook.running import execution, runs, schedule
 from prefbook.running.runs import Run
 from prefdyn.errors import PrefdynError
 from prefdyn.experiments import plan
@@ -61,7 +61,7 @@ def test_two_run_at_a_time_in_the_order_of_the_plan(book: list[Run], monkeypatch
             meeting.wait()  # until another chapter runs beside this one
         return run.chapter == "first"
 
-    monkeypatch.setattr(runs, "run_chapter", run_chapter)
+    monkeypatch.setattr(execution, "run_chapter", run_chapter)
     done = list(schedule.run_all(book, progress=False))
     assert set(begun[:2]) == {"second", "first"} and begun[2] == "third"
     assert {run.chapter: ran for run, ran in done} == {"first": True, "second": False, "third": False}
@@ -142,7 +142,7 @@ def test_plan_is_a_little_above_what_was_measured(chapter: str, cache: Path) -> 
 def test_what_is_up_to_date_needs_no_company(book: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
     list(schedule.run_all(book[:2], progress=False))
     monkeypatch.setattr(schedule, "_threads", lambda count: pytest.fail("one is left, with half the threads"))
-    monkeypatch.setattr(runs, "run_chapter", lambda run, progress: run.chapter == "third")
+    monkeypatch.setattr(execution, "run_chapter", lambda run, progress: run.chapter == "third")
     assert [ran for _, ran in schedule.run_all(book, progress=False)] == [False, False, True]
 
 
@@ -200,7 +200,7 @@ def test_failing_chapter_lets_the_one_beside_it_finish_and_begins_no_other(
         finished.append(run.chapter)
         return True
 
-    monkeypatch.setattr(runs, "run_chapter", run_chapter)
+    monkeypatch.setattr(execution, "run_chapter", run_chapter)
     with pytest.raises(PrefdynError, match="the chapter second stopped"):
         list(schedule.run_all(book, progress=False))
     assert finished == ["first"] and sorted(begun) == ["first", "second"]
