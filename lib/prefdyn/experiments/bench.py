@@ -256,6 +256,7 @@ class Bench:
         max_length: int = 512,
         part: int = 32,
         done: Callable[[int], object] | None = None,
+        exact: bool = False,
     ) -> list[ResponseLogProbs]:
         """Log-likelihoods of the responses of each ranking, in float32.
 
@@ -264,13 +265,17 @@ class Bench:
 
         Args:
             done: called after each part with the number of rankings in it.
+            exact: as `scoring.score` has it.
         """
         out: list[ResponseLogProbs] = []
         for start in range(0, len(of), part):
             some = of[start : start + part]
             prompts, responses = [ranking.prompt for ranking in some], [ranking.responses for ranking in some]
             key = {"prompts": prompts, "responses": responses, "max_length": max_length}
-            out.extend(self.measure("scores", key, scoring.score, prompts, responses, max_length))
+            how: tuple[Any, ...] = (max_length,)
+            if exact:
+                key["exact"], how = True, (max_length, "float32", states.TOKENS_PER_FORWARD, True)
+            out.extend(self.measure("scores", key, scoring.score, prompts, responses, *how))
             if done is not None:
                 done(len(some))
         return out
