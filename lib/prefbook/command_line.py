@@ -154,6 +154,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--beta", type=float, help="of the implicit reward, which it scales (default: 0.1)")
     a_template = "how prompts are put: as dialogues (default), in each model's chat template, as they stand"
     add("--template", default="dialogue", choices=("dialogue", "chat", "none"), help=a_template)
+    an_alone = "run each response by itself, so that its numbers depend on nothing else that is asked"
+    add("--exact", action="store_true", help=an_alone)
     add("--limit", type=int, default=1000, help="examples of each data set; 0 is all (default: 1000)")
     add("--max-length", type=int, default=2048, help="tokens of a prompt with a response (default: 2048)")
     add("--device", default="auto", help="auto, cpu, cuda, mps")
@@ -299,7 +301,7 @@ def _rank(options: argparse.Namespace) -> None:
     if options.quiet:
         logging.disable_progress_bar()  # of loading a model
     _check_ranking(options, rank_report.FORMATS)
-    asked = ("limit", "seed", "device", "max_length", "template", "reference", "beta")
+    asked = ("limit", "seed", "device", "max_length", "template", "reference", "beta", "exact")
     settings: dict[str, Any] = {name: getattr(options, name) for name in asked}
     told = {**settings, "reference": public_name(options.reference)}
     if not options.reference:

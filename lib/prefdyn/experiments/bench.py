@@ -20,11 +20,11 @@ from prefdyn import data
 from prefdyn.cache import Result, cached
 from prefdyn.data import Pair, Persona, Ranking, Source, datasets
 from prefdyn.engine import last_layer, scoring, states
-from prefdyn.engine.objectives import Reference
+from prefdyn.engine.objectives import SFT, Reference
 from prefdyn.engine.scoring import ResponseLogProbs
 from prefdyn.engine.training import Settings
 from prefdyn.errors import PrefdynError
-from prefdyn.experiments import checks
+from prefdyn.experiments import checks, starting_points
 from prefdyn.experiments.phases import Adapter, Phase, PhaseResult, run_phases
 from prefdyn.experiments.provenance import Provenance, commit
 from prefdyn.measures import geometry, judges
@@ -193,8 +193,29 @@ class Bench:
             return task.by(*task.arguments)
         if self.shard:
             return self._sharded(task)
-        known = (self._references.setdefault(self.precision, {}),) if task.by is run_phases else ()
-        return task.by(self.lm, *task.arguments, *known)
+        if task.by is not run_phases:
+            return task.by(self.lm, *task.arguments)
+        first, *_ = task.arguments[0]
+        return task.by(self.lm, *task.arguments, self._reference(first))
+
+    def _reference(self, phase: Phase) -> Reference:
+        """What is known of the model as it was loaded, with all that a first phase asks of it.
+
+        That is kept by its preferences alone, so another training on them, here or in a later run, does not
+        measure it again.
+        """
+        known = self._references.setdefault(self.precision, {})
+        if phase.settings.loss != SFT and (asked := starting_points.asked_of_reference(self.lm, phase)):
+            key = {
+                "precision": self.precision,
+                "pairs": list(asked),
+                "tokens_per_forward": phase.settings.tokens_per_forward,
+            }
+            how = (self.lm, asked, phase.settings, known)
+            measure = starting_points.measure
+            found = self.keep("reference", key, measure, functools.partial(measure, *how))
+            known.update(zip(asked, map(tuple, found.tolist()), strict=True))
+        return known
 
     def keep_all(self, tasks: Iterable[Task]) -> list[Any]:
         """The results of tasks, in the order given; each that is not kept yet is made, and kept at once.
@@ -256,6 +277,7 @@ class Bench:
         max_length: int = 512,
         part: int = 32,
         done: Callable[[int], object] | None = None,
+        exact: bool = False,
     ) -> list[ResponseLogProbs]:
         """Log-likelihoods of the responses of each ranking, in float32.
 
@@ -264,13 +286,17 @@ class Bench:
 
         Args:
             done: called after each part with the number of rankings in it.
+            exact: as `scoring.score` has it.
         """
         out: list[ResponseLogProbs] = []
         for start in range(0, len(of), part):
             some = of[start : start + part]
             prompts, responses = [ranking.prompt for ranking in some], [ranking.responses for ranking in some]
             key = {"prompts": prompts, "responses": responses, "max_length": max_length}
-            out.extend(self.measure("scores", key, scoring.score, prompts, responses, max_length))
+            how: tuple[Any, ...] = (max_length,)
+            if exact:
+                key["exact"], how = True, (max_length, "float32", states.TOKENS_PER_FORWARD, True)
+            out.extend(self.measure("scores", key, scoring.score, prompts, responses, *how))
             if done is not None:
                 done(len(some))
         return out

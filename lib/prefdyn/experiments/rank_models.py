@@ -72,6 +72,7 @@ def rank(
     template: Template = "dialogue",
     reference: str = "",
     beta: float = 0.1,
+    exact: bool = False,
     progress: bool = True,
 ) -> Iterator[Ranked]:
     """Score every model on every data set; after each, and at last, what was scored so far.
@@ -88,6 +89,7 @@ def rank(
         reference: the model pi_ref of the implicit reward beta log pi/pi_ref; "" for none. It is given the
             very texts that the model is given, and must have the model's tokens.
         beta: of the implicit reward; it scales rewards and turns no order.
+        exact: run each response by itself, as `scoring.score` has it.
 
     Raises:
         PrefdynError: no such model or data set, or data that is not of its schema, before anything is
@@ -114,7 +116,8 @@ def rank(
     beside = Bench(ref, seed=seed, device=device, precision="float32") if ref else None
     for number, (model, short) in enumerate(called.items(), start=1):
         bench = Bench(model, seed=seed, device=device, precision="float32")
-        asked = _Asked(bench, None if model == ref else beside, short, max_length, template, beta, out)
+        other = None if model == ref else beside
+        asked = _Asked(bench, other, short, max_length, template, beta, exact, out)
         try:
             for name in out.data:
                 asked.score(name, f"[{number}/{len(called)}] {short} on {name}", progress)
@@ -136,6 +139,7 @@ class _Asked:
     max_length: int
     template: Template
     beta: float
+    exact: bool
     out: Ranked
 
     def score(self, name: str, title: str, progress: bool) -> None:
@@ -153,7 +157,7 @@ class _Asked:
 
         def scores(bench: Bench, title: str) -> list[ResponseLogProbs]:
             with tqdm(total=len(put), desc=title, unit="example", disable=not progress) as bar:
-                return bench.scores(put, longest, done=bar.update)
+                return bench.scores(put, longest, done=bar.update, exact=self.exact)
 
         own, reference = scores(self.bench, title), None
         called = public_name(self.beside.model_name) if self.beside else ""

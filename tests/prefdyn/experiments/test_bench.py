@@ -16,8 +16,8 @@ import torch
 
 from prefdyn import data
 from prefdyn.data import Persona
-from prefdyn.engine import states
-from prefdyn.engine.likelihood import tokenize_persona
+from prefdyn.engine import objectives, states
+from prefdyn.engine.likelihood import LogProbs, TokenPair, tokenize_persona
 from prefdyn.engine.training import Settings, fine_tune
 from prefdyn.errors import PrefdynError
 from prefdyn.experiments import phases as phases_module
@@ -233,6 +233,42 @@ def test_two_phases_are_two_goes_by_hand(persona: Persona, fresh_smoke: Language
         np.testing.assert_array_equal(
             made.features[persona.name], states.hidden_states(fresh_smoke, persona.questions)
         )
+
+
+@pytest.mark.parametrize("adapter", [None, Adapter(rank=2, alpha=8, dropout=0.0)], ids=["all", "adapter"])
+@pytest.mark.parametrize("responses", [False, True], ids=["answers", "responses"])
+def test_another_training_on_the_same_preferences_knows_the_reference_of_an_earlier_run(
+    persona: Persona, monkeypatch: pytest.MonkeyPatch, adapter: Adapter | None, responses: bool
+) -> None:
+    """Its record is, to the last digit, that of a training that measures its reference itself."""
+
+    def asked(rate: float, **changes: Any) -> Phase:
+        if not responses:
+            return phase(persona, learning_rate=rate, **changes)
+        pairs = [data.Pair(f"Is rain {i} wet?", " Yes" * (1 + i % 3), "No" + "!" * i) for i in range(10)]
+        return Phase(pairs[:8], settings(learning_rate=rate, **changes), {"test": pairs[8:]}, (0, 2))
+
+    other = asked(3e-3, loss="ipo")
+    alone = phases_module.run_phases(bench().lm, [other], 0, adapter, {})
+    measured: list[int] = []
+    real = objectives.reference_log_probs
+
+    def counted(lm: LanguageModel, pairs: list[TokenPair], *how: Any) -> LogProbs:
+        measured.append(len(pairs))
+        return real(lm, pairs, *how)
+
+    monkeypatch.setattr(objectives, "reference_log_probs", counted)  # what evaluates a training is not this
+    lab = bench()
+    lab.train([asked(1e-2)], adapter)
+    assert measured == [2 * 4 + 2], "two batches, and the split"
+    lab.train([asked(1e-2, steps=1)], adapter)
+    (known,) = bench().train([other], adapter)
+    assert len(measured) == 1
+    pd.testing.assert_frame_equal(known.record, alone[0].record, rtol=0, atol=0)
+    bench().train([asked(1e-2, steps=1, batch_size=2)], adapter)
+    assert measured[1:] == [2 + 2], "other preferences"
+    bench().rounded("bfloat16").train([other], adapter)
+    assert measured[2:] == [2 * 4 + 2], "another precision"
 
 
 def test_second_phase_starts_at_its_own_reference(persona: Persona) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -424,6 +427,36 @@ def test_training_needs_weights_gradients_moments_and_a_copy(big: Size) -> None:
     forward, train, adapt = (replace(work, batch_tokens=100.0).memory(big) for work in KINDS.values())
     assert train > 5 * 4 * big.parameters
     assert 4 * big.parameters < forward < adapt < train
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc: only Linux tells the peak")
+@pytest.mark.parametrize(
+    ("kind", "size", "texts"),
+    [
+        ("adapt", (8192, 256, 704, 6), (8, 40, 60)),
+        ("train", (8192, 512, 1408, 6), (4, 40, 40)),
+    ],
+)
+def test_memory_is_within_a_factor_of_two_of_what_a_process_holds(
+    kind: Any, size: tuple[int, ...], texts: tuple[int, ...]
+) -> None:
+    """Beyond its libraries, and the plan beyond what it adds for those; training holds mostly copies of the
+    weights here, adapting mostly activations.
+    """
+    script = [sys.executable, str(ROOT / "tests" / "peak_memory.py"), kind, *map(str, (*size, *texts))]
+    done = subprocess.run(script, capture_output=True, text=True, check=True, cwd=ROOT)
+    held = json.loads(done.stdout)
+    vocabulary, width, inner, layers = size
+    described = {"hidden_size": width, "intermediate_size": inner, "num_hidden_layers": layers}
+    model = on_meta(
+        **described, vocab_size=vocabulary, num_attention_heads=width // 64, tie_word_embeddings=True
+    )
+    count, prompt, response = texts
+    tokens = count * (prompt + 2 * response)
+    work = Work(kind, kind, 1, 2.0 * tokens, steps=2, batch_tokens=tokens)
+    planned = work.memory(counted(model)) - plan.FIXED_BYTES
+    assert planned / 2 < held["work"] < 2 * planned
+    assert held["libraries"] < plan.FIXED_BYTES
 
 
 def test_work_that_fits_passes(monkeypatch: pytest.MonkeyPatch, big: Size) -> None:

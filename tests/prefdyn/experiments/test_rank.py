@@ -305,6 +305,41 @@ def test_results_do_not_depend_on_what_else_is_asked(cache: Path, monkeypatch: p
             np.testing.assert_array_equal(hits, rank.hits(some, alone, normalised))
 
 
+def test_exact_scores_have_the_same_digits_whatever_else_is_asked(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: str
+) -> None:
+    """Three responses to a prompt, and each of them beside another one; by likelihood and by reward."""
+    texts = ["Yes, it is the Yes.", "No", "It rains, and it does not."]
+    row = {"prompt": "\n\nHuman: Does it rain?\n\nAssistant:", "responses": texts, "ranks": [0, 1, 2]}
+    pairs = [{"prompt": row["prompt"], "chosen": text, "rejected": "Who knows?"} for text in texts]
+    (tmp_path / "together.jsonl").write_text(lines(row))
+    (tmp_path / "apart.jsonl").write_text(lines(*pairs))
+    real, exactly = scoring.score, []
+
+    @functools.wraps(real)
+    def noted(*arguments: Any) -> list[ResponseLogProbs]:
+        exactly.append(arguments[4:] == ("float32", scoring.TOKENS_PER_FORWARD, True))
+        return real(*arguments)
+
+    monkeypatch.setattr(scoring, "score", noted)
+    words = ["rank", trained, "--reference", "smoke", "--device", "cpu", "--quiet", "--data"]
+    found = {}
+    for name in ("together", "apart"):
+        data, out = str(tmp_path / f"{name}.jsonl"), tmp_path / f"{name}.out.jsonl"
+        assert cli.main([*words, data]) == 0  # what is kept of this is not taken for the exact ones
+        assert cli.main([*words, data, "--exact", "--examples", str(out)]) == 0
+        rows = rows_of(out)
+        found[name] = (
+            [rows[0][score] for score in (WHOLE, REWARD)]
+            if name == "together"
+            else [[one[score][0] for one in rows] for score in (WHOLE, REWARD)]
+        )
+    assert found["together"] == found["apart"]
+    assert exactly.count(True) == exactly.count(False) == 4  # of each file the model and its reference
+    before = len(exactly)
+    assert cli.main([*words, str(tmp_path / "apart.jsonl"), "--exact"]) == 0 and len(exactly) == before
+
+
 # Length -------------------------------------------------------------------------------------------
 
 

@@ -253,6 +253,38 @@ def test_a_row_under_a_mask_is_one_call_of_attention_a_layer() -> None:
         assert counted == calls * model.config.num_hidden_layers
 
 
+@each_layout
+@pytest.mark.parametrize("window", [None, WINDOW])
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@torch.no_grad()
+def test_attention_is_what_flex_attention_makes_of_a_block_mask(lay: Layout, window: int | None) -> None:
+    """Its forward, which torch has on a CPU as well; who sees whom is read off the sequences."""
+    flex = pytest.importorskip("torch.nn.attention.flex_attention", reason="torch has no FlexAttention")
+    packed = lay(TREES)
+    length = len(packed.input_ids)
+    seen, start = torch.zeros(length, length, dtype=torch.bool), 0
+    for prompt, tails in TREES:
+        own = list(range(start, start + len(prompt)))
+        start += len(prompt)
+        for tail in tails:
+            sequence = own + list(range(start, start + len(tail)))
+            start += len(tail)
+            for place, token in enumerate(sequence):
+                seen[token, sequence[max(0, place + 1 - (window or place + 1)) : place + 1]] = True
+    torch.manual_seed(3)
+    query, key, value = (torch.randn(1, heads, length, 8) for heads in (4, 2, 2))
+    mask = flex.create_block_mask(
+        lambda _, __, row, column: seen[row, column], None, None, length, length, device="cpu"
+    )
+    theirs = flex.flex_attention(query, key, value, block_mask=mask, enable_gqa=True)
+    with packing._attending((packed.parts or (packed,), {})):
+        ours, _ = packing._tree_attention(torch.nn.Identity(), query, key, value, None, sliding_window=window)
+    scores = (query @ key.repeat_interleave(2, dim=1).mT / 8**0.5).abs().max()
+    # A score is a sum of 8, the softmax one of all tokens, and so is the mean of the values.
+    allowed = rounding.rounding(float(scores * value.abs().max()), 8 + 2 * length)
+    torch.testing.assert_close(ours.transpose(1, 2), theirs, rtol=0, atol=allowed)
+
+
 # Layout -------------------------------------------------------------------------------------------
 
 
