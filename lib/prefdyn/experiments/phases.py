@@ -113,7 +113,7 @@ def run_phases(
 
 
 def _run(lm: LanguageModel, phase: Phase, seed: int, reference: Reference) -> PhaseResult:
-    evaluate = {name: _tokens(lm, part, phase.max_length) for name, part in phase.evaluate.items()}
+    evaluate = {name: tokenized(lm, part, phase.max_length) for name, part in phase.evaluate.items()}
     for name in phase.each:
         evaluate[name] = [replace(pair, group=str(index)) for index, pair in enumerate(evaluate[name])]
     answers: dict[int, list[str]] = {}
@@ -121,14 +121,15 @@ def _run(lm: LanguageModel, phase: Phase, seed: int, reference: Reference) -> Ph
     def visit(step: int) -> None:
         answers[step] = sampling.answers(lm, phase.answer, phase.answer_tokens, seed)
 
-    train = _tokens(lm, phase.train, phase.max_length)
+    train = tokenized(lm, phase.train, phase.max_length)
     record = fine_tune(
         lm, train, phase.settings, evaluate, phase.evaluate_at, reference, visit if phase.answer else None
     )
     return PhaseResult(record, {p.name: states.hidden_states(lm, p.questions) for p in phase.embed}, answers)
 
 
-def _tokens(lm: LanguageModel, preferences: Preferences, max_length: int) -> list[TokenPair]:
+def tokenized(lm: LanguageModel, preferences: Preferences, max_length: int) -> list[TokenPair]:
+    """The tokens of statements and of response pairs, in their order."""
     out: list[TokenPair] = []
     for item in preferences:
         out.extend(

@@ -5,25 +5,24 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from prefdyn.data import Persona
 from prefdyn.engine import losses
-from prefdyn.engine.likelihood import TokenPair, tokenize_pairs, tokenize_persona
+from prefdyn.engine.likelihood import TokenPair
 from prefdyn.engine.objectives import Content, Margins, Reference
 from prefdyn.engine.training import Settings, batch_order
-from prefdyn.experiments.phases import Phase, Preferences
+from prefdyn.experiments.phases import Phase, tokenized
 from prefdyn.models import LanguageModel
 
 
 def asked_of_reference(lm: LanguageModel, phase: Phase) -> dict[Content, TokenPair]:
     """The preferences of a phase's batches and of its splits, each once, in the order of `fine_tune`."""
-    train = _tokens(lm, phase.train, phase.max_length)
+    train = tokenized(lm, phase.train, phase.max_length)
     if not train:
         return {}
     strata = [(pair.group, pair.chosen) for pair in train]
     batches = batch_order(len(train), phase.settings, strata)
     pairs = [train[i] for batch in batches for i in batch]
     for part in phase.evaluate.values():
-        pairs.extend(_tokens(lm, part, phase.max_length))
+        pairs.extend(tokenized(lm, part, phase.max_length))
     return {(pair.prompt, pair.chosen, pair.rejected): pair for pair in pairs}
 
 
@@ -41,13 +40,3 @@ def measure(
     loss = losses.get(settings.loss, settings.smoothing)
     Margins(lm, list(asked.values()), loss, settings.beta, settings.gamma, known, settings.tokens_per_forward)
     return np.array([known[content] for content in asked], dtype=np.float32)
-
-
-def _tokens(lm: LanguageModel, preferences: Preferences, max_length: int) -> list[TokenPair]:
-    out: list[TokenPair] = []
-    for item in preferences:
-        if isinstance(item, Persona):
-            out.extend(tokenize_persona(lm, item))
-        else:
-            out.extend(tokenize_pairs(lm, [item], max_length))
-    return out
