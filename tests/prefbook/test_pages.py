@@ -15,7 +15,7 @@ from nbformat import NotebookNode
 from scipy.stats import spearmanr
 
 from prefbook.ledger import editions
-from prefbook.ledger.claims import load_claims
+from prefbook.ledger.claims import VACUOUS, VERDICTS, load_claims
 from prefbook.ledger.multiplicity import after_holm
 from prefbook.ledger.quoted import QUOTED
 from prefbook.ledger.statistics.generalization import log_left, off_the_law
@@ -103,6 +103,18 @@ def test_findings_have_a_verdict_and_a_number_each(chapter: str) -> None:
         glued = GLUE.findall(line)
         assert any(key.endswith("-verdict") for key in glued), line
         assert any(not key.endswith(("-verdict", "-n")) for key in glued), line
+
+
+@pytest.mark.parametrize("page", [*chapters(ROOT), "scoreboard"])
+def test_verdicts_of_the_findings_are_the_ledgers(page: str) -> None:
+    """Every claim whose number a finding quotes has its verdict there, and no verdict is typed."""
+    words = {VACUOUS, *(word for verdicts in VERDICTS.values() for word in verdicts.values())}
+    for line in findings(page):
+        keys = re.findall(r"`([A-Z]{2}-\d+[a-z]?)(-verdict)?", line)
+        assert {id_ for id_, _ in keys} == {id_ for id_, verdict in keys if verdict}, line
+        plain = GLUE.sub("", line)
+        typed = [word for word in words if re.search(rf"\b{word}\b", plain)]
+        assert not typed, (typed, line)
 
 
 @each_chapter

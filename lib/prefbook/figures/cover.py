@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from prefbook.figures import style
 from prefbook.ledger.statistics import distinguishability as statistics
 from prefbook.ledger.tables import Tables
+from prefbook.project import find_root
 
+PICTURE, TABLES = "book/_static/result.png", "results/reference/distinguishability"
+"""In the book's folder: the picture as the README shows it, and what it is made from."""
 DISTANCE, FALL = "δ of training", "fall of the loss"
 
 
@@ -38,3 +45,20 @@ def cover(reference: Tables) -> Figure:
         ylabel="fall of the held-out loss (nats)",
     )
     return figure
+
+
+def save(root: Path, path: Path) -> None:
+    """Write the picture of the README, from the tables under `root`, the book's folder.
+
+    Raises:
+        KeyError: the tables lack `fine_tuning`.
+    """
+    with mpl.rc_context():
+        style.use_style()
+        figure = cover(Tables(root / TABLES))
+        figure.savefig(path, dpi=130)
+        plt.close(figure)
+
+
+if __name__ == "__main__":
+    save(find_root(), find_root() / PICTURE)

@@ -18,8 +18,12 @@ from prefdyn.files import sha256
 METADATA, LEDGER, SCHEMA = "ro-crate-metadata.json", "claims.json", "claims.schema.json"
 CARD, HISTORY = "README.md", "EDITIONS.md"
 """The data card, and how the editions came about: results/README.md."""
-CONTEXT = ["https://w3id.org/ro/crate/1.1/context", {"sha256": "https://schema.org/sha256"}]
-"""Where the words of the metadata are defined; the checksum came to schema.org later."""
+LATER = {"sha256": "https://schema.org/sha256", "creditText": "https://schema.org/creditText"}
+"""Words newer than the schema.org of RO-Crate 1.1, whose context lacks them: undefined, they would be passed
+over.
+"""
+CONTEXT = ["https://w3id.org/ro/crate/1.1/context", LATER]
+"""Where the words of the metadata are defined."""
 LICENCE = "https://creativecommons.org/licenses/by/4.0/"
 CONTRIBUTORS, BOOK = "#contributors", "#book"
 

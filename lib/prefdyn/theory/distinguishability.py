@@ -83,8 +83,9 @@ def movement(path: ArrayLike, moments: Moments, beta: float, learning_rate: floa
 def boundary_bound(path: ArrayLike, weights: ArrayLike, mean_difference: ArrayLike) -> NDArray[np.float64]:
     """Theorem 4.2 in checkable form: a lower bound on cos(W_B(t), mu_+ - mu_-), shape (steps + 1,).
 
-    phi + (S - phi) ||2u|| / (||W_B(0)|| + ||2u||) with phi = cos(W_B(0), mu_+ - mu_-) and S = cos(u(t), mu_+
-    - mu_-). It holds where phi and S are not negative; where phi < 0 the entries are NaN.
+    phi + (phi_u - phi) ||2u|| / (||W_B(0)|| + ||2u||) with phi = cos(W_B(0), mu_+ - mu_-) and
+    phi_u = cos(u(t), mu_+ - mu_-). It holds where phi and phi_u are not negative; where phi < 0 the entries
+    are NaN.
 
     Args:
         path: u(t), shape (steps + 1, d).

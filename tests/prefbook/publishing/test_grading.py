@@ -15,6 +15,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from installed import build_wheel, call, environment
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from prefbook.project import chapters
@@ -82,9 +83,26 @@ def test_what_gradescope_installs_is_the_book_with_its_extra(made: Path, tmp_pat
     assert "Would install prefdyn-" in said
 
 
-def test_first_cell_in_colab_brings_the_book_and_its_notebooks(made: Path, tmp_path: Path) -> None:
-    """Its lines are run one by one, but for the clone, in whose place stands a copy."""
-    notebook = nbformat.read(made / "student" / "noise.ipynb", as_version=4)
+ON_COLAB = """
+import sys
+import nbformat
+from nbclient import NotebookClient
+from prefbook.publishing import grading
+notebook = grading.on_shipped_tables(nbformat.read(sys.argv[1], as_version=4))
+own = "import sys, prefdyn; assert prefdyn.__file__.startswith(sys.prefix), prefdyn.__file__"
+notebook.cells.insert(0, nbformat.v4.new_code_cell(own))
+NotebookClient(notebook, kernel_name="python3").execute()
+print(notebook.cells[-1].outputs)
+"""
+
+
+def test_first_exercise_in_colab_is_checked_after_what_the_first_cell_brings(
+    made: Path, tmp_path: Path
+) -> None:
+    """In an environment that has the wheel and no checkout. The first cell's lines are run one by one; for
+    the clone stands a copy, for the index what is installed here.
+    """
+    notebook = nbformat.read(made / "student" / "distinguishability.ipynb", as_version=4)
     known = repository.Repository("someone", "a-book")
     lines = [
         line
@@ -101,13 +119,28 @@ def test_first_cell_in_colab_brings_the_book_and_its_notebooks(made: Path, tmp_p
         else:
             shutil.copy2(ROOT / name, tmp_path / "a-book")
     command, *arguments = install.replace('"', "").split()
-    assert [command, *arguments[:2]] == ["%pip", "install", "--quiet"]
+    assert [command, *arguments[:3]] == ["%pip", "install", "--quiet", "./a-book[book]"]
     assert "Would install prefdyn-" in dry_run(arguments[2:], tmp_path)
+    (tmp_path / "source").mkdir()
+    wheel = build_wheel(tmp_path / "source")
+    programs = environment(tmp_path, wheel)
 
     assert make == "!cd a-book && prefdyn course"
-    start = "import sys; from prefbook.command_line import main; sys.exit(main(['course']))"
-    done = subprocess.run([sys.executable, "-c", start], cwd=tmp_path / "a-book", check=False)
-    assert done.returncode == 0
+    done = call([programs / "prefdyn", "course"], tmp_path / "a-book")
+    assert done.returncode == 0, done.stderr
     folder = tmp_path / enter.removeprefix("%cd ")
     assert sorted(path.stem for path in folder.glob("*.ipynb")) == chapters(ROOT)
-    assert (folder / "tests" / "ex-nz-code.py").is_file()
+
+    exercise = next(
+        one for one in course.exercises(ROOT / "book" / "distinguishability.md") if one.kind == "Code"
+    )
+    opened = nbformat.read(folder / "distinguishability.ipynb", as_version=4)
+    places = [cell.source for cell in opened.cells]
+    check = next(place for place, source in enumerate(places) if f'check("{exercise.label}")' in source)
+    assert opened.cells[check - 1].source == "# Your code."
+    opened.cells[check - 1].source = "\n".join(exercise.code())
+    opened.cells = opened.cells[: check + 1]
+    nbformat.write(opened, folder / "mine.ipynb")
+    done = call([programs / "python", "-c", ON_COLAB, "mine.ipynb"], folder)
+    assert done.returncode == 0, done.stderr
+    assert f"{exercise.label} results: All test cases passed!" in done.stdout
