@@ -25,7 +25,7 @@ DIGITS = 9
 
 Equal shares may differ in the rounding of their sums, which must not rank them.
 """
-BLOCK = 200
+BLOCK = 50
 """Resamples at a time: what they need stays in a processor's cache."""
 
 
