@@ -44,7 +44,8 @@ def test_submission_is_run_on_shipped_tables_and_without_what_only_shows() -> No
         "what is (this",
     ]
     cells = [parameters, new_markdown_cell("chapter.draw()"), *map(new_code_cell, sources)]
-    done = grading.on_shipped_tables(new_notebook(cells=cells)).cells
+    threads, *done = grading.on_shipped_tables(new_notebook(cells=cells)).cells
+    assert threads.source == grading.ONE_THREAD
     exec(done[0].source, values := {})
     assert values["measure"] is False
     assert [cell.source for cell in done[1:]] == ["chapter.draw()", "", "", *sources[2:]]
