@@ -53,35 +53,23 @@ def _largest(tables: Tables) -> str:
     return _share(max(one.value for one in idealized(tables, False, False).values()))
 
 
-def _ties(tables: Tables, by_code: bool) -> str:
-    """Ranking accuracy of whole responses with ties counted, on human votes."""
-    scored = tables["scored"]
-    voted = scored[scored["data"].isin(VOTED)]
-    if voted.empty:
-        return MISSING
-    first, second = voted["logp 1"].to_numpy(), voted["logp 2"].to_numpy()
-    if by_code:
-        return _share(float(theory.code_ranked_right(first, second, voted["alpha"], False).mean()))
-    ranks = {0: (0, 0), 1: (0, 1), 2: (1, 0)}
-    pairs = zip(first, second, voted["preferred"], strict=True)
-    return _share(float(np.mean([theory.ranked_right((a, b), ranks[which]) for a, b, which in pairs])))
-
-
-def _ties_at_the_optimum(tables: Tables, by_code: bool) -> str:
-    """The same of the optimum at the middle strength, to which tied pairs are what they are to the
-    reference.
+def _with_ties(tables: Tables, by_code: bool, optimum: bool) -> str:
+    """Ranking accuracy of whole responses with ties counted, on human votes: of the model, or of the optimum
+    at the middle strength, to which tied pairs are what they are to the reference.
     """
     scored = tables["scored"]
     voted = scored[scored["data"].isin(VOTED)]
     if voted.empty:
         return MISSING
-    first, second = voted["logp 1"].to_numpy(), voted["logp 2"].to_numpy()
-    if by_code:
-        hits = theory.code_idealized(first, second, voted["alpha"], MIDDLE_BETA, False)
+    first, second, alpha = voted["logp 1"].to_numpy(), voted["logp 2"].to_numpy(), voted["alpha"]
+    if by_code and optimum:
+        hits = theory.code_idealized(first, second, alpha, MIDDLE_BETA, False)
+    elif by_code:
+        hits = theory.code_ranked_right(first, second, alpha, False)
     else:
-        ratio = theory.idealized_log_ratio(first - second, voted["alpha"], MIDDLE_BETA)
+        ratio = theory.idealized_log_ratio(first - second, alpha, MIDDLE_BETA) if optimum else first - second
         tied = np.array([theory.ranked_right(pair, (0, 0)) for pair in zip(first, second, strict=True)])
-        ahead = np.where(voted["preferred"] == 1, ratio > 0, ratio < 0)
+        ahead = np.where(voted["preferred"] == 1, ratio >= 0, ratio <= 0)
         hits = np.where(voted["preferred"] == 0, tied, ahead)
     return _share(float(hits.mean()))
 
@@ -191,10 +179,10 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "longer-hh": lambda tables: _longer(tables, TRAINED_ON),
     "longer-pandalm": lambda tables: _longer(tables, VOTED),
     "longer-adversarial": lambda tables: _longer(tables, LLMBAR[1:]),
-    "ties-printed": lambda tables: _ties(tables, by_code=False),
-    "ties-code": lambda tables: _ties(tables, by_code=True),
-    "ties-ideal-printed": lambda tables: _ties_at_the_optimum(tables, by_code=False),
-    "ties-ideal-code": lambda tables: _ties_at_the_optimum(tables, by_code=True),
+    "ties-printed": lambda tables: _with_ties(tables, by_code=False, optimum=False),
+    "ties-code": lambda tables: _with_ties(tables, by_code=True, optimum=False),
+    "ties-ideal-printed": lambda tables: _with_ties(tables, by_code=False, optimum=True),
+    "ties-ideal-code": lambda tables: _with_ties(tables, by_code=True, optimum=True),
     "beyond-length": _beyond_length,
     "flips-gamma-0": lambda tables: _less_dpo(tables, "γ 0", "flipped"),
     "flips-gamma-2": lambda tables: _less_dpo(tables, "γ 2", "flipped"),
