@@ -11,6 +11,7 @@ import pytest
 
 from prefbook.ledger.tables import Tables
 from prefdyn.experiments import (
+    after_alignment,
     all_weights,
     company,
     displacement,
@@ -73,8 +74,8 @@ OF_DISTINGUISHABILITY = (
     distinguishability.pairs,
     all_weights.fine_tuning,
     all_weights.joint_training,
-    all_weights.clouds,
-    all_weights.misalignment,
+    after_alignment.clouds,
+    after_alignment.misalignment,
     all_weights.beta,
     interventions.gradients,
     interventions.intervention,

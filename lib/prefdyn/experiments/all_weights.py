@@ -13,11 +13,9 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from prefdyn import data
 from prefdyn.data import Persona
-from prefdyn.engine import last_layer
 from prefdyn.engine.training import Settings
 from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.distinguishability import (
@@ -27,7 +25,6 @@ from prefdyn.experiments.distinguishability import (
     cast,
     evenly,
     gaps_of,
-    mapped,
     parts,
     seed_of,
     shown,
@@ -35,10 +32,8 @@ from prefdyn.experiments.distinguishability import (
 from prefdyn.experiments.phases import Phase, PhaseResult
 from prefdyn.measures import geometry
 
-OWN, SHUFFLED, OTHER = "its own labels", "shuffled labels", "another behaviour"
-"""What a behaviour's clouds are looked at after training on."""
-BASE, ALIGNED, ELSEWHERE = "base", "aligned", "aligned on another behaviour"
-"""Where the training on opposite labels begins."""
+ALIGNED = "aligned"
+"""Where the training on opposite labels begins that follows the first."""
 
 
 # What all of them are made of -------------------------------------------------------------------------
@@ -93,12 +88,12 @@ def followed(everyone: Cast, design: Design) -> list[str]:
     return evenly(everyone.order, design.trained)
 
 
-def _another(names: Sequence[str]) -> dict[str, str]:
+def another_of(names: Sequence[str]) -> dict[str, str]:
     """For each behaviour another one, half way round in the order of distinguishability."""
     return {name: names[(place + len(names) // 2) % len(names)] for place, name in enumerate(names)}
 
 
-def _watched(bench: Bench, design: Design, persona: Persona) -> Persona:
+def told_apart(bench: Bench, design: Design, persona: Persona) -> Persona:
     """The held-out statements under a name of their own, so that a phase can tell them from others."""
     return replace(held_out(bench, design, persona), name=f"{persona.name}, held out")
 
@@ -108,14 +103,14 @@ def controlled(everyone: Cast, design: Design) -> list[str]:
     return evenly(followed(everyone, design), design.controlled)
 
 
-def _aligned(bench: Bench, design: Design, everyone: Cast) -> dict[str, list[PhaseResult]]:
+def aligned(bench: Bench, design: Design, everyone: Cast) -> dict[str, list[PhaseResult]]:
     """Each behaviour that is fine-tuned, on its labels; some of them from there on the opposite labels.
 
     After the first, the hidden states of those behaviours' held-out statements and of another's are taken.
     What is drawn as a curve is measured on the way, too.
     """
     names = followed(everyone, design)
-    another, runs = _another(controlled(everyone, design)), []
+    another, runs = another_of(controlled(everyone, design)), []
     for name in names:
         persona = everyone.personas[name]
         how = tuning(bench, design, design.steps, name, "aligning")
@@ -125,14 +120,9 @@ def _aligned(bench: Bench, design: Design, everyone: Cast) -> dict[str, list[Pha
         if name not in another:
             runs.append([once])
             continue
-        watched = [_watched(bench, design, everyone.personas[who]) for who in (name, another[name])]
+        watched = [told_apart(bench, design, everyone.personas[who]) for who in (name, another[name])]
         runs.append([replace(once, embed=watched), undoing(bench, design, persona, ALIGNED)])
     return dict(zip(names, bench.train_all(runs), strict=True))
-
-
-def _before(bench: Bench, design: Design, persona: Persona) -> NDArray[np.float32]:
-    """Hidden states of the held-out statements before training."""
-    return bench.features(persona)[parts(persona, design, bench.seed).held_out]
 
 
 # One behaviour at a time ------------------------------------------------------------------------------
@@ -154,7 +144,7 @@ def fine_tuning(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
             - loss, accuracy: on held-out statements (nats; share answered correctly).
     """
     everyone = cast(bench, design)
-    trained = _aligned(bench, design, everyone)
+    trained = aligned(bench, design, everyone)
     rows, curves = [], []
     for name, (result, *_) in trained.items():
         persona = everyone.personas[name]
@@ -233,145 +223,6 @@ def _pairs_together(bench: Bench, design: Design, everyone: Cast) -> list[tuple[
     return list(dict.fromkeys([*papers, *drawn]))[: design.pairs_trained]
 
 
-# What training does to the hidden states --------------------------------------------------------------
-
-
-def clouds(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
-    """The hidden states of held-out statements before and after fine-tuning, and after two trainings that
-    teach nothing of the behaviour.
-
-    Tables:
-        clouds: one row a behaviour with controls and training:
-
-            - trained on: its own labels, shuffled labels (of its own statements), or another behaviour.
-            - δ before, δ after; Tr Σ before, Tr Σ after: as in `embeddings`, of held-out statements.
-        maps_after: one row a held-out statement of the least and the most distinguishable of them:
-
-            - map: low or high.
-            - when: before or after the training on its own labels.
-            - behaviour, statement, label, x, y: as in `statement_maps`.
-    """
-    everyone = cast(bench, design)
-    trained = _aligned(bench, design, everyone)
-    names = controlled(everyone, design)
-    another = _another(names)
-    rows, maps = [], []
-    for name in names:
-        result = trained[name][0]
-        rows.append(_cloud(bench, design, everyone.personas[name], OWN, result))
-        rows.append(_cloud(bench, design, everyone.personas[another[name]], OTHER, result))
-    runs = [[_shuffled(bench, design, everyone.personas[name])] for name in names]
-    for name, (result,) in zip(names, bench.train_all(runs), strict=True):
-        rows.append(_cloud(bench, design, everyone.personas[name], SHUFFLED, result))
-    for place, name in (("low", names[0]), ("high", names[-1])):
-        watched = _watched(bench, design, everyone.personas[name])
-        about = replace(watched, name=name)
-        before = _before(bench, design, everyone.personas[name])
-        for when, points in (("before", before), ("after", trained[name][0].features[watched.name])):
-            maps.append(mapped(bench.map_2d(points, design.layout), about).assign(map=place, when=when))
-    return {"clouds": pd.DataFrame(rows), "maps_after": pd.concat(maps, ignore_index=True)}
-
-
-def _shuffled(bench: Bench, design: Design, persona: Persona) -> Phase:
-    """Training on labels that were shuffled among a behaviour's statements, half of each as before."""
-    how = tuning(bench, design, design.steps, persona.name, "shuffled")
-    once = aligning(bench, design, persona, how)
-    (train,) = once.train
-    assert isinstance(train, Persona)
-    labels = np.random.default_rng(how.seed).permutation(train.labels)
-    return replace(once, train=[replace(train, labels=labels)], embed=[_watched(bench, design, persona)])
-
-
-def _cloud(
-    bench: Bench, design: Design, persona: Persona, trained_on: str, result: PhaseResult
-) -> dict[str, object]:
-    watched = _watched(bench, design, persona)
-    before = geometry.moments(_before(bench, design, persona), watched.labels)
-    after = geometry.moments(result.features[watched.name], watched.labels)
-    return {
-        "behaviour": persona.name,
-        "trained on": trained_on,
-        "δ before": before.distinguishability,
-        "δ after": after.distinguishability,
-        "Tr Σ before": before.trace,
-        "Tr Σ after": after.trace,
-    }
-
-
-# Undoing it -------------------------------------------------------------------------------------------
-
-
-def misalignment(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
-    """Training on the opposite labels of statements not seen before, all weights free, from several starts.
-
-    Tables:
-        misalignment: one row a behaviour that is undone and start:
-
-            - behaviour, δ: as in `embeddings`.
-            - accuracy: share of held-out statements answered correctly after aligning on the behaviour.
-            - start: base, aligned, aligned on another behaviour.
-            - fall: log 2 less the loss on opposite labels of held-out statements after the last step (nats).
-        last_layer_undone: one row a behaviour that is undone:
-
-            - behaviour, accuracy: as above.
-            - δ² ratio: of the held-out statements, after aligning over before.
-            - fall from base, fall from aligned: of the loss on opposite labels of the held-out statements,
-              when the unembedding alone is trained on their hidden states before or after aligning (nats).
-            - fall of all weights: from the aligned model, as above.
-    """
-    everyone = cast(bench, design)
-    trained = _aligned(bench, design, everyone)
-    names = controlled(everyone, design)
-    another = _another(names)
-    starts: dict[str, list[list[Phase]]] = {BASE: [], ELSEWHERE: []}
-    for name in names:
-        persona, other = everyone.personas[name], everyone.personas[another[name]]
-        elsewhere = tuning(bench, design, design.steps, other.name, "aligning")
-        starts[BASE].append([undoing(bench, design, persona, BASE)])
-        starts[ELSEWHERE].append(
-            [aligning(bench, design, other, elsewhere), undoing(bench, design, persona, ELSEWHERE)]
-        )
-    found = iter(bench.train_all([*itertools.chain(*starts.values())]))
-    results = {start: [next(found)[-1] for _ in names] for start in starts}
-    results[ALIGNED] = [trained[name][1] for name in names]
-    rows = [
-        {
-            "behaviour": name,
-            "δ": everyone.deltas[name],
-            "accuracy": end(trained[name][0], "ranking_accuracy"),
-            "start": start,
-            "fall": fall(result),
-        }
-        for start, by_name in results.items()
-        for name, result in zip(names, by_name, strict=True)
-    ]
-    alone = [_last_layer_undone(bench, design, everyone.personas[name], trained[name]) for name in names]
-    return {"misalignment": pd.DataFrame(rows), "last_layer_undone": pd.DataFrame(alone)}
-
-
-def _last_layer_undone(
-    bench: Bench, design: Design, persona: Persona, results: Sequence[PhaseResult]
-) -> dict[str, object]:
-    watched = _watched(bench, design, persona)
-    before, after = _before(bench, design, persona), results[0].features[watched.name]
-    how = Settings(design.unembedding_rate, design.unembedding_steps, len(watched.labels), design.beta)
-
-    def fell(states: NDArray[np.float32]) -> float:
-        """Of the loss on opposite labels; where training began does not change it."""
-        run = last_layer.train(states, -watched.labels, how, np.zeros(states.shape[1]))
-        return float(np.log(2) - run.record["loss"].iloc[-1])
-
-    first, second = (geometry.moments(g, watched.labels).distinguishability for g in (before, after))
-    return {
-        "behaviour": persona.name,
-        "accuracy": end(results[0], "ranking_accuracy"),
-        "δ² ratio": (second / first) ** 2,
-        "fall from base": fell(before),
-        "fall from aligned": fell(after),
-        "fall of all weights": fall(results[1]),
-    }
-
-
 # Does the strength matter? ----------------------------------------------------------------------------
 
 
@@ -409,7 +260,7 @@ def beta(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     runs = [[_at(bench, design, everyone.personas[name], at, best[at])] for at in best for name in names]
     found = iter(bench.train_all(runs))
     falls = {at: [fall(next(found)[0]) for _ in names] for at in best}
-    trained = _aligned(bench, design, everyone)
+    trained = aligned(bench, design, everyone)
     falls[design.beta] = [fall(trained[name][0]) for name in names]
     best[design.beta] = design.learning_rate
     rows = [

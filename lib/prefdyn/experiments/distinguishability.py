@@ -1,8 +1,8 @@
 """What is learned first (LD): chapter 1's design, its behaviours, and its experiments on the last layer.
 
-Those that train all weights are in `all_weights`, `interventions` and `displacement`. Every experiment is a
-function of a bench and a design that returns a table, or tables by name. Losses are in nats, delta and
-lengths of weights in the units of the hidden states and of the model's rows.
+Those that train all weights are in `all_weights`, `after_alignment`, `interventions` and `displacement`.
+Every experiment is a function of a bench and a design that returns a table, or tables by name. Losses are in
+nats, delta and lengths of weights in the units of the hidden states and of the model's rows.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from small_chapters import OF_DISTINGUISHABILITY as EXPERIMENTS
 
 from prefdyn import data
 from prefdyn.errors import PrefdynError
-from prefdyn.experiments import Bench, all_weights, displacement, interventions
+from prefdyn.experiments import Bench, after_alignment, all_weights, displacement, interventions
 from prefdyn.experiments import distinguishability as ex
 from prefdyn.experiments.distinguishability import Cast, evenly
 from prefdyn.measures.geometry import Moments, moments
@@ -160,7 +160,7 @@ def test_maps_hold_every_statement_with_its_label(measure: Measure, bench: Bench
         assert dict(part[["statement", "label"]].to_numpy()) == dict(
             zip(persona.statements, persona.labels, strict=True)
         )
-    for (name, _), part in measure(all_weights.clouds)["maps_after"].groupby(["behaviour", "when"]):
+    for (name, _), part in measure(after_alignment.clouds)["maps_after"].groupby(["behaviour", "when"]):
         kept = all_weights.held_out(bench, DESIGN, personas[name])
         assert list(part["statement"]) == list(kept.statements)
         assert list(part["label"]) == kept.labels.tolist()
@@ -259,10 +259,12 @@ def test_pairs_together_have_one_of_priority_each_and_the_papers_come_first(meas
 def test_states_before_are_those_of_the_embeddings_of_held_out_statements(
     measure: Measure, bench: Bench
 ) -> None:
-    table = measure(all_weights.clouds)["clouds"]
+    table = measure(after_alignment.clouds)["clouds"]
     counts = table["trained on"].value_counts()
     assert (table.groupby("behaviour")["trained on"].nunique() == 3).all()
-    assert counts.to_dict() == dict.fromkeys((all_weights.OWN, all_weights.SHUFFLED, all_weights.OTHER), 3)
+    assert counts.to_dict() == dict.fromkeys(
+        (after_alignment.OWN, after_alignment.SHUFFLED, after_alignment.OTHER), 3
+    )
     for persona in bench.personas(6, 16):
         kept = ex.parts(persona, DESIGN, bench.seed).held_out
         before = moments(bench.features(persona)[kept], persona.labels[kept])
@@ -273,13 +275,13 @@ def test_states_before_are_those_of_the_embeddings_of_held_out_statements(
 
 def test_untouched_weights_would_leave_the_clouds(measure: Measure) -> None:
     """The control: two updates with labels of no meaning move the clouds, but by less than a tenth here."""
-    table = measure(all_weights.clouds)["clouds"]
+    table = measure(after_alignment.clouds)["clouds"]
     ratio = table["δ after"] / table["δ before"]
     assert (ratio != 1).all() and ratio.between(0.8, 1.25).all()
 
 
 def test_every_start_is_there_for_every_behaviour_undone(measure: Measure) -> None:
-    tables = measure(all_weights.misalignment)
+    tables = measure(after_alignment.misalignment)
     table = tables["misalignment"]
     assert len(table) == 3 * 3 and (table.groupby("start").size() == 3).all()
     aligned = table[table["start"] == all_weights.ALIGNED].set_index("behaviour")
@@ -290,7 +292,7 @@ def test_every_start_is_there_for_every_behaviour_undone(measure: Measure) -> No
 
 
 def test_last_layer_is_undone_by_the_square_of_the_distance(measure: Measure) -> None:
-    rows = measure(all_weights.misalignment)["last_layer_undone"]
+    rows = measure(after_alignment.misalignment)["last_layer_undone"]
     # Margins, beta times a logit, stay below a thousandth: the first step repeated.
     np.testing.assert_allclose(
         rows["fall from aligned"] / rows["fall from base"], rows["δ² ratio"], rtol=2e-3
