@@ -35,6 +35,8 @@ SECTIONS = (
     r"## Referee's notes",
 )
 """What every page has, in this order, each on a line of its own."""
+WIDEST = 76
+"""Characters of a line of code that a page shows without scrolling, on a screen of 1280 pixels."""
 
 
 def source(chapter: str) -> str:
@@ -166,6 +168,18 @@ def test_cells_are_short(chapter: str) -> None:
     lengths = {start(cell): len(cell.source.splitlines()) for cell in cells(chapter)}
     assert statistics.median(lengths.values()) <= 10
     assert {line: length for line, length in lengths.items() if length > 40} == {}
+
+
+@each_chapter
+def test_shown_lines_of_code_fit_a_page(chapter: str) -> None:
+    shown = [cell for cell in cells(chapter) if not hidden(cell)]
+    assert [line for cell in shown for line in cell.source.splitlines() if len(line) > WIDEST] == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "book").glob("*.md")), ids=lambda path: path.stem)
+def test_code_blocks_hold_no_markup(path: Path) -> None:
+    blocks = re.findall(r"^```\w+\n(.*?)^```$", path.read_text(encoding="utf-8"), re.M | re.S)
+    assert [block for block in blocks if re.search(r"\{\w+(?::\w+)?\}`", block)] == []
 
 
 @each_chapter
