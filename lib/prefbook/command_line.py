@@ -11,16 +11,15 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
 
+from prefbook import rank_command
 from prefdyn import __version__
 from prefdyn.errors import PrefdynError, extra
-from prefdyn.files import public_name
 
 INTERRUPTED, TERMINATED = 130, 143
 """Exit statuses after Ctrl-C and after SIGTERM, as shells have them."""
@@ -103,7 +102,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="prefdyn", description=about)
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    a_model = "a name of `prefdyn models`, a hub id, a folder or a .gguf file"
 
     def command(name: str, act: Callable[[argparse.Namespace], None], about: str) -> Callable[..., Any]:
         """Add a command; returns what adds an option to it."""
@@ -115,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
         add("chapters", nargs="*", metavar="CHAPTER", help="names of pages in book/ (default: all chapters)")
         add("--profile", default="laptop", help="a file of book/profiles (default: laptop)")
         add("--data", metavar="sample|hub|PATH", help="the embedded sample, the hub, or a folder")
-        add("--model", metavar="NAME", help=a_model)
+        add("--model", metavar="NAME", help=rank_command.A_MODEL)
         pair: dict[str, Any] = {
             "nargs": 2,
             "metavar": ("NAME", "VALUE"),
@@ -144,26 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--from", dest="folder", type=Path, metavar="FOLDER", help=edition)
     add("--json", action="store_true", help="as a list of objects")
     command("crate", _crate, "the shipped tables and the ledger as a data set to publish, an RO-Crate")
-    add = command("rank", _rank, "how often models rank responses right, on preference data sets or your own")
-    add("models", nargs="+", metavar="MODEL", help=a_model)
-    unknown = "data sets, or files of examples that end in .jsonl; an unknown name lists the data sets"
-    add("--data", nargs="+", required=True, metavar="NAME[:SPLIT]|FILE", help=unknown)
-    add("--source", default="hub", metavar="hub|PATH", help="the hub, or a folder in the publishers' layout")
-    a_reference = "also rank by the implicit reward, the log-ratio to this model, from which training began"
-    add("--reference", default="", metavar="MODEL", help=a_reference)
-    add("--beta", type=float, help="of the implicit reward, which it scales (default: 0.1)")
-    a_template = "how prompts are put: as dialogues (default), in each model's chat template, as they stand"
-    add("--template", default="dialogue", choices=("dialogue", "chat", "none"), help=a_template)
-    an_alone = "run each response by itself, so that its numbers depend on nothing else that is asked"
-    add("--exact", action="store_true", help=an_alone)
-    add("--limit", type=int, default=1000, help="examples of each data set; 0 is all (default: 1000)")
-    add("--max-length", type=int, default=2048, help="tokens of a prompt with a response (default: 2048)")
-    add("--device", default="auto", help="auto, cpu, cuda, mps")
-    add("--seed", type=int, default=0, help="of the examples drawn (default: 0)")
-    a_table = "also write the tables: .csv (accuracies), .json (everything), .md (for a model card)"
-    add("--output", type=Path, nargs="+", default=[], metavar="FILE", help=a_table)
-    add("--examples", type=Path, metavar="FILE.jsonl", help="write what each model did with each example")
-    add("--quiet", action="store_true", help="no progress bars")
+    rank_command.add_options(command("rank", rank_command.rank, rank_command.ABOUT))
     command("models", _models, "models that can be loaded by name")
     return parser
 
@@ -291,86 +270,6 @@ def _crate(options: argparse.Namespace) -> None:
 
     root = find_root()
     print(f"prefdyn: the data set is in {crate.write(root, root / '_build' / 'crate')}")
-
-
-def _rank(options: argparse.Namespace) -> None:
-    from transformers.utils import logging
-
-    from prefdyn.experiments import rank_models, rank_report
-
-    if options.quiet:
-        logging.disable_progress_bar()  # of loading a model
-    _check_ranking(options, rank_report.FORMATS)
-    asked = ("limit", "seed", "device", "max_length", "template", "reference", "beta", "exact")
-    settings: dict[str, Any] = {name: getattr(options, name) for name in asked}
-    told = {**settings, "reference": public_name(options.reference)}
-    if not options.reference:
-        del told["reference"], told["beta"]
-    ranked = None
-    try:
-        with _source_for_data():
-            for ranked in rank_models.rank(
-                options.models, options.data, options.source, progress=not options.quiet, **settings
-            ):
-                for path in options.output:
-                    rank_report.write(path, ranked, told)
-                if options.examples:
-                    rank_report.write_examples(options.examples, ranked)
-    finally:  # what was finished is shown whatever stops the rest
-        if ranked is not None and ranked.scored:
-            print(rank_report.text(ranked), flush=True)
-    if ranked is not None and ranked.failed:
-        raise PrefdynError("; ".join(ranked.failed.values()))
-
-
-def _check_ranking(options: argparse.Namespace, formats: Sequence[str]) -> None:
-    """See, before the work, that what is asked can be done and its results be written."""
-    for name, smallest in (("limit", 0), ("max_length", 8), ("seed", 0)):
-        given = getattr(options, name)
-        if given < smallest:
-            raise PrefdynError(f"--{name.replace('_', '-')} is {given}: it must be at least {smallest}")
-    if options.beta is not None and not options.reference:
-        raise PrefdynError("--beta is of the implicit reward: give its --reference as well")
-    options.beta = 0.1 if options.beta is None else options.beta
-    if not 0 < options.beta < float("inf"):
-        raise PrefdynError(f"--beta is {options.beta}: it must be above 0")
-    for path in options.output:
-        if path.suffix not in formats:
-            raise PrefdynError(f"--output is {path}: its name must end in {', '.join(formats)}")
-    if options.examples and options.examples.suffix != ".jsonl":
-        raise PrefdynError(f"--examples is {options.examples}: its name must end in .jsonl")
-    for path in filter(None, [*options.output, options.examples]):
-        _check_writable(path)
-
-
-@contextmanager
-def _source_for_data() -> Iterator[None]:
-    """Loaders advise --data, which is where `prefdyn run` takes a folder; here --source takes it.
-
-    Raises:
-        PrefdynError: theirs, with the option that there is.
-    """
-    try:
-        yield
-    except PrefdynError as error:
-        said = str(error)
-        for advice in ("give --data a folder", "--data takes"):
-            said = said.replace(advice, advice.replace("--data", "--source"))
-        raise PrefdynError(said) from error
-
-
-def _check_writable(path: Path) -> None:
-    """See that a file can be written, and leave nothing."""
-    if not path.parent.is_dir():
-        raise PrefdynError(f"{path} cannot be written: there is no folder {path.parent}, make it first")
-    try:
-        new = not path.exists()
-        with open(path, "ab"):
-            pass
-        if new:
-            path.unlink()
-    except OSError as error:
-        raise PrefdynError(f"{path} cannot be written ({error.strerror}): name another file") from error
 
 
 def _models(options: argparse.Namespace) -> None:

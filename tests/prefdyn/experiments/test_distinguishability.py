@@ -19,7 +19,14 @@ from small_chapters import OF_DISTINGUISHABILITY as EXPERIMENTS
 
 from prefdyn import data
 from prefdyn.errors import PrefdynError
-from prefdyn.experiments import Bench, after_alignment, all_weights, displacement, interventions
+from prefdyn.experiments import (
+    Bench,
+    after_alignment,
+    all_weights,
+    displacement,
+    interventions,
+    last_layer_alone,
+)
 from prefdyn.experiments import distinguishability as ex
 from prefdyn.experiments.distinguishability import Cast, evenly
 from prefdyn.measures.geometry import Moments, moments
@@ -148,7 +155,9 @@ def test_columns_are_documented_and_full(measure: Measure, experiment: Callable[
 def test_rows_follow_distinguishability(measure: Measure) -> None:
     everyone = measure(ex.embeddings)["embeddings"]
     assert everyone["δ"].is_monotonic_increasing
-    assert list(measure(ex.unembedding)["theorem_4_1"]["behaviour"]) == list(everyone["behaviour"])
+    assert list(measure(last_layer_alone.unembedding)["theorem_4_1"]["behaviour"]) == list(
+        everyone["behaviour"]
+    )
     trained = measure(all_weights.fine_tuning)["fine_tuning"]
     assert list(trained["behaviour"]) == evenly(list(everyone["behaviour"]), 5)
 
@@ -170,7 +179,7 @@ def test_maps_hold_every_statement_with_its_label(measure: Measure, bench: Bench
 
 
 def test_first_step_repeated_is_short_training(measure: Measure, bench: Bench) -> None:
-    table = measure(ex.unembedding)["unembedding"].set_index("behaviour")
+    table = measure(last_layer_alone.unembedding)["unembedding"].set_index("behaviour")
     for persona in bench.personas(6, 16):
         index, _ = data.split_indices(persona, bench.seed, 0.25)
         delta = moments(bench.features(persona)[index], persona.labels[index]).distinguishability
@@ -184,7 +193,7 @@ def test_first_step_repeated_is_short_training(measure: Measure, bench: Bench) -
 
 
 def test_curves_end_where_the_tables_say(measure: Measure) -> None:
-    tables = measure(ex.unembedding)
+    tables = measure(last_layer_alone.unembedding)
     ends = tables["last_layer_curves"].query("step == 20").set_index("behaviour")
     whole = tables["unembedding"].set_index("behaviour").loc[ends.index]
     slack = tables["theorem_4_1"].set_index("behaviour").loc[ends.index, "slack"]
@@ -194,28 +203,28 @@ def test_curves_end_where_the_tables_say(measure: Measure) -> None:
 
 
 def test_no_theorem_is_violated(measure: Measure) -> None:
-    rates = measure(ex.unembedding)["theorem_4_1"]
+    rates = measure(last_layer_alone.unembedding)["theorem_4_1"]
     assert rates[["steps above", "steps above ours"]].to_numpy().sum() == 0
-    turns = measure(ex.boundary)["boundary"]
+    turns = measure(last_layer_alone.boundary)["boundary"]
     assert turns[["steps below bound", "steps above actual"]].to_numpy().sum() == 0
     assert (turns["steps"] == 60).all()
 
 
 def test_boundary_turns_to_the_difference_of_the_means(measure: Measure) -> None:
-    for _, part in measure(ex.boundary)["boundary_curves"].groupby("behaviour"):
+    for _, part in measure(last_layer_alone.boundary)["boundary_curves"].groupby("behaviour"):
         assert part["step"].iloc[[0, -1]].tolist() == [0, 60]
         assert part["cosine"].iloc[-1] > part["cosine"].iloc[0]
 
 
 def test_priority_gap_has_the_sign_of_the_difference_in_delta(measure: Measure) -> None:
-    gaps = measure(ex.priority_gaps)["priority_gaps"]
+    gaps = measure(last_layer_alone.priority_gaps)["priority_gaps"]
     assert (gaps["i"] > gaps["j"]).all()
     assert (gaps["priority gap"] > 0).all()
     assert len(gaps) == 15
 
 
 def test_first_joint_step_gains_what_the_formula_says(measure: Measure) -> None:
-    table = measure(ex.pairs)["pairs"]
+    table = measure(last_layer_alone.pairs)["pairs"]
     # float64 sums over 36 statements and 64 dimensions: a relative error of some thousand roundings.
     assert table["error"].max() < 1e4 * np.finfo(np.float64).eps
     deltas = measure(ex.embeddings)["embeddings"].set_index("behaviour")["δ"]
@@ -239,7 +248,7 @@ def test_falls_are_those_of_the_curves(measure: Measure) -> None:
 def test_accuracy_before_is_that_of_the_last_layer_untrained(measure: Measure) -> None:
     before = [
         measure(experiment)[experiment.__name__].set_index("behaviour")["accuracy before"]
-        for experiment in (all_weights.fine_tuning, ex.unembedding)
+        for experiment in (all_weights.fine_tuning, last_layer_alone.unembedding)
     ]
     np.testing.assert_array_equal(before[0], before[1][before[0].index])
 
