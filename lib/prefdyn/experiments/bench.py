@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from numpy.typing import NDArray
 
 from prefdyn import data
@@ -213,9 +214,29 @@ class Bench:
             }
             how = (self.lm, asked, phase.settings, known)
             measure = starting_points.measure
-            found = self.keep("reference", key, measure, functools.partial(measure, *how))
+            found = self._keep_once("reference", key, measure, functools.partial(measure, *how))
             known.update(zip(asked, map(tuple, found.tolist()), strict=True))
         return known
+
+    def _keep_once(
+        self, kind: str, key: Mapping[str, Any], by: Callable[..., Any], compute: Callable[[], Result]
+    ) -> Result:
+        """As `keep`. Of the processes that hold a sharded model the first alone looks and writes: they
+        compute together, and would wait for one that found what another did not.
+        """
+        if not (dist.is_available() and dist.is_initialized()):
+            return self.keep(kind, key, by, compute)
+        found: list[Any] = [None]
+        if dist.get_rank() == 0:
+            with contextlib.suppress(_NotKept):
+                found = [(self.keep(kind, key, by, _not_kept),)]
+        dist.broadcast_object_list(found, src=0)
+        if found[0] is not None:
+            return found[0][0]
+        result = compute()
+        if dist.get_rank() == 0:
+            self.keep(kind, key, by, functools.partial(_given, result))
+        return result
 
     def keep_all(self, tasks: Iterable[Task]) -> list[Any]:
         """The results of tasks, in the order given; each that is not kept yet is made, and kept at once.

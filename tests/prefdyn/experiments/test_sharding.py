@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torch.distributed as dist
 from small_chapters import GENERALIZATION
 
 from prefdyn import data
@@ -108,6 +110,34 @@ def test_training_over_two_processes_leaves_the_record_of_one(
         for name, g in expected.features.items():
             np.testing.assert_allclose(found.features[name], g, rtol=0, atol=1e-4)
         assert found.record["loss"].std() > 1e-2  # the weights have moved
+
+
+def look_elsewhere(lm: LanguageModel, folder: str) -> str:
+    """What the second process finds kept, from now on, and the first does not."""
+    if dist.get_rank() == 1:
+        os.environ["PREFDYN_CACHE"] = folder
+    return os.environ["PREFDYN_CACHE"]
+
+
+def test_the_first_process_says_for_all_what_is_known_of_the_reference(
+    sharded: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would wait for each other for ever, if one had to measure what the other found kept."""
+    monkeypatch.setattr(sharded, "_groups", [sharding.Group(sharded)])
+    folder = Path(sharded.do(Task("", "", {}, look_elsewhere, (str(tmp_path / "another"),), of_model=True)))
+    phases = of_personas()
+    late = threading.Timer(60, sharded._groups[0].end)
+    late.start()
+    first = sharded.train(phases)
+    kept = list(folder.glob("results/reference/*"))
+    assert len(kept) == 1 and not list(tmp_path.glob("another/results/reference/*"))
+    for path in folder.glob("results/training/*"):
+        path.unlink()
+    again = sharded.train(phases)
+    pd.testing.assert_frame_equal(first[0].record, again[0].record)
+    assert list(folder.glob("results/reference/*")) == kept
+    late.cancel()
+    sharded._groups[0].end()
 
 
 def test_measurements_are_those_of_one_process(sharded: Bench, alone: Bench) -> None:
