@@ -118,16 +118,30 @@ def visit(context: Any, url: str, address: str, rules: list[str] | None = None) 
     return page, seen
 
 
-@pytest.fixture(scope="session")
-def visits(browser: Any, address: str) -> dict[str, Visit]:
-    """Every page of the table of contents, and the search, once."""
-    context = browser.new_context(color_scheme="light", viewport={"width": 1280, "height": 900})
+def every(
+    browser: Any, address: str, names: list[str], rules: list[str] | None, **device: Any
+) -> dict[str, Visit]:
+    """Pages by name as one device shows them, each visited once."""
+    context = browser.new_context(**device)
     seen = {}
-    for name in [*PAGES, "index", "search", "genindex"]:
-        page, seen[name] = visit(context, f"{address}{name}.html", address)
+    for name in names:
+        page, seen[name] = visit(context, f"{address}{name}.html", address, rules)
         page.close()
     context.close()
     return seen
+
+
+@pytest.fixture(scope="session")
+def visits(browser: Any, address: str) -> dict[str, Visit]:
+    """Every page of the table of contents, and the search, on a screen by day."""
+    screen = {"color_scheme": "light", "viewport": {"width": 1280, "height": 900}}
+    return every(browser, address, [*PAGES, "index", "search", "genindex"], None, **screen)
+
+
+@pytest.fixture(scope="session")
+def nights(browser: Any, address: str) -> dict[str, Visit]:
+    """Every page of the table of contents on a phone in the dark."""
+    return every(browser, address, PAGES, [*COLOURS, *SCROLLING], color_scheme="dark", **PHONE)
 
 
 # What holds of every page -------------------------------------------------------------------------
@@ -301,14 +315,11 @@ def test_focus_is_visible(browser: Any, address: str) -> None:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_page_fits_a_phone(browser: Any, address: str, name: str) -> None:
-    context = browser.new_context(**PHONE)
-    _, seen = visit(context, f"{address}{name}.html", address, SCROLLING)
-    context.close()
-    assert seen.facts["barriers"] == []
-    assert seen.facts["room"] <= 390
-    assert seen.facts["width"] <= seen.facts["room"]
-    assert seen.facts["articleWidth"] <= seen.facts["articleRoom"]
+def test_page_fits_a_phone(nights: dict[str, Visit], name: str) -> None:
+    facts = nights[name].facts
+    assert facts["room"] <= 390
+    assert facts["width"] <= facts["room"]
+    assert facts["articleWidth"] <= facts["articleRoom"]
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -318,13 +329,12 @@ def test_text_stands_out_on_light(visits: dict[str, Visit], name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_text_stands_out_on_dark(browser: Any, address: str, name: str) -> None:
-    context = browser.new_context(color_scheme="dark")
-    _, seen = visit(context, f"{address}{name}.html", address, COLOURS)
-    context.close()
-    assert seen.facts["barriers"] == []
-    assert seen.facts["theme"] == "dark"
-    assert seen.facts["poor"] == []
+def test_text_stands_out_and_what_scrolls_has_the_focus_on_a_dark_phone(
+    nights: dict[str, Visit], name: str
+) -> None:
+    assert nights[name].facts["theme"] == "dark"
+    assert nights[name].facts["poor"] == []
+    assert nights[name].facts["barriers"] == []
 
 
 # Maps of statements -------------------------------------------------------------------------------
