@@ -270,11 +270,13 @@ def test_three_seeds_say_what_chapter_5_says_they_do() -> None:
         assert len({seed["outcome"] for seed in part["seeds"]}) == 1
 
 
-def test_three_seeds_say_what_chapter_1_says_of_the_fall_with_all_weights() -> None:
-    entry = editions.reference(ROOT).entries["LD-4"]
-    for part in entry["statistics"]:
-        assert len(part["seeds"]) == 3
-        assert all(seed["interval"][0] > 0 for seed in part["seeds"])
+def test_three_seeds_say_what_chapter_1_says_of_all_weights_and_of_the_clouds() -> None:
+    entries = editions.reference(ROOT).entries
+    for id_ in ("LD-4", "LD-5a", "LD-5b", "LD-5c"):
+        for part in entries[id_]["statistics"]:
+            assert [seed["seed"] for seed in part["seeds"]] == [0, 1, 2]
+            assert len({seed["outcome"] for seed in part["seeds"]}) == 1
+    assert all(seed["interval"][0] > 0 for part in entries["LD-4"]["statistics"] for seed in part["seeds"])
 
 
 def test_sets_of_chapter_2_have_one_verdict_in_both_precisions() -> None:
