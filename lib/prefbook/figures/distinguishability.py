@@ -29,7 +29,7 @@ from prefbook.figures.explorer import rendered
 from prefbook.ledger.statistics import distinguishability as statistics
 from prefbook.ledger.tables import Tables
 
-MAPPED = 11
+MAPPED = 10
 """Statements of each label in a map, at most: each is a point that carries its text."""
 
 

@@ -400,8 +400,8 @@ def test_speed_is_within_a_factor_of_ten_of_a_product_timed_here(precision: Any)
         start = time.perf_counter()
         a @ a
         times.append(time.perf_counter() - start)
-    measured = 2 * 512**3 / min(times)  # what else runs can only make it slower
-    assert measured / 10 < plan.speed(CPU, precision) < measured * 10
+    measured = 2 * 512**3 / min(times)  # what else runs can only make it slower, and so it is below
+    assert measured / 10 < max(plan.speed(CPU, precision) for _ in range(10)) < measured * 10
 
 
 # Memory -------------------------------------------------------------------------------------------
