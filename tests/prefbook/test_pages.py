@@ -5,6 +5,7 @@ Nothing is run here.
 
 from __future__ import annotations
 
+import functools
 import re
 import statistics
 from pathlib import Path
@@ -37,6 +38,12 @@ SECTIONS = (
 """What every page has, in this order, each on a line of its own."""
 WIDEST = 76
 """Characters of a line of code that a page shows without scrolling, on a screen of 1280 pixels."""
+
+
+@functools.cache
+def reference() -> editions.Edition:
+    """The edition that the pages report, judged once."""
+    return editions.reference(ROOT)
 
 
 def source(chapter: str) -> str:
@@ -241,13 +248,13 @@ def test_second_model_gets_the_verdicts_that_chapter_5_says() -> None:
     assert other.title == "reference-gemma3-270m"
     own = {id_: entry["verdict"] for id_, entry in other.entries.items() if entry["chapter"] == "across"}
     assert len(own) == 7
-    alike = {id_ for id_, verdict in own.items() if verdict == editions.reference(ROOT).verdict(id_)}
+    alike = {id_ for id_, verdict in own.items() if verdict == reference().verdict(id_)}
     assert set(own) - alike == {"AC-5"}
     assert other.entries["AC-5"]["interval"][1] < 0
 
 
 def test_second_model_gets_the_verdicts_that_chapters_2_to_4_say() -> None:
-    known, (other,) = editions.reference(ROOT), editions.others(ROOT)
+    known, (other,) = reference(), editions.others(ROOT)
     claims = load_claims(ROOT / "book" / "claims.yml").values()
     asked = {one.id for one in claims if one.chapter == "generalization" and not one.model_free}
     for chapter, ids in (
@@ -264,14 +271,14 @@ def test_second_model_gets_the_verdicts_that_chapters_2_to_4_say() -> None:
 
 
 def test_three_seeds_say_what_chapter_5_says_they_do() -> None:
-    own = [entry for entry in editions.reference(ROOT).entries.values() if entry["chapter"] == "across"]
+    own = [entry for entry in reference().entries.values() if entry["chapter"] == "across"]
     for part in (part for entry in own for part in entry["statistics"]):
         assert [seed["seed"] for seed in part["seeds"]] == [0, 1, 2]
         assert len({seed["outcome"] for seed in part["seeds"]}) == 1
 
 
 def test_three_seeds_say_what_chapter_1_says_of_all_weights_and_of_the_clouds() -> None:
-    entries = editions.reference(ROOT).entries
+    entries = reference().entries
     for id_ in ("LD-4", "LD-5a", "LD-5b", "LD-5c"):
         for part in entries[id_]["statistics"]:
             assert [seed["seed"] for seed in part["seeds"]] == [0, 1, 2]
@@ -280,7 +287,7 @@ def test_three_seeds_say_what_chapter_1_says_of_all_weights_and_of_the_clouds() 
 
 
 def test_sets_of_chapter_2_have_one_verdict_in_both_precisions() -> None:
-    tables = editions.reference(ROOT).tables("generalization")
+    tables = reference().tables("generalization")
     for split in ("held out", "trained"):
         both = [log_left(tables, split, of) for of in ("nested_sets", "rounding")]
         assert all(one.high < 0 and one.n == 8 for one in both)
@@ -291,7 +298,7 @@ def test_sets_of_chapter_2_have_one_verdict_in_both_precisions() -> None:
 
 def test_supported_claims_that_do_not_withstand_holms_correction_say_so() -> None:
     """Wherever a page quotes their verdict, and nowhere else."""
-    claims, entries = load_claims(ROOT / "book" / "claims.yml"), editions.reference(ROOT).entries
+    claims, entries = load_claims(ROOT / "book" / "claims.yml"), reference().entries
     kept = after_holm(claims, entries)
     lost = {
         id_
