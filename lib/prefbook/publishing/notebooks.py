@@ -14,6 +14,10 @@ import nbformat
 
 ICON_SCRIPT = "_static/scripts/fontawesome.js"
 """1.5 MB that draw every icon a second time: the theme's style sheet has them as a web font."""
+SEARCHING = re.compile(
+    r"""\s*<script src="[^"]*(?:searchtools|language_data|searchindex)\.js[^"]*"></script>"""
+)
+"""What loads the search and its index, a quarter of a megabyte."""
 
 LINK = re.compile(
     r"""(?P<name>\s(?:href|src|action|data-content_root)=")(?P<link>(?![a-zA-Z][\w+.-]*:|\#|/)[^"]+)"""
@@ -55,14 +59,18 @@ def lighter(png: bytes) -> bytes:
 
 def trim(html: Path) -> None:
     """Empty the theme's icon script in a built site, if it is there, and leave out what no page loads of the
-    dozen scripts that are each a whole MathJax.
+    dozen scripts that are each a whole MathJax. The theme has every page load what searches, for a search as
+    one types, which this site has not; only the page of the search keeps it.
     """
     script = html / ICON_SCRIPT
     if script.is_file():
         script.write_text("")
-    pages = [page.read_text(encoding="utf-8") for page in html.rglob("*.html")]
+    pages = {page: page.read_text(encoding="utf-8") for page in html.rglob("*.html")}
+    for page, text in pages.items():
+        if page.name != "search.html" and text != (lighter := SEARCHING.sub("", text)):
+            page.write_text(lighter, encoding="utf-8")
     for build in (html / "_static" / "mathjax").glob("*.js"):
-        if not any(f"mathjax/{build.name}" in page for page in pages):
+        if not any(f"mathjax/{build.name}" in text for text in pages.values()):
             build.unlink()
 
 

@@ -206,6 +206,11 @@ def test_site_holds_one_mathjax(html: Path) -> None:
     assert [path.name for path in (html / "_static" / "mathjax").glob("*.js")] == ["tex-chtml.js"]
 
 
+def test_only_the_search_loads_its_index(html: Path) -> None:
+    loading = [page.name for page in html.rglob("*.html") if "searchindex.js" in page.read_text("utf-8")]
+    assert loading == ["search.html"]
+
+
 def test_root_is_the_first_page(browser: Any, address: str, visits: dict[str, Visit]) -> None:
     root, first = visits["index"].facts, visits[PAGES[0]].facts
     assert root["title"] == first["title"] and root["formulas"] == first["formulas"]
