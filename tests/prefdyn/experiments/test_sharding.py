@@ -123,21 +123,31 @@ def test_the_first_process_says_for_all_what_is_known_of_the_reference(
     sharded: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They would wait for each other for ever, if one had to measure what the other found kept."""
-    monkeypatch.setattr(sharded, "_groups", [sharding.Group(sharded)])
-    folder = Path(sharded.do(Task("", "", {}, look_elsewhere, (str(tmp_path / "another"),), of_model=True)))
-    phases = of_personas()
-    late = threading.Timer(60, sharded._groups[0].end)
-    late.start()
-    first = sharded.train(phases)
+    monkeypatch.setattr(sharded, "_groups", [])
+    elsewhere = Task("", "", {}, look_elsewhere, (str(tmp_path / "another"),), of_model=True)
+
+    folder = tmp_path
+
+    def train() -> pd.DataFrame:
+        """By new processes, who remember nothing, and do not wait for ever."""
+        nonlocal folder
+        folder = Path(sharded.do(elsewhere))
+        (group,) = sharded._groups
+        late = threading.Timer(30, group.end)
+        late.start()
+        record = sharded.train(of_personas())[0].record
+        late.cancel()
+        sharded._groups.pop().end()
+        return record
+
+    first = train()
     kept = list(folder.glob("results/reference/*"))
-    assert len(kept) == 1 and not list(tmp_path.glob("another/results/reference/*"))
-    for path in folder.glob("results/training/*"):
+    assert len(kept) == 1
+    for path in [*folder.glob("results/training/*"), *tmp_path.glob("another/results/*/*")]:
         path.unlink()
-    again = sharded.train(phases)
-    pd.testing.assert_frame_equal(first[0].record, again[0].record)
+    pd.testing.assert_frame_equal(first, train())
     assert list(folder.glob("results/reference/*")) == kept
-    late.cancel()
-    sharded._groups[0].end()
+    assert not list(tmp_path.glob("another/results/reference/*"))
 
 
 def test_measurements_are_those_of_one_process(sharded: Bench, alone: Bench) -> None:
