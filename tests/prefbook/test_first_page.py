@@ -11,6 +11,7 @@ import yaml
 
 from prefbook.ledger.claims import load_claims
 from prefbook.ledger.editions import reference
+from prefbook.ledger.quoted import QUOTED
 from prefbook.publishing import quoting
 
 ROOT = Path(__file__).parents[2]
@@ -26,9 +27,12 @@ def findings() -> list[str]:
 
 @pytest.fixture(scope="module")
 def numbers() -> dict[str, str]:
-    """Every number of a claim as the first page shows it, without markup."""
-    claims = load_claims(ROOT / "book" / "claims.yml")
-    told = quoting.of_claims(claims, reference(ROOT).entries, None)
+    """Every number of a claim or a chapter as the first page shows it, without markup."""
+    claims, shipped = load_claims(ROOT / "book" / "claims.yml"), reference(ROOT)
+    told = quoting.of_claims(claims, shipped.entries, None)
+    for chapter, tellers in QUOTED.items():
+        quoted = quoting.quotes(tellers, shipped.tables(chapter), None)
+        told |= {f"{chapter}/{key}": value for key, value in quoted.items()}
     return {key: html.unescape(re.sub(r"<[^>]+>", "", value)).strip() for key, value in told.items()}
 
 

@@ -21,7 +21,7 @@ OUTCOMES = {
 """What distinguishability might foretell, with its words and the value that says nothing."""
 ROWS = {
     "in company": ("in company", "left at the same accuracy alone"),
-    "left out": ("left out", "left at the same alignment"),
+    "left out": ("left out", "left at the same agreement"),
     "cost of noise": ("cost of noise, raw states", "left at the same clean accuracy"),
     "cost, centred": ("cost of noise, centred states", "left at the same clean accuracy"),
     "flipped": ("flipped, fixed length", "left at the same depth"),

@@ -149,7 +149,7 @@ def test_quoted_numbers_come_from_the_tables(leave: Callable[..., Tables]) -> No
     assert said["cost-raw-left"] == str(derived.left(tables, "cost of noise"))
     mean = tables["personas"]["accuracy"].mean()
     assert said["accuracy-alone"].startswith(f"{mean:.3g}".replace("-", "−"))
-    assert said["alignment-left-out"] == str(derived.correlation(tables, "left out", "alignment"))
+    assert said["agreement-left-out"] == str(derived.correlation(tables, "left out", "alignment"))
     shown = (tables["correlations"]["measure"].unique())[: derived.MAIN]
     free = len(shown) * (len(shown) - 1) // 2 - 1
     assert said["pairs-clear"].endswith(f" of {free}") and said["pairs-by-chance"] == f"{0.05 * free:.0f}"

@@ -58,7 +58,7 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "accuracy-alone": _mean("accuracy"),
     "accuracy-in-company": _mean("in company"),
     "accuracy-left-out": _mean("left out"),
-    "alignment-left-out": _rho("alignment", "left out"),
+    "agreement-left-out": _rho("alignment", "left out"),
     "left-out-rho": _rho("δ", "left out"),
     "left-out-left": _left("left out"),
     "cost-raw": _mean("cost of noise"),
