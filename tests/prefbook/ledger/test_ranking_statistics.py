@@ -250,6 +250,20 @@ def test_optimum_of_the_known_judge_is_the_theorems(tables: Tables) -> None:
     assert derived.papers_beta(tables) == 0.1
 
 
+def test_optimum_against_the_judges_order_asks_no_vote(tables: Tables) -> None:
+    """Turned votes turn c, gain and difference, and change nothing; ties of the judge say nothing."""
+    pairs = derived.last_look(tables, "unseen")
+    judged = derived.by_judge(pairs)
+    assert len(judged) == len(pairs) and len(derived.by_judge(pairs.assign(difference=0.0))) == 0
+    first = np.sign(judged["difference"]) * (judged["gain"] - judged["c"]) >= 0
+    best = np.sign(judged["difference"]) * (judged["difference"] / 0.1 - judged["c"]) >= 0
+    found = statistics.optimum_less_trained_by_judge(tables)
+    assert found.value == pytest.approx(best.mean() - first.mean()) and found.n == len(judged)
+    turned = pairs.assign(**{name: -pairs[name] for name in ("difference", "gain", "c")})
+    for who in ("reference", "trained", "ideal"):
+        assert derived.by_judge(turned)[who].tolist() == judged[who].tolist()
+
+
 def test_law_of_flips_foretells_from_right_pairs_alone(tables: Tables) -> None:
     pairs = world()["world_pairs"].query("split == 'unseen' and step == 8 and β == 0.1")
     right, wrong = pairs[pairs["c"] <= 0], pairs[pairs["c"] > 0]

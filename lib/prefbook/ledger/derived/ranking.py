@@ -123,6 +123,16 @@ def last_look(tables: Tables, split: str) -> pd.DataFrame:
     return pairs.assign(cluster=pairs["run"].astype(str) + " " + pairs["prompt"].astype(str))
 
 
+def by_judge(pairs: pd.DataFrame) -> pd.DataFrame:
+    """The pairs whose responses differ in reward, with whether each of `reference`, `trained` and `ideal`
+    (the optimum of Theorem 3.1 at the pair's β) orders them as the rewards do, ties counted as right.
+    """
+    pairs = pairs[pairs["difference"] != 0]
+    ahead = np.sign(pairs["difference"])
+    gains = {"reference": 0.0, "trained": pairs["gain"], "ideal": pairs["difference"] / pairs["β"]}
+    return pairs.assign(**{who: (gain - pairs["c"]) * ahead >= 0 for who, gain in gains.items()})
+
+
 def first_draw(tables: Tables) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The pairs and the answers of DPO at the paper's strength and of all other objectives, in the first draw
     of the world; a pair is `right` where its gain is at least c.

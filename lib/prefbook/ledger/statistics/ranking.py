@@ -20,6 +20,7 @@ from prefbook.ledger.derived.ranking import (
     UNKNOWN,
     VOTED,
     accuracy,
+    by_judge,
     clear_pairs,
     ideal_hits,
     judge_accuracy,
@@ -119,6 +120,15 @@ def optimum_less_trained(tables: Tables) -> Estimate:
     ideal = pairs["difference"] / pairs["β"] > pairs["c"]
     trained = pairs["gain"] >= pairs["c"]
     return over_prompts(ideal.astype(float) - trained, pairs["cluster"], tables.seed)
+
+
+def optimum_less_trained_by_judge(tables: Tables) -> Estimate:
+    """The same by the judge's own order, which a single vote may contradict: over pairs that he does not call
+    equal, the share that is ordered as he orders them.
+    """
+    pairs = by_judge(last_look(tables, "unseen"))
+    ideal, trained = (pairs[who].astype(float) for who in ("ideal", "trained"))
+    return over_prompts(ideal - trained, pairs["cluster"], tables.seed)
 
 
 # RA-3 -----------------------------------------------------------------------------------------------
@@ -387,6 +397,7 @@ STATISTICS: dict[str, Callable[[Tables], Estimate]] = {
         gap_whole,
         code_less_theorem,
         optimum_less_trained,
+        optimum_less_trained_by_judge,
         flipped_trained,
         flipped_unseen,
         threshold_violations,
