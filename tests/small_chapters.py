@@ -124,6 +124,7 @@ OF_GENERALIZATION = (
     company.nested_sets,
     company.rounding,
     company.company,
+    company.longer_company,
     company.own_answers,
     company.identities,
     statements.more_samples,

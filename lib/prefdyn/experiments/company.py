@@ -147,16 +147,34 @@ def company(bench: Bench, design: Design) -> pd.DataFrame:
         risk: share of them that is not positive.
         foretold: rate of the held-out margin at the start, c_k.mean_l(c_l), in units of beta^2.
     """
+    return _company(bench, design, longer=False)
+
+
+def longer_company(bench: Bench, design: Design) -> pd.DataFrame:
+    """`company` where K personas are trained K times as long, on the same statements in the same groups: the
+    time of the paper's theorems grows so with the number of personas.
+
+    Columns: those of `company`.
+    """
+    return _company(bench, design, longer=True)
+
+
+def _company(bench: Bench, design: Design, longer: bool) -> pd.DataFrame:
     everyone = states(bench, design)
     most, until = max(design.samples_a_label), training_time(everyone)
-    key = {"states": [of.key for of in everyone], "counts": design.concept_counts, "most": most}
+    key = {
+        "states": [of.key for of in everyone],
+        "counts": design.concept_counts,
+        "most": most,
+        "longer": longer,
+    }
     tasks = [
         Task(
-            f"company, draw {number}",
+            f"company{', trained longer' if longer else ''}, draw {number}",
             "company",
             {**key, "time": until, "beta": BETA, "seed": [bench.seed, number]},
             frozen.in_company,
-            (everyone, design.concept_counts, most, until, BETA, [bench.seed, number]),
+            (everyone, design.concept_counts, most, until, BETA, [bench.seed, number], longer),
         )
         for number in range(design.draws)
     ]

@@ -131,8 +131,12 @@ def in_company(
     time: float,
     beta: float,
     seed: Sequence[int],
+    longer: bool = False,
 ) -> pd.DataFrame:
     """Personas trained in groups of every size, dealt at random; those left over are left out.
+
+    Args:
+        longer: whether K personas are trained K times as long.
 
     Returns:
         One row a size, arm and persona: K; arm; Q, statements of each label; persona, its number; margin, the
@@ -150,7 +154,7 @@ def in_company(
             size = samples_for(arm, count, most, max(counts))
             for group in groups:
                 train = joined([everyone[i].preferences(everyone[i].drawn(size, size, rng)) for i in group])
-                path = descend(train, time, beta)
+                path = descend(train, time * count if longer else time, beta)
                 end = RewardPath(path.times[-1:], path.answers, path.movement[-1:], beta)
                 together = concepts[group].mean(axis=0)
                 for i in group:

@@ -155,6 +155,7 @@ def small() -> dict[str, pd.DataFrame]:
         "nested_sets": nested_sets(),
         "rounding": nested_sets().assign(precision="float32"),
         "company": company,
+        "longer_company": company.assign(risk=company["risk"] - 0.2 * (company["K"] > 1)),
         "own_answers": own_answers,
         "more_samples": more_samples,
         "imbalance": imbalance,
@@ -239,6 +240,7 @@ def test_a_margin_that_is_not_positive_leaves_the_claim_open(tables: Tables) -> 
 
 def test_risks_are_compared_persona_by_persona(tables: Tables) -> None:
     assert STATISTICS["risk_as_samples_grow"](tables).value == pytest.approx(0.15)
+    assert STATISTICS["risk_as_time_grows"](tables).value == pytest.approx(-0.05)
     assert STATISTICS["risk_with_more_samples"](tables).value == pytest.approx(-0.04)
     assert STATISTICS["risk_with_all_samples"](tables).value == pytest.approx(-0.04)
     assert STATISTICS["risk_by_own_answers"](tables).value == pytest.approx(-0.1)

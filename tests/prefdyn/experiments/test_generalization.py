@@ -98,6 +98,25 @@ def test_margins_in_company_start_at_the_rate_that_is_foretold() -> None:
     np.testing.assert_allclose(exact["margin"], 1e-6 * 0.01 * exact["foretold"], rtol=1e-5)
 
 
+def test_company_that_shares_nothing_costs_time_alone() -> None:
+    """Where no two personas share a direction, K of them trained K times as long are each trained alone."""
+
+    def apart(seed: int) -> States:
+        of, none = made(seed), np.zeros((60, 32))
+        train, held_out = none.copy(), none.copy()
+        place = slice(8 * seed, 8 * seed + 8)
+        train[:, place], held_out[:, place] = of.train, of.held_out
+        return replace(of, train=train, held_out=held_out)
+
+    everyone = [apart(seed) for seed in range(4)]
+    table = frozen.in_company(everyone, [1, 4], 1000, 2000.0, 0.1, [0], longer=True)
+    margins = table[table["arm"] == "all"].pivot_table("margin", "persona", "K")
+    np.testing.assert_allclose(margins[4], margins[1], rtol=0.02)  # steps of another length
+    shorter = frozen.in_company(everyone, [1, 4], 1000, 2000.0, 0.1, [0])
+    ends = shorter[shorter["arm"] == "all"].pivot_table("margin", "persona", "K")
+    assert ends[1].equals(margins[1]) and (ends[4] < 0.8 * margins[4]).all()
+
+
 def test_statements_grow_as_the_logarithm() -> None:
     sizes = [frozen.samples_for("as log K", count, 96, 64) for count in (1, 2, 4, 64)]
     assert sizes == [13, 26, 39, 91] and frozen.samples_for("as with one", 64, 96, 64) == 13

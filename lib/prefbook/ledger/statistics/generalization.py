@@ -112,10 +112,17 @@ def risk_as_samples_grow(tables: Tables) -> Estimate:
     """Held-out risk among the most personas less that alone, with statements that grow as log K; mean over
     personas.
     """
-    table = tables["company"]
-    table = table[table["arm"] == "as log K"]
-    risks = table.pivot_table("risk", ["persona", "family"], "K")
-    return over_families((risks.iloc[:, -1] - risks[1]).reset_index(name="more"), "more", tables.seed)
+    return _more_risk(tables["company"], tables.seed)
+
+
+def risk_as_time_grows(tables: Tables) -> Estimate:
+    """The same where K personas are trained K times as long."""
+    return _more_risk(tables["longer_company"], tables.seed)
+
+
+def _more_risk(table: pd.DataFrame, seed: int) -> Estimate:
+    risks = table[table["arm"] == "as log K"].pivot_table("risk", ["persona", "family"], "K")
+    return over_families((risks.iloc[:, -1] - risks[1]).reset_index(name="more"), "more", seed)
 
 
 def risk_by_own_answers(tables: Tables) -> Estimate:
@@ -230,6 +237,7 @@ STATISTICS: dict[str, Callable[[Tables], Estimate]] = {
     "departures_by_doubling": partial(departures, place=1),
     "departures_by_company": partial(departures, place=2),
     "risk_as_samples_grow": risk_as_samples_grow,
+    "risk_as_time_grows": risk_as_time_grows,
     "risk_by_own_answers": risk_by_own_answers,
     "rare_label": _rare_label,
     "rare_label_all_weights": rare_label_all_weights,
