@@ -61,7 +61,8 @@ def log_change(tables: Tables, quantity: str, trained_on: str) -> pd.Series:
     """Change of the logarithm of a quantity of the clouds by a training, by behaviour."""
     table = tables["clouds"]
     table = table[table["trained on"] == trained_on].set_index("behaviour")
-    if quantity == "Tr Σ / δ²":
-        return log_change(tables, "Tr Σ", trained_on) - 2 * log_change(tables, "δ", trained_on)
+    if quantity in ("Tr Σ / δ²", "Tr Σ / δ"):
+        power = 2 if quantity.endswith("²") else 1
+        return log_change(tables, "Tr Σ", trained_on) - power * log_change(tables, "δ", trained_on)
     ratio: pd.Series = table[f"{quantity} after"] / table[f"{quantity} before"]
     return ratio.map(np.log)

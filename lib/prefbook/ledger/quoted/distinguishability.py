@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from prefbook.ledger.derived.distinguishability import (
     EQUAL,
@@ -60,6 +61,26 @@ def _of_halves(tables: Tables, column: str, form: str) -> str:
     return f"{means['large projections']:{form}} and {means['small projections']:{form}}"
 
 
+def _more(tables: Tables, column: str) -> pd.Series:
+    """A column of the half of large projections less that of small ones, by behaviour."""
+    halves = tables["intervention"].pivot_table(column, "behaviour", "arm")
+    return halves["large projections"] - halves["small projections"]
+
+
+def _times_as_far(tables: Tables) -> str:
+    """The projected distance of the half of large projections over that of small ones."""
+    means = tables["intervention"].groupby("arm")["projected δ"].mean()
+    return f"{means['large projections'] / means['small projections']:.1f}"
+
+
+def _undone_among_learned(tables: Tables) -> str:
+    """LD-13's rank correlation over the behaviours that had been learned."""
+    table = tables["last_layer_undone"]
+    table = table[table["accuracy"] >= LEARNED]
+    family = table["behaviour"].map(tables["embeddings"].set_index("behaviour")["family"])
+    return str(estimates.spearman(table["δ² ratio"], table["fall of all weights"], tables.seed, family))
+
+
 def _learned(tables: Tables) -> str:
     table = tables["misalignment"].drop_duplicates("behaviour")
     return _of(table["accuracy"] >= LEARNED)
@@ -82,6 +103,23 @@ def _over_text(of: Callable[[pd.DataFrame], pd.Series]) -> Callable[[Tables], st
     return tell
 
 
+def _at_one_length(of: Callable[[pd.DataFrame], pd.Series]) -> Callable[[Tables], str]:
+    """The same where both responses have as many tokens, by a straight line in the difference."""
+
+    def tell(tables: Tables) -> str:
+        pairs = tables["text_by_pair"]
+        line = stats.linregress(pairs["rejected tokens"] - pairs["chosen tokens"], of(pairs))
+        half = stats.t.ppf(0.975, len(pairs) - 2) * line.intercept_stderr
+        value, low, high = (_signed(line.intercept + by, ".1f") for by in (0, -half, half))
+        return f"{value} [{low}, {high}]"
+
+    return tell
+
+
+def _faster_undone(pairs: pd.DataFrame) -> pd.Series:
+    return pairs["lead by undoing"] - pairs["lead by misaligning"]
+
+
 def _displaced(tables: Tables) -> str:
     share = estimates.proportion(tables["text_by_pair"]["chosen"] < 0)
     return f"{share.value:.0%} [{share.low:.0%}, {share.high:.0%}]"
@@ -96,6 +134,25 @@ def _spread(tables: Tables, arm: str) -> str:
 def _cost_of_evenness(tables: Tables) -> str:
     means = tables["equalised_last_layer"].groupby("arm")["fall"].mean()
     return f"{means[EQUAL] / means[WEIGHTED]:.0f}"
+
+
+def _unlearned(tables: Tables, arm: str) -> str:
+    falls = tables["equalised_last_layer"]
+    return f"{(falls[falls['arm'] == arm]['fall'] < 0).sum()}"
+
+
+def _without_weight(tables: Tables) -> str:
+    falls = tables["equalised_last_layer"]
+    return _of(falls[falls["arm"] == WEIGHTED]["weight"] == 0)
+
+
+def _order_within_draws(tables: Tables, arm: str) -> str:
+    """Rank correlation of δ with the fall, all weights free, mean over draws."""
+    falls = tables["equalised"]
+    falls = falls[falls["arm"] == arm]
+    deltas = falls["behaviour"].map(tables["embeddings"].set_index("behaviour")["δ"])
+    ranks = falls.assign(δ=deltas).groupby("draw")[["δ", "fall"]].rank().assign(draw=falls["draw"])
+    return _signed(ranks.groupby("draw").apply(lambda one: one["δ"].corr(one["fall"])).mean(), ".2f")
 
 
 def _mean_fall(tables: Tables, arm: str) -> str:
@@ -146,14 +203,29 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "δ factor, another": lambda tables: _factor(tables, "δ", OTHER),
     "trace factor": lambda tables: _factor(tables, "Tr Σ"),
     "ratio factor": lambda tables: _factor(tables, "Tr Σ / δ²"),
+    "ratio factor, unsquared": lambda tables: _factor(tables, "Tr Σ / δ"),
     "by gradient": lambda tables: str(fall_by_gradient(tables)),
     "distances of halves": lambda tables: _of_halves(tables, "δ", ".1f"),
     "falls of halves": lambda tables: _of_halves(tables, "fall", ".3f"),
+    "halves right way": lambda tables: _of(_more(tables, "fall") > 0),
+    "accuracy of halves": lambda tables: str(estimates.mean(_more(tables, "accuracy"))),
+    "agreement of halves": lambda tables: str(
+        estimates.spearman(_more(tables, "projected δ"), _more(tables, "fall"), tables.seed)
+    ),
+    "halves, times as far": _times_as_far,
     "learned": _learned,
+    "undone among learned": _undone_among_learned,
+    "last layer foretold": lambda tables: (
+        f"{np.exp(np.log(tables['last_layer_undone']['δ² ratio']).mean()):.0f}"
+    ),
     "last layer undone": _last_layer_undone,
     "spread, equal": lambda tables: _spread(tables, EQUAL),
     "spread, weighted": lambda tables: _spread(tables, WEIGHTED),
     "times less": _cost_of_evenness,
+    "without weight": _without_weight,
+    "unlearned, equal": lambda tables: _unlearned(tables, EQUAL),
+    "order, equal": lambda tables: _order_within_draws(tables, EQUAL),
+    "order, weighted": lambda tables: _order_within_draws(tables, WEIGHTED),
     "mean fall, equal": lambda tables: _mean_fall(tables, EQUAL),
     "mean fall, weighted": lambda tables: _mean_fall(tables, WEIGHTED),
     "relative spread": _relative_spread,
@@ -163,5 +235,10 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "text aligning": _over_text(lambda pairs: pairs["lead by aligning"]),
     "text undoing": _over_text(lambda pairs: pairs["lead by undoing"]),
     "text from base": _over_text(lambda pairs: pairs["lead by misaligning"]),
+    "text difference at one length": _at_one_length(_faster_undone),
+    "text aligning at one length": _at_one_length(lambda pairs: pairs["lead by aligning"]),
+    "text longer": lambda tables: (
+        f"{(tables['text_by_pair']['rejected tokens'] - tables['text_by_pair']['chosen tokens']).mean():.1f}"
+    ),
     "text pairs": lambda tables: f"{len(tables['text_by_pair'])}",
 }

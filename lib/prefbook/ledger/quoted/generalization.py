@@ -81,9 +81,9 @@ def _needed(concepts: int, tables: Tables, form: str = "Theorem 4.2") -> str:
     return _many(tables["samples_needed"].set_index("form")[f"Q for K = {concepts}"][form])
 
 
-def _left(tables: Tables, split: str) -> str:
+def _left(tables: Tables, split: str, of: str = "nested_sets") -> str:
     """What is left of the margin among the most personas, geometric mean over sets."""
-    found = estimates.mean(logarithms(margins_left(tables, split).iloc[:, -1]))
+    found = estimates.mean(logarithms(margins_left(tables, split, of=of).iloc[:, -1]))
     if np.isnan(found.value):  # of some set
         return "none"
     value, low, high = np.exp([found.value, found.low, found.high])
@@ -125,9 +125,22 @@ def _again(tables: Tables) -> pd.DataFrame:
     return table
 
 
-def _least_left(tables: Tables) -> str:
-    """What is left of the margin among the most personas, in the set that has least."""
-    return f"{margins_left(tables, HELD_OUT).iloc[:, -1].min():.2f}"
+def _left_rounded(tables: Tables) -> str:
+    """What is left of the held-out margin in the other precision; see `_left`."""
+    _again(tables)
+    return _left(tables, HELD_OUT, "rounding")
+
+
+def _least_left(tables: Tables, of: str = "nested_sets") -> str:
+    """What is left of the margin among the most personas, in the set that has least of `nested_sets`."""
+    least = margins_left(tables, HELD_OUT).iloc[:, -1].idxmin()
+    return f"{margins_left(tables, HELD_OUT, of=of).iloc[:, -1][least]:.2f}"
+
+
+def _least_left_rounded(tables: Tables) -> str:
+    """The same set in the other precision."""
+    _again(tables)
+    return _least_left(tables, "rounding")
 
 
 def _law(tables: Tables, power: float) -> str:
@@ -226,6 +239,8 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "gn-law-rounded": partial(_rounded, partial(off_the_law, power=1.0)),
     "gn-root-rounded": partial(_rounded, partial(off_the_law, power=0.5)),
     "gn-least-left": _least_left,
+    "gn-least-left-rounded": _least_left_rounded,
+    "gn-left-in-other-precision": _left_rounded,
     "gn-law": partial(_law, power=1.0),
     "gn-root": partial(_law, power=0.5),
     "gn-margin-own": partial(_answers, column="margin", own=True),
