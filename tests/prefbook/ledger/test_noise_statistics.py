@@ -152,10 +152,11 @@ def small() -> dict[str, pd.DataFrame]:
         "persona_noise": pd.DataFrame(
             {
                 "behaviour": behaviours,
+                "δ": np.arange(1.0, 13.0),
                 "at ε = 0.2, raw": 0.5,
                 "at ε = 0.2, centred": [0.5, *[0.88] * 11],
                 "fall, raw": fall,
-                "fall, centred": 0.05,
+                "fall, centred": 0.05 + 1e-9 * np.arange(12.0, 0.0, -1.0),
                 "foretold off, raw": 0.02,
                 "foretold off, centred": np.linspace(0.01, 0.02, 12),
             }
@@ -346,7 +347,7 @@ def test_families_are_resampled_whole(make: Make) -> None:
 def test_cost_and_gain_of_centring_by_hand(make: Make) -> None:
     tables = make()
     fall = np.linspace(0.2, 0.31, 12)
-    assert value(tables, "cost_of_the_shared_direction") == pytest.approx((fall - 0.05).mean())
+    assert value(tables, "cost_of_the_shared_direction") == pytest.approx((fall - 0.05).mean(), abs=1e-8)
     assert value(tables, "gain_of_centring") == pytest.approx(0.38 * 11 / 12)
     assert value(tables, "foretold_off_centred") == pytest.approx(0.015)
 
@@ -356,6 +357,7 @@ def test_text_statistics_count_pairs_and_runs(make: Make) -> None:
     assert value(tables, "text_clean") == pytest.approx(0.7)
     assert value(tables, "text_slope") == pytest.approx(-0.4)
     assert value(tables, "text_bulge") == pytest.approx(0, abs=1e-12)
+    assert statistics.text_bulge_share(tables).value == pytest.approx(0, abs=1e-12)
     assert statistics.text_slope(tables).n == 10
     # More pairs that are alike in all runs are wider than pairs that differ between runs would be.
     clean = statistics.text_clean(tables)
@@ -423,7 +425,10 @@ def test_best_length_is_the_time_with_the_best_mean(make: Make) -> None:
         ("nz-widest", "25%"),
         ("nz-even", "2.0%"),
         ("nz-raw-fifth", "0.60"),
-        ("nz-delta-fall", "−0.5 [−0.7, −0.1]"),
+        ("nz-delta-fall", "−1 [−1, −1]"),
+        ("nz-delta-fall-raw", "1 [1, 1]"),
+        ("nz-cdpo-late", "+0.020"),
+        ("nz-rdpo-late", "+0.000"),
         ("nz-pilot-best", "0.7 [0.6, 0.8]"),
     ],
 )

@@ -315,18 +315,37 @@ def test_objectives_are_compared_with_dpo_on_the_same_pairs_and_prompts(tmp_path
     assert less["win"] == estimates.Estimate(0.0, 0.0, 0.0, 24)
 
 
-def test_what_length_foretells_is_taken_out_whoever_is_preferred(tables: Tables) -> None:
-    pairs = derived.clear_pairs(tables, ("pandalm",))
-    left = derived.beyond_length(pairs)
-    apart = (pairs["chosen"] - pairs["rejected"]).to_numpy()
-    assert apart @ left == pytest.approx(0, abs=1e-9)  # of a least-squares line through the origin
-    swap = {"chosen": "rejected", "rejected": "chosen"}
-    turned = pairs.rename(columns=swap | {f"logp {a}": f"logp {b}" for a, b in swap.items()})
-    np.testing.assert_allclose(derived.beyond_length(turned), -left, atol=1e-9)
-    only_length = pairs.assign(
-        **{"logp chosen": -2.0 * pairs["chosen"], "logp rejected": -2.0 * pairs["rejected"]}
+def test_flips_of_real_pairs_are_foretold_at_the_lowest_loss_of_each_run(tmp_path: Path) -> None:
+    """Right pairs gain 1, 2, 4 and 7 nats by step 8, so one wrong by 3 flips with one half and by 10 not."""
+    gains = {8: (1.0, 2.0, 4.0, 7.0), 4: (0.5,) * 4, 0: (0.0,) * 4, 12: (50.0,) * 4}
+    rows = [
+        (0, "trained", step, pair, c, gain, int(gain >= c))
+        for step, right in gains.items()
+        for pair, (c, gain) in enumerate([*((-1.0, one) for one in right), (3.0, 0.8 * step), (10.0, 0.0)])
+    ]
+    columns = ["run", "split", "step", "pair", "c", "gain", "right"]
+    pd.DataFrame(rows, columns=columns).assign(seed=0).to_csv(tmp_path / "followed.csv", index=False)
+    best = pd.DataFrame({"run": [0], "split": "trained", "step": 8, "last": 12, "seed": 0})
+    best.to_csv(tmp_path / "flips.csv", index=False)
+    tables = Tables(tmp_path)
+    assert quoted.QUOTED["foretold-trained"](tables) == "0.25"
+    assert quoted.QUOTED["flips-half-as-late"](tables) == "0.5"  # 3.2 nats of 3 by step 4
+    there = derived.at_lowest_loss(tables, "trained")
+    assert there["step"].unique().tolist() == [8] and len(there) == 6
+    expected = stats.spearmanr(there["gain"], there["c"]).statistic
+    assert float(quoted.QUOTED["gain-c-trained"](tables).replace("−", "-")) == pytest.approx(
+        expected, abs=0.01
     )
-    np.testing.assert_allclose(derived.beyond_length(only_length), 0, atol=1e-9)
+
+
+def test_numbers_of_the_known_world(tables: Tables) -> None:
+    told = {key: quoted.QUOTED[key](tables) for key in ("wins-first-by-draw", "judge-ideal", "judge-votes")}
+    answers = world()["world_answers"].groupby(["run", "step"])["win rate"].mean().unstack()
+    first = [f"{value:+.3f}".replace("-", "−") for value in answers[4] - answers[0]]
+    assert told["wins-first-by-draw"] == ", ".join(first)
+    pairs = derived.last_look(tables, "unseen")
+    assert told["judge-votes"] == f"{(pairs['difference'] > 0).mean():.0%}"
+    assert told["judge-ideal"] == f"{derived.by_judge(pairs)['ideal'].mean():.0%}"
 
 
 def test_optimum_with_ties_counts_a_tie_by_either_rule(tables: Tables) -> None:

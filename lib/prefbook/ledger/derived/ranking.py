@@ -63,18 +63,6 @@ def log_ratio(pairs: pd.DataFrame, per_token: bool) -> NDArray[np.float64]:
     return (chosen - rejected).to_numpy(dtype=float)
 
 
-def beyond_length(pairs: pd.DataFrame) -> NDArray[np.float64]:
-    """log pi(chosen)/pi(rejected) of sums less what the difference in tokens foretells of it, in nats, shape
-    (n,).
-
-    That is the least-squares line through the origin: the same whichever response is the chosen one, so it
-    knows nothing of who was preferred.
-    """
-    ratio = log_ratio(pairs, False)
-    apart = (pairs["chosen"] - pairs["rejected"]).to_numpy(dtype=float)
-    return ratio - apart * (apart @ ratio) / max(apart @ apart, 1.0)
-
-
 def accuracy(tables: Tables, names: tuple[str, ...], per_token: bool) -> Estimate:
     """The share of pairs that the model ranks right."""
     pairs = clear_pairs(tables, names)
@@ -121,6 +109,12 @@ def last_look(tables: Tables, split: str) -> pd.DataFrame:
     pairs = tables["world_pairs"].query("objective == 'DPO' and split == @split")
     pairs = pairs[(pairs["β"] == papers_beta(tables)) & (pairs["step"] == pairs["step"].max())]
     return pairs.assign(cluster=pairs["run"].astype(str) + " " + pairs["prompt"].astype(str))
+
+
+def at_lowest_loss(tables: Tables, split: str) -> pd.DataFrame:
+    """The followed pairs of a split at the lowest validation loss of their run."""
+    best = tables["flips"].query("split == @split")[["run", "step"]]
+    return tables["followed"].query("split == @split").merge(best, on=["run", "step"])
 
 
 def by_judge(pairs: pd.DataFrame) -> pd.DataFrame:

@@ -22,7 +22,9 @@ from prefbook.ledger.derived.noise import (
     settings,
     sums,
 )
+from prefbook.ledger.statistics.noise import text_bulge_share
 from prefbook.ledger.tables import Tables
+from prefdyn.data.personas import family
 from prefdyn.measures import estimates
 from prefdyn.measures.estimates import Estimate
 from prefdyn.theory import noise as theory
@@ -125,6 +127,13 @@ def _loss_at(tables: Tables, last: bool) -> str:
     return f"{100 * (1 - found):.2g}%"
 
 
+def _second_numbers(tables: Tables) -> str:
+    """The least and the greatest b of the ridge law over settings, at the last time of the map."""
+    time = float(tables["map_fits"]["time"].max())
+    b = [ridge_law(tables, setting, time).b for setting in settings(tables)]
+    return "undefined" if np.isnan(b).any() else f"{min(b):.2f} to {max(b):.2f}"
+
+
 def _second_number(tables: Tables, last: bool) -> str:
     """b of the ridge law at the first or the last time of the map."""
     times = tables["map_fits"]["time"]
@@ -152,14 +161,22 @@ def _robust(tables: Tables) -> str:
     return f"{100 * max(abs(at[loss] - at['DPO']) for loss in ('cDPO', 'rDPO')):.2f}"
 
 
+def _robust_late(tables: Tables, loss: str) -> str:
+    """How far a robust loss, told the true rate, is ahead of DPO at a noise rate of 0.3 by a coin, after the
+    longest training.
+    """
+    ends = [kinds(tables, "coin", name, 0.3).iloc[-1]["accuracy"] for name in (loss, "DPO")]
+    return f"{ends[0] - ends[1]:+.3f}".replace("-", "−")
+
+
 def _sharp_limit(tables: Tables) -> str:
-    """The concentration from which on the theorem with exact tails is below 1, for opposite means."""
+    """The concentration from which on the theorem with exact tails is below one half, for opposite means."""
     row = tables["settings"].iloc[0]
     d, n = int(row["dimension"]), 2 * int(row["per label"])
     low, high = 1.0, 1e4
     for _ in range(30):  # bisection: the bound falls with the concentration
         middle = np.sqrt(low * high)
-        says = theory.sharp_bound(0, d, middle * d / 2, np.pi, n).risk < 1
+        says = theory.sharp_bound(0, d, middle * d / 2, np.pi, n).risk < 0.5
         low, high = (low, middle) if says else (middle, high)
     return f"{high:.3g}" if high < 1e4 else "none"
 
@@ -228,6 +245,13 @@ def _rho(tables: Tables, predictor: str, outcome: str) -> str:
     return str(Estimate(row["correlation"], row["low"], row["high"], int(row["n"])))
 
 
+def _fall_by_distance(tables: Tables, states: str) -> str:
+    """Rank correlation of δ with the fall of the accuracy up to a noise rate of 0.2, over families."""
+    table = tables["persona_noise"]
+    fall = table[f"fall, {states}"]
+    return str(estimates.spearman(table["δ"], fall, tables.seed, table["behaviour"].map(family)))
+
+
 def _pilot_best(tables: Tables) -> str:
     """The accuracy of the pilot's best setting and epoch, with its interval."""
     table = tables["text_pilot"]
@@ -256,11 +280,15 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "nz-quadratic": _quadratic_wins,
     "nz-b-first": partial(_second_number, last=False),
     "nz-b-last": partial(_second_number, last=True),
+    "nz-b-ends": _second_numbers,
     "nz-mirror-off": _mirror_off,
     "nz-apart-short": partial(_apart, training="short"),
     "nz-apart-long": partial(_apart, training="long"),
     "nz-one-sided": _one_sided,
     "nz-robust": _robust,
+    "nz-cdpo-late": partial(_robust_late, loss="cDPO"),
+    "nz-rdpo-late": partial(_robust_late, loss="rDPO"),
+    "nz-bulge-share": lambda tables: str(text_bulge_share(tables)),
     "nz-bend-clean": lambda tables: f"{straightness_of_effective_noise(tables, 0.0):.2f}",
     "nz-bend-wrong": lambda tables: f"{straightness_of_effective_noise(tables, 0.3):.2f}",
     "nz-tight-risk": partial(_tight, what="risk"),
@@ -285,7 +313,8 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
         for states in STATES
         for name, rate in (("clean", 0.0), ("fifth", 0.2))
     },
-    "nz-delta-fall": partial(_rho, predictor="δ", outcome="fall, centred"),
+    "nz-delta-fall": partial(_fall_by_distance, states="centred"),
+    "nz-delta-fall-raw": partial(_fall_by_distance, states="raw"),
     "nz-delta-c": partial(_rho, predictor="δ", outcome="c, centred"),
     "nz-pilot-best": _pilot_best,
 }

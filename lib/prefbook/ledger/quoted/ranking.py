@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 
 from prefbook.ledger.derived.ranking import (
     LLMBAR,
@@ -13,13 +14,15 @@ from prefbook.ledger.derived.ranking import (
     TRAINED_ON,
     VOTED,
     accuracy,
-    beyond_length,
+    at_lowest_loss,
+    by_judge,
     clear_pairs,
     idealized,
     judge_accuracy,
     last_look,
     less_dpo,
     log_ratio,
+    over_prompts,
     papers_beta,
 )
 from prefbook.ledger.statistics.ranking import hardness_and_length
@@ -74,12 +77,78 @@ def _with_ties(tables: Tables, by_code: bool, optimum: bool) -> str:
     return _share(float(hits.mean()))
 
 
-def _beyond_length(tables: Tables) -> str:
-    """Ranking accuracy by what length does not foretell of the log-ratio of whole responses."""
-    pairs = clear_pairs(tables, (*TRAINED_ON, *VOTED))
-    if len(pairs) < 3:
-        return MISSING
-    return str(estimates.share(beyond_length(pairs) >= 0, pairs["cluster"], tables.seed))
+def _gap_of_three_votes(tables: Tables) -> str:
+    """RA-2a's gap of whole responses where three votes of three count as 0.8, (3 + 1)/(3 + 2) by Laplace."""
+    pairs = clear_pairs(tables, VOTED)
+    ratio = log_ratio(pairs, False)
+    ideal = theory.idealized_log_ratio(ratio, pairs["alpha"].clip(upper=0.8), PAPERS_BETA) > 0
+    return str(over_prompts(ideal.astype(float) - (ratio >= 0), pairs["cluster"], tables.seed))
+
+
+def _gain_and_c(pairs: pd.DataFrame) -> str:
+    """Rank correlation of the gain in training with c, mean over runs."""
+    runs = [estimates.spearman(one["gain"], one["c"]).value for _, one in pairs.groupby("run")]
+    return _rounded(float(np.mean(runs)))
+
+
+def _foretold(tables: Tables, split: str) -> str:
+    """The share of wrong pairs of HH-RLHF that would flip by the lowest validation loss if they gained what
+    right ones do, mean over runs.
+    """
+    shares = []
+    for _, run in at_lowest_loss(tables, split).groupby("run"):
+        right, wrong = run[run["c"] <= 0], run[run["c"] > 0]
+        shares.append(np.mean(theory.flips_foretold(right["gain"], wrong["c"])))
+    return f"{np.mean(shares):.2g}"
+
+
+def _flipped_half_as_late(tables: Tables) -> str:
+    """The share of wrong trained pairs that have flipped at the look that is nearest to half of the updates
+    of the lowest validation loss, mean over runs.
+    """
+    shares = []
+    for _, best in tables["flips"].query("split == 'trained'").iterrows():
+        run = tables["followed"].query("split == 'trained'")
+        run = run[(run["run"] == best["run"]) & (run["c"] > 0)]
+        looks = run["step"].unique()
+        look = looks[np.abs(looks - best["step"] / 2).argmin()]
+        shares.append(run[run["step"] == look]["right"].mean())
+    return f"{np.mean(shares):.2g}"
+
+
+def _by_judge(tables: Tables, who: str) -> str:
+    """The share of unseen pairs that is ordered as the known judge orders them; see `by_judge`."""
+    pairs = by_judge(last_look(tables, "unseen"))
+    return MISSING if pairs.empty else _share(float(pairs[who].mean()))
+
+
+def _votes_by_judge(tables: Tables) -> str:
+    """How often the judge's own order agrees with the votes on unseen pairs, ties counted half."""
+    ahead = last_look(tables, "unseen")["difference"]
+    return _share(float((ahead > 0).mean() + (ahead == 0).mean() / 2))
+
+
+def _wins_by_draw(tables: Tables, half: int) -> str:
+    """Change of the win rate in a half of DPO, each draw of the world."""
+    answers = tables["world_answers"].query("objective == 'DPO'")
+    by_draw = answers.groupby(["run", "step"])["win rate"].mean().unstack("step")
+    looks = answers["step"].max() * np.array([0, 0.5, 1])
+    changes = by_draw[looks[half + 1]] - by_draw[looks[half]]
+    return ", ".join(f"{change:+.3f}".replace("-", "−") for change in changes)
+
+
+def _went_on(tables: Tables) -> pd.DataFrame:
+    """The answers of what went on from DPO, a row a prompt and two columns, fresh pairs and the same."""
+    names = {"DPO, fresh pairs": "fresh", "DPO, same pairs": "same"}
+    answers = tables["world_answers"]
+    answers = answers[answers["objective"].isin(names)].replace({"objective": names})
+    last = answers[answers["step"] == answers["step"].max()]
+    return last.pivot(index="prompt", columns="objective", values=["win rate", "KL"])
+
+
+def _fresh_less_same(tables: Tables) -> str:
+    wins = _went_on(tables)["win rate"]
+    return str(over_prompts(wins["fresh"] - wins["same"], wins.index, tables.seed))
 
 
 def _less_dpo(tables: Tables, objective: str, measure: str) -> str:
@@ -130,12 +199,6 @@ def _in_world(tables: Tables, split: str, what: str) -> str:
     return MISSING if not len(hits) else _share(float(hits.mean()))
 
 
-def _wins(tables: Tables, objective: str) -> str:
-    """The win rate at the end of what went on from DPO."""
-    answers = tables["world_answers"].query("objective == @objective")
-    return _share(float(answers["win rate"].mean()))
-
-
 def _rho(tables: Tables, what: str) -> str:
     """Rank correlations of c, of the model as it came, on the data that training takes."""
     pairs = clear_pairs(tables, TRAINED_ON)
@@ -183,7 +246,6 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "ties-code": lambda tables: _with_ties(tables, by_code=True, optimum=False),
     "ties-ideal-printed": lambda tables: _with_ties(tables, by_code=False, optimum=True),
     "ties-ideal-code": lambda tables: _with_ties(tables, by_code=True, optimum=True),
-    "beyond-length": _beyond_length,
     "flips-gamma-0": lambda tables: _less_dpo(tables, "γ 0", "flipped"),
     "flips-gamma-2": lambda tables: _less_dpo(tables, "γ 2", "flipped"),
     "divergence-gamma-0": lambda tables: _less_dpo(tables, "γ 0", "KL"),
@@ -199,8 +261,23 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "world-trained": lambda tables: _in_world(tables, "trained", "right"),
     "world-flips-trained": lambda tables: _in_world(tables, "trained", "flipped"),
     "world-flips-unseen": lambda tables: _in_world(tables, "unseen", "flipped"),
-    "fresh-wins": lambda tables: _wins(tables, "DPO, fresh pairs"),
-    "same-wins": lambda tables: _wins(tables, "DPO, same pairs"),
+    "judge-votes": _votes_by_judge,
+    "judge-reference": lambda tables: _by_judge(tables, "reference"),
+    "judge-trained": lambda tables: _by_judge(tables, "trained"),
+    "judge-ideal": lambda tables: _by_judge(tables, "ideal"),
+    "wins-first-by-draw": lambda tables: _wins_by_draw(tables, 0),
+    "wins-second-by-draw": lambda tables: _wins_by_draw(tables, 1),
+    "fresh-less-same": _fresh_less_same,
+    "fresh-divergence": lambda tables: f"{_went_on(tables)['KL', 'fresh'].mean():.1f}",
+    "same-divergence": lambda tables: f"{_went_on(tables)['KL', 'same'].mean():.1f}",
+    "gap-three-votes": _gap_of_three_votes,
+    "gain-c-trained": lambda tables: _gain_and_c(at_lowest_loss(tables, "trained")),
+    "gain-c-unseen": lambda tables: _gain_and_c(at_lowest_loss(tables, "unseen")),
+    "gain-c-world-trained": lambda tables: _gain_and_c(last_look(tables, "trained")),
+    "gain-c-world-unseen": lambda tables: _gain_and_c(last_look(tables, "unseen")),
+    "foretold-trained": lambda tables: _foretold(tables, "trained"),
+    "foretold-unseen": lambda tables: _foretold(tables, "unseen"),
+    "flips-half-as-late": _flipped_half_as_late,
     "rho-length": lambda tables: str(hardness_and_length(tables)),
     "rho-size": lambda tables: _rho(tables, "size"),
     "rho-difference": lambda tables: _rho(tables, "difference"),

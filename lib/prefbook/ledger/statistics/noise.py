@@ -150,15 +150,22 @@ def text_bulge(tables: Tables) -> Estimate:
     evenly spaced.
     """
     rates = text_runs(tables).columns.to_numpy(dtype=float)
+    return _resampled(tables, lambda y: _over_chord(y, rates))
 
-    def over_chord(y: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.trapezoid(y, rates, axis=1) / (rates[-1] - rates[0]) - y[:, [0, -1]].mean(axis=1)
 
-    return _resampled(tables, over_chord)
+def text_bulge_share(tables: Tables) -> Estimate:
+    """The same as a share of the height of the curve from its first to its last rate."""
+    rates = text_runs(tables).columns.to_numpy(dtype=float)
+    with np.errstate(invalid="ignore", divide="ignore"):  # a curve without height has no share
+        return _resampled(tables, lambda y: _over_chord(y, rates) / (y[:, 0] - y[:, -1]))
+
+
+def _over_chord(y: NDArray[np.float64], rates: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.trapezoid(y, rates, axis=1) / (rates[-1] - rates[0]) - y[:, [0, -1]].mean(axis=1)
 
 
 def _resampled(tables: Tables, of_curves: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Estimate:
-    """A linear statistic of curves of accuracy, shape (k, rates), on response pairs; test pairs and runs are
+    """A statistic of mean curves of accuracy, shape (k, rates), on response pairs; test pairs and runs are
     resampled together. Without runs it has no value.
     """
     table = tables["text_margins"]
