@@ -19,7 +19,8 @@ def mean_log_ratio_gradient(lm: LanguageModel, pairs: Sequence[TokenPair]) -> pd
 
     Before its first update DPO's gradient is this one, times -beta / 2. For the persona task it is
     E[s grad h] with h = log pi(Yes|x) / pi(No|x) and s the label: the counterpart, in all weights, of
-    half of mu_+ - mu_-, which it is in the row of Yes of the unembedding alone, and its opposite in that of No.
+    half of mu_+ - mu_-, which it is in the row of Yes of the unembedding alone; in that of No it is the
+    opposite.
 
     Returns:
         One row a part of the model, in its order, with the columns part ("layer 0", ..., or a name for what
