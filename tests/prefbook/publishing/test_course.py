@@ -154,15 +154,53 @@ def execute(notebook: nbformat.NotebookNode, chapter: str, folder: Path) -> nbfo
     return nbformat.read(folder / "done.ipynb", as_version=4)
 
 
-@each_chapter
-def test_solutions_run_and_pass_their_checks(folders: dict[course.Audience, Path], chapter: str) -> None:
+TELL = "import json\nprint(json.dumps(shares))"
+
+
+def answered(folders: dict[course.Audience, Path], chapter: str) -> nbformat.NotebookNode:
+    """The instructors' notebook with every wrong answer after the solution; it ends with what each gets."""
     notebook = read(folders, "instructor", chapter)
-    shares = {exercise: f"grader.check('{exercise}').grade" for exercise in checked(chapter)}
-    each = ", ".join(f"'{exercise}': {share}" for exercise, share in shares.items())
-    notebook.cells.append(new_code_cell(f"import json\nprint(json.dumps({{{each}}}))"))
-    made = execute(notebook, chapter, folders["instructor"])
-    assert shares
-    assert json.loads(made.cells[-1].outputs[0].text) == dict.fromkeys(shares, 1.0)
+    cells = [new_code_cell("shares = {}")]
+    for cell in notebook.cells:
+        if found := re.search(r'grader\.check\("([\w-]+)"\)', cell.source):
+            begin, _, _ = cell.source.rpartition("\n")  # makes the grader, in a notebook's first check
+            cells += [new_code_cell(code) for code in (begin, *answers(found[1]))]
+        else:
+            cells.append(cell)
+    notebook.cells = [*cells, new_code_cell(TELL)]
+    return notebook
+
+
+def answers(exercise: str) -> list[str]:
+    """Cells that check the solution, then each wrong answer, which begins from the solution; `shares` keeps
+    what each gets of the points.
+    """
+    share, restore = f"shares['{exercise}']", "globals().update(solved)"
+    cells = [
+        "solved = {name: value for name, value in globals().items() if name != 'solved'}",
+        f"{share} = {{'solution': grader.check('{exercise}').grade}}",
+    ]
+    for name, code in WRONG[exercise].items():
+        cells += [f"{code}\n{share}[{name!r}] = grader.check('{exercise}').grade", restore]
+    return cells
+
+
+def shares_of(made: nbformat.NotebookNode) -> dict[str, dict[str, float]]:
+    """What each answer got of the points of its exercise; the solution has all of them."""
+    (said,) = [cell.outputs[0].text for cell in made.cells if cell.source == TELL]
+    shares: dict[str, dict[str, float]] = json.loads(said)
+    for exercise, of in shares.items():
+        assert of.pop("solution") == 1 and set(of) == set(WRONG[exercise])
+        assert max(of.values()) < 1, (exercise, of)
+    return shares
+
+
+@each_chapter
+def test_checks_take_solutions_and_no_wrong_answer(
+    folders: dict[course.Audience, Path], chapter: str
+) -> None:
+    made = execute(answered(folders, chapter), chapter, folders["instructor"])
+    assert set(shares_of(made)) == set(checked(chapter))
 
 
 def test_student_notebook_runs_and_its_check_says_what_is_missing(
@@ -234,43 +272,13 @@ def test_autograder_gives_solutions_all_points_within_a_minute_and_prints_the_sc
     assert 1 < taken < 60, f"{taken:.0f} s"
 
 
-def answers(exercise: str) -> list[str]:
-    """Cells that check the solution, then each wrong answer, which begins from the solution; `shares` keeps
-    what each gets of the points.
-    """
-    share, restore = f"shares['{exercise}']", "globals().update(solved)"
-    cells = [
-        "solved = {name: value for name, value in globals().items() if name != 'solved'}",
-        f"{share} = {{'solution': grader.check('{exercise}').grade}}",
-    ]
-    for name, code in WRONG[exercise].items():
-        cells += [f"{code}\n{share}[{name!r}] = grader.check('{exercise}').grade", restore]
-    return cells
-
-
-@each_chapter
 def test_autograder_gives_wrong_answers_fewer_points(
-    folders: dict[course.Audience, Path], autograders: Path, tmp_path: Path, chapter: str
+    folders: dict[course.Audience, Path], autograders: Path, tmp_path: Path
 ) -> None:
     """All are checked in one grading. Of the checks of an exercise the last counts for its points."""
-    notebook = read(folders, "instructor", chapter)
-    cells = [new_code_cell("shares = {}")]
-    for cell in notebook.cells:
-        if found := re.search(r'grader\.check\("([\w-]+)"\)', cell.source):
-            begin, _, _ = cell.source.rpartition("\n")  # makes the grader, in a notebook's first check
-            cells += [new_code_cell(code) for code in (begin, *answers(found[1]))]
-        else:
-            cells.append(cell)
-    tell = "import json\nprint(json.dumps(shares))"
-    notebook.cells = [*cells, new_code_cell(tell)]
-    nbformat.write(notebook, tmp_path / f"{chapter}.ipynb")
-    graded = grade(autograders, chapter, tmp_path / f"{chapter}.ipynb")
-    (said,) = [cell.outputs[0].text for cell in graded.notebook.cells if cell.source == tell]
-    shares = json.loads(said)
-    assert set(shares) == set(checked(chapter))
-    for exercise, of in shares.items():
-        assert of.pop("solution") == 1 and set(of) == set(WRONG[exercise])
-        assert max(of.values()) < 1, (exercise, of)
+    nbformat.write(answered(folders, "noise"), tmp_path / "noise.ipynb")
+    graded = grade(autograders, "noise", tmp_path / "noise.ipynb")
+    for exercise, of in shares_of(graded.notebook).items():
         assert points(graded)[exercise] == pytest.approx(list(of.values())[-1])
     assert graded.total < graded.possible
 

@@ -143,9 +143,14 @@ def test_number_that_nothing_gives_is_named(references: References) -> None:
         references.plain("{glue}`unknown`")
 
 
-def test_numbers_are_those_of_the_reference_edition() -> None:
-    claims = load_claims(ROOT / "book" / "claims.yml")
-    everywhere, judged = References(ROOT), reference(ROOT).entries.values()
+@pytest.fixture(scope="module")
+def everywhere() -> References:
+    """What the book's pages refer to and quote."""
+    return References(ROOT)
+
+
+def test_numbers_are_those_of_the_reference_edition(everywhere: References) -> None:
+    claims, judged = load_claims(ROOT / "book" / "claims.yml"), reference(ROOT).entries.values()
     for chapter in CHAPTERS:
         numbers = everywhere.quoting(chapter).numbers
         own = [entry for entry in judged if entry["chapter"] == chapter]
@@ -166,11 +171,11 @@ def labels(chapter: str, *kinds: str) -> set[str]:
 
 @pytest.mark.site
 @each_chapter
-def test_numbers_are_those_of_the_site(html: Path, chapter: str) -> None:
+def test_numbers_are_those_of_the_site(everywhere: References, html: Path, chapter: str) -> None:
     page = BeautifulSoup((html / "book" / f"{chapter}.html").read_text(encoding="utf-8"), "html.parser").find(
         "article"
     )
-    words = References(ROOT).words
+    words = everywhere.words
     captions = (
         (box["id"], box.select_one(".caption-number"))
         for box in page.select("figure[id], div.proof[id], div.exercise[id]")
