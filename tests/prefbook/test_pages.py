@@ -258,7 +258,7 @@ def test_second_model_gets_the_verdicts_that_chapters_2_to_4_say() -> None:
     claims = load_claims(ROOT / "book" / "claims.yml").values()
     asked = {one.id for one in claims if one.chapter == "generalization" and not one.model_free}
     for chapter, ids in (
-        ("generalization", asked),
+        ("generalization", asked - {"GN-8c"}),
         ("noise", {"NZ-5a", "NZ-5b", "NZ-7", "NZ-8"}),
         ("ranking", {"RA-1", "RA-2a", "RA-2b", "RA-8"}),
     ):
