@@ -283,6 +283,9 @@ def test_three_seeds_say_what_chapter_1_says_of_all_weights_and_of_the_clouds() 
         for part in entries[id_]["statistics"]:
             assert [seed["seed"] for seed in part["seeds"]] == [0, 1, 2]
             assert len({seed["outcome"] for seed in part["seeds"]}) == 1
+    (gain,) = entries["LD-10"]["statistics"]
+    assert len(gain["seeds"]) == 3 and {seed["outcome"] for seed in gain["seeds"]} == {"open"}
+    assert len({seed["estimate"] > 0 for seed in gain["seeds"][1:]}) == 2
     assert all(seed["interval"][0] > 0 for part in entries["LD-4"]["statistics"] for seed in part["seeds"])
 
 

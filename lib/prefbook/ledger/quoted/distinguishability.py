@@ -19,6 +19,7 @@ from prefbook.ledger.derived.distinguishability import (
     fall_by_gradient,
     log_change,
 )
+from prefbook.ledger.statistics.distinguishability import gain_of_the_gradient
 from prefbook.ledger.tables import Tables
 from prefdyn.measures import estimates
 
@@ -79,6 +80,13 @@ def _undone_among_learned(tables: Tables) -> str:
     table = table[table["accuracy"] >= LEARNED]
     family = table["behaviour"].map(tables["embeddings"].set_index("behaviour")["family"])
     return str(estimates.spearman(table["δ² ratio"], table["fall of all weights"], tables.seed, family))
+
+
+def _gains_by_seed(tables: Tables) -> str:
+    """LD-10's difference with each further seed."""
+    whole = Tables(tables.folder)
+    further = (seed for seed in whole.seeds if seed not in (tables.seed, *whole.pending.get("gradients", ())))
+    return " and ".join(_signed(gain_of_the_gradient(whole.of(seed)).value, ".3f") for seed in further)
 
 
 def _learned(tables: Tables) -> str:
@@ -205,6 +213,7 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "ratio factor": lambda tables: _factor(tables, "Tr Σ / δ²"),
     "ratio factor, unsquared": lambda tables: _factor(tables, "Tr Σ / δ"),
     "by gradient": lambda tables: str(fall_by_gradient(tables)),
+    "gains by seed": _gains_by_seed,
     "distances of halves": lambda tables: _of_halves(tables, "δ", ".1f"),
     "falls of halves": lambda tables: _of_halves(tables, "fall", ".3f"),
     "halves right way": lambda tables: _of(_more(tables, "fall") > 0),
