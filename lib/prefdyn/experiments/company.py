@@ -21,6 +21,8 @@ from prefdyn.theory.clusters import Clusters
 HELD_OUT, TRAINED = "held out", "trained"
 ANSWERED = 16
 """Personas that are answered by one pair of tokens or by several."""
+LONGER_DRAWS = 2
+"""Of who is trained with whom for longer: a draw takes many times as long as one of `company`."""
 
 
 # All weights: nested sets -----------------------------------------------------------------------------
@@ -147,25 +149,29 @@ def company(bench: Bench, design: Design) -> pd.DataFrame:
         risk: share of them that is not positive.
         foretold: rate of the held-out margin at the start, c_k.mean_l(c_l), in units of beta^2.
     """
-    return _company(bench, design, longer=False)
+    return _company(bench, design, design.draws)
 
 
 def longer_company(bench: Bench, design: Design) -> pd.DataFrame:
-    """`company` where K personas are trained K times as long, on the same statements in the same groups: the
-    time of the paper's theorems grows so with the number of personas.
+    """The first two draws of `company` with statements that grow as log K, where K personas are trained K
+    times as long, on the same statements in the same groups: the time of the paper's theorems grows so with
+    the number of personas.
 
     Columns: those of `company`.
     """
-    return _company(bench, design, longer=True)
+    return _company(bench, design, min(LONGER_DRAWS, design.draws), frozen.ARMS[:1], longer=True)
 
 
-def _company(bench: Bench, design: Design, longer: bool) -> pd.DataFrame:
+def _company(
+    bench: Bench, design: Design, draws: int, arms: Sequence[str] = frozen.ARMS, longer: bool = False
+) -> pd.DataFrame:
     everyone = states(bench, design)
     most, until = max(design.samples_a_label), training_time(everyone)
     key = {
         "states": [of.key for of in everyone],
         "counts": design.concept_counts,
         "most": most,
+        "arms": arms,
         "longer": longer,
     }
     tasks = [
@@ -174,9 +180,9 @@ def _company(bench: Bench, design: Design, longer: bool) -> pd.DataFrame:
             "company",
             {**key, "time": until, "beta": BETA, "seed": [bench.seed, number]},
             frozen.in_company,
-            (everyone, design.concept_counts, most, until, BETA, [bench.seed, number], longer),
+            (everyone, design.concept_counts, most, until, BETA, [bench.seed, number], arms, longer),
         )
-        for number in range(design.draws)
+        for number in range(draws)
     ]
     whole = pd.concat(bench.keep_all(tasks))
     table = whole.groupby(["K", "arm", "Q", "persona"], sort=False).mean().reset_index()

@@ -131,11 +131,13 @@ def in_company(
     time: float,
     beta: float,
     seed: Sequence[int],
+    arms: Sequence[str] = ARMS,
     longer: bool = False,
 ) -> pd.DataFrame:
     """Personas trained in groups of every size, dealt at random; those left over are left out.
 
     Args:
+        arms: those that are trained; groups and statements are the same whatever these are.
         longer: whether K personas are trained K times as long.
 
     Returns:
@@ -153,7 +155,10 @@ def in_company(
         for arm in ARMS:
             size = samples_for(arm, count, most, max(counts))
             for group in groups:
-                train = joined([everyone[i].preferences(everyone[i].drawn(size, size, rng)) for i in group])
+                index = [everyone[i].drawn(size, size, rng) for i in group]
+                if arm not in arms:
+                    continue
+                train = joined([everyone[i].preferences(own) for i, own in zip(group, index, strict=True)])
                 path = descend(train, time * count if longer else time, beta)
                 end = RewardPath(path.times[-1:], path.answers, path.movement[-1:], beta)
                 together = concepts[group].mean(axis=0)

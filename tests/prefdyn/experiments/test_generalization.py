@@ -109,7 +109,7 @@ def test_company_that_shares_nothing_costs_time_alone() -> None:
         return replace(of, train=train, held_out=held_out)
 
     everyone = [apart(seed) for seed in range(4)]
-    table = frozen.in_company(everyone, [1, 4], 1000, 2000.0, 0.1, [0], longer=True)
+    table = frozen.in_company(everyone, [1, 4], 1000, 2000.0, 0.1, [0], ("all",), longer=True)
     margins = table[table["arm"] == "all"].pivot_table("margin", "persona", "K")
     np.testing.assert_allclose(margins[4], margins[1], rtol=0.02)  # steps of another length
     shorter = frozen.in_company(everyone, [1, 4], 1000, 2000.0, 0.1, [0])
