@@ -40,8 +40,9 @@ site: .venv/for-book
 crate: .venv/for-book
 	@$(BIN)/prefdyn crate
 
+# One thread of linear algebra a process: two processes whose threads wait for each other take many times as long.
 test: .venv/for-tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/for-tests
 	@$(BIN)/ruff check .
