@@ -9,7 +9,7 @@ import pandas as pd
 
 from prefdyn.engine.likelihood import TokenPair, check_tokens, log_probs
 from prefdyn.engine.states import TOKENS_PER_FORWARD, by_length, without_dropout
-from prefdyn.engine.training import requiring_grad
+from prefdyn.engine.training import full_tensor, requiring_grad
 from prefdyn.errors import PrefdynError
 from prefdyn.models import LanguageModel
 
@@ -34,16 +34,34 @@ def mean_log_ratio_gradient(lm: LanguageModel, pairs: Sequence[TokenPair]) -> pd
         raise PrefdynError("there is nothing to take a gradient of: the list of preferences is empty")
     named = list(lm.model.named_parameters())
     with requiring_grad([weight for _, weight in named]), without_dropout(lm.model):
-        for part in by_length([pair.length for pair in pairs], TOKENS_PER_FORWARD):
-            ratios = log_probs(lm.model, [pairs[i] for i in part]).log_ratio
-            (ratios.sum() / len(pairs)).backward()
+        add_mean_log_ratio_gradient(lm, pairs, TOKENS_PER_FORWARD)
         sizes = [
-            (_part(name), weight.grad.square().sum().item(), weight.grad.abs().sum().item())
+            (
+                _part(name),
+                full_tensor(weight.grad.square().sum()).item(),
+                full_tensor(weight.grad.abs().sum()).item(),
+            )
             for name, weight in named
             if weight.grad is not None
         ]
     table = pd.DataFrame(sizes, columns=["part", "squared", "absolute"])
     return table.groupby("part", sort=False).sum().reset_index()
+
+
+def add_mean_log_ratio_gradient(
+    lm: LanguageModel, pairs: Sequence[TokenPair], tokens_per_forward: int, factor: float = 1.0
+) -> None:
+    """Add to the weights' gradients that of the mean of log pi(y_w|x) / pi(y_l|x) over the pairs, times a
+    factor.
+
+    Args:
+        tokens_per_forward: run at once, forward and back.
+    """
+    for part in by_length([pair.length for pair in pairs], tokens_per_forward * lm.processes):
+        own = part[lm.process :: lm.processes]
+        # A process without a share runs what another has, so that all keep step, and does not count it.
+        ratios = lm.run(log_probs, [pairs[i] for i in (own if len(own) else part[:1])]).log_ratio
+        (factor * ratios[: len(own)].sum() / len(pairs)).backward()
 
 
 def _part(name: str) -> str:

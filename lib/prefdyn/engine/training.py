@@ -340,9 +340,15 @@ def _optimizer(weights: list[nn.Parameter], settings: Settings, replayed: bool) 
 
 def _distance(weights: Sequence[Tensor], start: Sequence[Tensor]) -> Tensor:
     with torch.no_grad():
-        parts = [(now - then).float().square().sum() for now, then in zip(weights, start, strict=True)]
-        whole = [part.full_tensor() if isinstance(part, DTensor) else part for part in parts]
-        return torch.stack(whole).sum().sqrt()
+        parts = [
+            full_tensor((now - then).float().square().sum()) for now, then in zip(weights, start, strict=True)
+        ]
+        return torch.stack(parts).sum().sqrt()
+
+
+def full_tensor(value: Tensor) -> Tensor:
+    """What was computed of a weight, brought together where several processes hold a part of it each."""
+    return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 @contextmanager

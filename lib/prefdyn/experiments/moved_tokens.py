@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from prefdyn.data import Pair
-from prefdyn.engine.likelihood import TokenPair, log_probs, tokenize_pairs
-from prefdyn.engine.states import by_length, without_dropout
-from prefdyn.engine.training import requiring_grad, restoring
+from prefdyn.engine.gradients import add_mean_log_ratio_gradient
+from prefdyn.engine.likelihood import TokenPair, tokenize_pairs
+from prefdyn.engine.states import without_dropout
+from prefdyn.engine.training import full_tensor, requiring_grad, restoring
 from prefdyn.measures.response_tokens import ResponseTokens, response_tokens, unembedding
 from prefdyn.models import LanguageModel
 from prefdyn.theory import tokens as theory
@@ -66,11 +67,11 @@ def _step(lm: LanguageModel, tokens: Sequence[TokenPair], beta: float) -> float:
     """Take one step down the mean DPO loss, whose reference is the model as it is; its learning rate."""
     weights = list(lm.model.parameters())
     with requiring_grad(weights), without_dropout(lm.model):
-        for part in by_length([pair.length for pair in tokens], TOKENS):
-            ratios = log_probs(lm.model, [tokens[i] for i in part]).log_ratio
-            # At margins of 0 the slope of the loss is -1/2.
-            (-beta / 2 * ratios.sum() / len(tokens)).backward()
-        square = sum(float(weight.grad.square().sum()) for weight in weights if weight.grad is not None)
+        # At margins of 0 the slope of the loss is -1/2.
+        add_mean_log_ratio_gradient(lm, tokens, TOKENS, -beta / 2)
+        square = sum(
+            float(full_tensor(weight.grad.square().sum())) for weight in weights if weight.grad is not None
+        )
         learning_rate = FALL / square
         with torch.no_grad():
             for weight in weights:

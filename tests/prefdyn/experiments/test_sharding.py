@@ -18,8 +18,9 @@ from prefdyn import data
 from prefdyn.engine import losses
 from prefdyn.engine.training import Settings
 from prefdyn.errors import PrefdynError
-from prefdyn.experiments import company, sharding
+from prefdyn.experiments import company, moved_tokens, sharding
 from prefdyn.experiments.bench import Bench, Task
+from prefdyn.experiments.interventions import gradient_of
 from prefdyn.experiments.phases import Adapter, Phase
 from prefdyn.models import LanguageModel
 
@@ -158,6 +159,22 @@ def test_measurements_are_those_of_one_process(sharded: Bench, alone: Bench) -> 
     for found, expected in zip(sharded.scores(rankings), alone.scores(rankings), strict=True):
         np.testing.assert_allclose(found.total, expected.total, rtol=1e-5)
     assert not sharded._loaded  # the process that asks holds no model
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_first_gradients_and_a_step_of_all_weights_are_those_of_one_process(
+    sharded: Bench, alone: Bench, count: int
+) -> None:
+    """Of one preference, of which a process has no share, and of three, of which one has more."""
+    persona = data.load_persona(data.persona_names()[0])
+    pairs = data.load_pairs()[:count]
+    gradient = ("gradients", {"n": count}, gradient_of, persona.subset(np.arange(count)))
+    step = ("moved tokens", {"n": count}, moved_tokens.measure, pairs, 0.3)
+    for measurement in (gradient, step):
+        found, expected = (of.measure(*measurement) for of in (sharded, alone))
+        # Shares of a sum, and what one step moves is a small difference of two log-probabilities.
+        largest = expected.iloc[:, -1].abs().max()
+        pd.testing.assert_frame_equal(found, expected, rtol=1e-4, atol=1e-4 * largest)
 
 
 def held(lm: LanguageModel) -> int:
