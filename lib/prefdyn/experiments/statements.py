@@ -42,7 +42,13 @@ def more_samples(bench: Bench, design: Design) -> pd.DataFrame:
             Task(
                 f"{word}: {of.name}",
                 "samples",
-                {"states": of.key, "sizes": sizes, "draws": design.draws, "time": until, "seed": bench.seed},
+                {
+                    "states": of.key,
+                    "sizes": sizes,
+                    "draws": design.draws,
+                    "time": until,
+                    "seed": [bench.seed, number],
+                },
                 frozen.by_samples,
                 (of, sizes, design.draws, until, BETA, [bench.seed, number]),
             )

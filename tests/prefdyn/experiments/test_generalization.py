@@ -163,6 +163,21 @@ def test_more_samples_lower_the_risk_of_made_states() -> None:
     assert table["wait"].iloc[1] > table["wait"].iloc[0]  # a small set is memorised
 
 
+def test_personas_of_equal_states_are_drawn_from_by_seeds_of_their_own(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = made(5, length=2.0)
+    twins = [replace(one, name=name) for name in data.persona_names()[:2]]
+    monkeypatch.setattr(statements, "states", lambda *_: twins)
+    table = statements.more_samples(bench, SMALL)
+    until = generalization.training_time(twins)
+    for number, twin in enumerate(twins):
+        found = table[(table["persona"] == twin.name) & (table["of"] == "everyone")]
+        sizes, seed = SMALL.samples_a_label, [bench.seed, number]
+        expected = frozen.by_samples(one, sizes, SMALL.draws, until, generalization.BETA, seed)
+        pd.testing.assert_frame_equal(found[list(expected)].reset_index(drop=True), expected)
+
+
 def test_a_wait_ends_when_the_loss_has_fallen() -> None:
     of = made(1)
     train = of.preferences(of.drawn(20, 20, np.random.default_rng(0)))
