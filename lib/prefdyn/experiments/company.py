@@ -212,13 +212,15 @@ def own_answers(bench: Bench, design: Design) -> pd.DataFrame:
     order = np.random.default_rng([bench.seed, 5]).permutation(len(everyone))
     sets = [[everyone[i] for i in order[k : k + many]] for k in range(0, len(order) - many + 1, many)]
     arms = answer_arms(many)
+    answers = [tokens for *_, tokens in arms]
+    key = {"answers": answers, "size": size, "time": until}
     tasks = [
         Task(
             f"own answers, set {number}",
             "own answers",
-            {"states": [of.key for of in group], "size": size, "time": until, "seed": [bench.seed, number]},
+            {**key, "states": [of.key for of in group], "seed": [bench.seed, number]},
             frozen.by_answers,
-            (group, [answers for *_, answers in arms], size, until, BETA, [bench.seed, number]),
+            (group, answers, size, until, BETA, [bench.seed, number]),
         )
         for number, group in enumerate(sets)
     ]

@@ -144,6 +144,19 @@ def test_answers_of_their_own_keep_others_away() -> None:
     assert own["margin"].item() == pytest.approx(alone["margin"].item(), rel=0.02)  # steps of another length
 
 
+def test_other_answers_are_computed_anew(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever order the arms come in, each has its own margins."""
+    before = company.own_answers(bench, SMALL)
+    arms = company.answer_arms(6)
+    monkeypatch.setattr(company, "answer_arms", lambda _: arms[::-1])
+    after = company.own_answers(bench, SMALL)
+    about = ["pairs", "Z", "persona"]
+    assert before["margin"].nunique() > 6 and not before[about].equals(after[about])
+    pd.testing.assert_frame_equal(
+        before.sort_values(about, ignore_index=True), after.sort_values(about, ignore_index=True)
+    )
+
+
 def test_identities_hold_to_rounding_and_would_not_for_another_time() -> None:
     some = [made(seed, length=2.0) for seed in range(3)]
     found = frozen.departures(some, 10, 30.0, 0.1, [0])
