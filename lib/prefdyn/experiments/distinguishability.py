@@ -282,7 +282,8 @@ def embeddings(bench: Bench, design: Design) -> pd.DataFrame:
     everyone = cast(bench, design)
     moments = everyone.moments.values()
     asked = [persona.drawn(ASKED, bench.seed) for persona in everyone.personas.values()]
-    either = bench.measure("answers", {"data": data.fingerprint(asked)}, answer_mass, asked)
+    key = {"data": data.fingerprint(asked), "precision": bench.precision}
+    either = bench.measure("answers", key, answer_mass, asked)
     return pd.DataFrame(
         {
             "behaviour": everyone.order,

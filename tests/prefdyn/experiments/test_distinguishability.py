@@ -152,6 +152,15 @@ def test_columns_are_documented_and_full(measure: Measure, experiment: Callable[
             assert not table.isna().any().any(), name
 
 
+def test_probability_of_either_answer_is_measured_in_each_precision(measure: Measure, bench: Bench) -> None:
+    exact = measure(ex.embeddings)["embeddings"]
+    rounded = bench.rounded("bfloat16")
+    personas = {p.name: p for p in bench.personas(DESIGN.personas, DESIGN.statements_per_label)}
+    asked = [personas[name].drawn(ex.ASKED, bench.seed) for name in exact["behaviour"]]
+    found = ex.embeddings(rounded, DESIGN)["Yes or No"]
+    assert found.tolist() == ex.answer_mass(rounded.lm, asked) != exact["Yes or No"].tolist()
+
+
 def test_rows_follow_distinguishability(measure: Measure) -> None:
     everyone = measure(ex.embeddings)["embeddings"]
     assert everyone["δ"].is_monotonic_increasing
