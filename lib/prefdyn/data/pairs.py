@@ -63,7 +63,8 @@ def load_pairs(source: Source = "sample", split: str = "test") -> list[Pair]:
     """All pairs of HH-RLHF's subsets that the source holds; those whose prompts differ are dropped.
 
     Args:
-        source: "sample", "hub", or a folder that holds hh-rlhf/SUBSET/SPLIT.jsonl or .jsonl.gz.
+        source: "sample", "hub", or a folder that holds hh-rlhf/SUBSET/SPLIT.jsonl or .jsonl.gz; of a subset
+            that has both, the plain file is read.
 
     Raises:
         PrefdynError: a missing folder or a malformed file.
@@ -77,7 +78,9 @@ def load_pairs(source: Source = "sample", split: str = "test") -> list[Pair]:
             )
         return list(_pairs(rows, f"{PAIRS_ON_HUB}, {split}"))
     folder = folder_of(source, PAIRS_FOLDER)
-    paths = sorted(folder.glob(f"*/{split}.jsonl*"))
+    plain = {path.parent: path for path in folder.glob(f"*/{split}.jsonl")}
+    packed = {path.parent: path for path in folder.glob(f"*/{split}.jsonl.gz")}
+    paths = sorted((packed | plain).values())
     if not paths:
         raise PrefdynError(f"{folder}: no file SUBSET/{split}.jsonl or .jsonl.gz there")
     return [

@@ -61,6 +61,17 @@ def test_hh_rlhf_keeps_every_row_whose_prompts_agree_and_loses_no_text(shared_da
     assert not any("\n\nAssistant:" in pair.chosen + pair.rejected for pair in pairs)
 
 
+def test_a_subset_is_read_once_from_its_plain_file(tmp_path: Path) -> None:
+    plain = write_pairs(tmp_path, lines(TURNS).encode())
+    stale = lines(TURNS, {**TURNS, "chosen": TURNS["chosen"] + " there"}).encode()
+    plain.with_suffix(".jsonl.gz").write_bytes(gzip.compress(stale))
+    plain.with_suffix(".jsonl.bak").write_bytes(stale)
+    plain.with_suffix(".jsonl~").write_bytes(stale)
+    assert [pair.chosen for pair in data.load_pairs(tmp_path)] == [" Hello"]
+    plain.unlink()
+    assert [pair.chosen for pair in data.load_pairs(tmp_path)] == [" Hello", " Hello there"]
+
+
 def test_hub_pairs_are_those_of_all_subsets(hub: Path) -> None:
     for subset in ("harmless-base", "helpful-base"):
         for part in ("test", "train"):
