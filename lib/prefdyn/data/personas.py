@@ -78,6 +78,8 @@ def _persona(name: str, rows: Iterable[tuple[int, Mapping[str, Any]]], where: st
             raise PrefdynError(
                 f"{where}, line {number}: the field {field!r} is {answer!r}, it must be ' Yes' or ' No'"
             )
+        if not row["statement"].strip():
+            raise PrefdynError(f"{where}, line {number}: the statement is empty")
         check_length(row["statement"], LONGEST, f"{where}, line {number}: the statement")
         statements.append(row["statement"])
         labels.append(1 if answer == "Yes" else -1)

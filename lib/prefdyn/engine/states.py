@@ -71,9 +71,13 @@ def hidden_states(
         tokens_per_forward: run at once; bounds the memory of activations.
 
     Raises:
-        PrefdynError: some are no numbers.
+        PrefdynError: there are no prompts, one is empty, or some states are no numbers.
     """
+    if not prompts:
+        raise PrefdynError("there is nothing to take hidden states of: the list of prompts is empty")
     ids = lm.tokenizer(list(prompts))["input_ids"]
+    if not all(ids):
+        raise PrefdynError(f"prompt {ids.index([])} is empty: it has no last token, drop it")
     out = torch.empty(len(ids), lm.model.get_output_embeddings().weight.shape[1])
     for part in by_length([len(sequence) for sequence in ids], tokens_per_forward):
         trees = pack_sequences([ids[i] for i in part], lm.device)

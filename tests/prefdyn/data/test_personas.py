@@ -99,6 +99,7 @@ def test_hub_personas_are_those_of_the_same_files_in_a_folder(hub: Path) -> None
             lines(YES, ["statement"]),
             "line 2: expected a JSON object with statement, answer_matching_behavior",
         ),
+        (lines(YES, {**NO, "statement": " "}), "line 2: the statement is empty"),
         ("", "the file is empty"),
         ("\n \n", "the file is empty"),
         (b"\xff\xfe\x00", "the file is damaged"),

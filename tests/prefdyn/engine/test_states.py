@@ -93,3 +93,14 @@ def test_model_that_computes_no_numbers_is_named(fresh_smoke: LanguageModel, val
     fresh_smoke.model.model.norm.weight[3] = value
     with pytest.raises(PrefdynError, match="the model 'smoke' computes what is no number"):
         hidden_states(fresh_smoke, ["Is it?"])
+
+
+@pytest.mark.parametrize(
+    ("prompts", "says"),
+    [([], "the list of prompts is empty"), (["Is it?", ""], "prompt 1 is empty: it has no last token")],
+)
+def test_prompts_without_a_last_token_are_one_sentence(
+    smoke: LanguageModel, prompts: list[str], says: str
+) -> None:
+    with pytest.raises(PrefdynError, match=says):
+        hidden_states(smoke, prompts)
