@@ -20,8 +20,9 @@ from scipy.special import expit
 from torch import Tensor
 
 from prefdyn.engine.likelihood import TokenPair
+from prefdyn.engine.memory import copy_of, short, takes
 from prefdyn.engine.objectives import Reference, reference_log_probs
-from prefdyn.engine.states import without_dropout
+from prefdyn.engine.states import TOKENS_PER_FORWARD, without_dropout
 from prefdyn.engine.training import Settings, fine_tune, restoring
 from prefdyn.models import LanguageModel
 
@@ -212,7 +213,6 @@ def refresh_in(
     Args:
         train: fresh pairs of each prompt.
     """
-    start = [weight.detach().clone() for weight in lm.model.parameters()]
     seen: dict[str, dict[int, list[Tokens]]] = {}
     log_probs: dict[str, dict[int, NDArray[np.float64]]] = {}
     records: dict[str, pd.DataFrame] = {}
@@ -221,16 +221,19 @@ def refresh_in(
         fine_tune(lm, world.train.pairs, settings)
         asked = [prompt for prompt in world.prompts for _ in range(2 * train)]
         drawn = sample(lm, asked, tokens, (seed, 2))
-        middle = [weight.detach().clone() for weight in lm.model.parameters()]
-        rewards, fresh, rng = _rewards(lm, drawn), Labelled([], []), np.random.default_rng([seed, 3])
-        for k in range(0, len(drawn), 2):
-            number = k // (2 * train)
-            prompt, ahead = world.prompts[number], rewards[k] - rewards[k + 1]
-            _vote(fresh, prompt, number, drawn[k], drawn[k + 1], ahead, rng)
-        _set_weights(lm, start)
-        known: Reference = {}
-        for pairs in (world.train.pairs, fresh.pairs, *splits.values()):
-            _remember(lm, pairs, known)
+        weights = list(lm.model.parameters())
+        # Beside it, training takes a gradient, a moment and the start of each weight.
+        on_host = short(lm, takes(lm, weights, 4, TOKENS_PER_FORWARD))
+        middle = [copy_of(weight, on_host) for weight in weights]
+    rewards, fresh, rng = _rewards(lm, drawn), Labelled([], []), np.random.default_rng([seed, 3])
+    for k in range(0, len(drawn), 2):
+        number = k // (2 * train)
+        prompt, ahead = world.prompts[number], rewards[k] - rewards[k + 1]
+        _vote(fresh, prompt, number, drawn[k], drawn[k + 1], ahead, rng)
+    known: Reference = {}
+    for pairs in (world.train.pairs, fresh.pairs, *splits.values()):
+        _remember(lm, pairs, known)
+    with restoring(lm):
         for name, part in (("DPO, same pairs", world.train), ("DPO, fresh pairs", fresh)):
             _set_weights(lm, middle)
             found: dict[int, list[Tokens]] = {}

@@ -56,6 +56,7 @@ class Work:
         steps: updates a run.
         batch_tokens: of the largest update there can be.
         distances: whether the distance from where a run began is recorded, which takes a copy of the weights.
+        resumed: whether training goes on from weights that are kept beside the copy to return to.
         moments: that the optimizer keeps of each weight: 2 of AdamW, 1 of RMSProp, 0 of a plain step.
     """
 
@@ -67,6 +68,7 @@ class Work:
     forward_tokens: float = 0.0
     batch_tokens: float = TOKENS_PER_FORWARD
     distances: bool = False
+    resumed: bool = False
     moments: int = 2
     each: float = 20.0
     responses: float = 0.0
@@ -86,17 +88,18 @@ class Work:
         """Bytes that a device holds at most, all in float32.
 
         They are of weights, activations and logits; where all weights train, also of gradients, of the
-        optimizer's moments, and of the copy to return to.
+        optimizer's moments, and of the copies to return to and to go on from.
 
         Args:
             shard: devices that the model is spread over. Each brings together what lies outside the layers
                 and, while one runs, two of these, with their gradients, and holds the activations of its own
                 share of a batch.
-            short: as it is on a GPU that lacks room for more: the copy to return to is on the host, and of
-                each layer only what it reads is kept (see `memory.recomputing`).
+            short: as it is on a GPU that lacks room for more: the copies to return to and to go on from are on
+                the host, and of each layer only what it reads is kept (see `memory.recomputing`).
         """
         trains = self.kind == "train"
-        copies = (3 + self.moments - short if trains else 1) + self.distances
+        kept_weights = 0 if short else 1 + self.resumed
+        copies = (2 + self.moments + kept_weights if trains else 1) + self.distances
         # Logits are there for LOGIT_ROWS positions at once, and three times over: themselves, their softmax,
         # its gradient. Backward, a softmax is kept for every position.
         measured = ACTIVATION_BYTES * TOKENS_PER_FORWARD * size.width + 12 * LOGIT_ROWS * size.vocabulary

@@ -448,6 +448,7 @@ def _world_work(p: Mapping[str, Any]) -> list[Work]:
             measured * each,
             p["world_batch_size"] * each,
             distances=True,
+            resumed=True,
             moments=1,
             each=each,
             responses=share,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import gc
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,29 @@ def test_weights_come_back_and_the_start_is_the_reference(lm: LanguageModel) -> 
     np.testing.assert_allclose(course.gained[0], 0, atol=1e-4)
     assert np.abs(course.gained[4]).max() > 0.01 and np.shape(course.rewards[4]) == (3, 2)
     assert set(more) == {"DPO, same pairs", "DPO, fresh pairs"} and set(more["DPO, same pairs"].gained) == {4}
+
+
+def test_a_refresh_holds_the_copies_of_the_weights_that_are_planned(
+    lm: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That to return to, and then that to go on from; training adds its own."""
+
+    def held() -> int:
+        found = [one for one in gc.get_objects() if isinstance(one, torch.Tensor)]
+        return len({one.data_ptr() for one in found if one.shape == lm.unembedding.shape})
+
+    world = known_world.make_world(lm, ["What is rain?", "And snow?"], 4, 4, 2, seed=3)
+    before, beside, train = held(), [], known_world.fine_tune
+
+    def watched(*arguments: object) -> pd.DataFrame:
+        beside.append(held() - before)
+        return train(*arguments)
+
+    monkeypatch.setattr(known_world, "fine_tune", watched)
+    known_world.refresh_in(lm, world, Settings(1e-3, 2, 4, BETA), 4, train=2, seed=1)
+    assert beside == [1, 2, 2]
+    works = ranking.work({**asdict(SMALL), "data": "sample", "seeds": [0]})
+    assert [work.name for work in works if work.resumed] == ["trainings with a known judge"]
 
 
 def margins(pairs: pd.DataFrame, gamma: float = 1.0) -> np.ndarray:

@@ -515,6 +515,12 @@ def test_gpu_does_with_less_where_it_must(monkeypatch: pytest.MonkeyPatch, big: 
         plan.check_memory([work], "big", big, CPU)
 
 
+def test_weights_to_go_on_from_are_a_copy_more_unless_they_are_on_the_host(big: Size) -> None:
+    once, resumed = KINDS["train"], replace(KINDS["train"], resumed=True)
+    assert resumed.memory(big) - once.memory(big) == pytest.approx(4 * 2.8e9)
+    assert resumed.memory(big, short=True) == once.memory(big, short=True)
+
+
 def test_folder_with_a_configuration_alone_has_a_size(tmp_path: Path) -> None:
     LlamaConfig(**SMOLLM2).save_pretrained(tmp_path)
     assert plan.model_size(str(tmp_path)).parameters == 134_515_008
