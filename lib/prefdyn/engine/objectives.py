@@ -167,6 +167,12 @@ class Supervised:
         return Measured(-now.chosen, weight, reference, now)
 
     def before_training(self, pairs: Sequence[TokenPair], measured: Measured) -> Measured:
+        """As it was measured: the first that is computed of the model, as there is no reference.
+
+        Raises:
+            PrefdynError: the model computes what is no number.
+        """
+        check_numbers(self.lm, measured.loss.detach().cpu().numpy())
         return measured
 
 

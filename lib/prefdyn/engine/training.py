@@ -175,7 +175,8 @@ def fine_tune(
 
     Raises:
         PrefdynError: there is nothing to train on, a split is empty, something else stands for pairs of
-            tokens, or the model computes what is no number.
+            tokens, or the model as it comes in computes what is no number. A training that diverges goes on,
+            and leaves NaN in the record.
     """
     if not train:
         raise PrefdynError("there is nothing to train on: the list of preferences is empty")

@@ -416,13 +416,15 @@ def test_training_warns_of_nothing(recwarn: pytest.WarningsRecorder) -> None:
 
 
 @pytest.mark.parametrize("make_pairs", [answers, responses])
+@pytest.mark.parametrize("loss", ["dpo", "sft"])
 def test_model_that_computes_nan_is_named_before_it_trains(
-    make_pairs: Callable[..., list[TokenPair]],
+    make_pairs: Callable[..., list[TokenPair]], loss: str
 ) -> None:
     lm = load()
     lm.model.model.norm.weight[3] = math.nan
+    settings = Settings(**GOOD | {"loss": loss, "beta": 0 if loss == "sft" else 0.1})
     with pytest.raises(PrefdynError, match="the model 'smoke' computes what is no number"):
-        fine_tune(lm, make_pairs(lm), Settings(**GOOD))
+        fine_tune(lm, make_pairs(lm), settings)
 
 
 # Order and settings -------------------------------------------------------------------------------
