@@ -174,9 +174,9 @@ def fine_tune(
         The record; its columns are `RECORD`. The split "train" is measured on each step's own batch.
 
     Raises:
-        PrefdynError: there is nothing to train on, a split is empty, something else stands for pairs of
-            tokens, or the model as it comes in computes what is no number. A training that diverges goes on,
-            and leaves NaN in the record.
+        PrefdynError: there is nothing to train on, a split is empty, a step of `evaluate_at` is none of the
+            run's, something else stands for pairs of tokens, or the model as it comes in computes what is no
+            number. A training that diverges goes on, and leaves NaN in the record.
     """
     if not train:
         raise PrefdynError("there is nothing to train on: the list of preferences is empty")
@@ -184,6 +184,11 @@ def fine_tune(
     for name, pairs in splits.items():
         if not pairs:
             raise PrefdynError(f"there is nothing to evaluate in the split {name!r}: leave it out")
+    for step in evaluate_at:
+        if not 0 <= step <= settings.steps:
+            raise PrefdynError(
+                f"evaluate_at has the step {step}, and the run goes from 0 to {settings.steps}: leave it out"
+            )
     check_tokens([pair for pairs in (train, *splits.values()) for pair in pairs])
     _keep_freed_memory()
     strata = [(pair.group, pair.chosen) for pair in train]

@@ -409,6 +409,13 @@ def test_split_without_preferences_is_named(smoke: LanguageModel, steps: list[in
         fine_tune(smoke, answers(smoke), Settings(**GOOD), {"held out": []}, steps)
 
 
+@pytest.mark.parametrize("step", [-1, 2])
+def test_step_outside_the_run_is_named(smoke: LanguageModel, step: int) -> None:
+    pairs = answers(smoke)
+    with pytest.raises(PrefdynError, match=f"evaluate_at has the step {step}, and the run goes from 0 to 1"):
+        fine_tune(smoke, pairs, Settings(**GOOD), {"test": pairs}, [0, step])
+
+
 def test_training_warns_of_nothing(recwarn: pytest.WarningsRecorder) -> None:
     lm = load()
     fine_tune(lm, answers(lm), Settings(**GOOD), {"test": responses(lm)}, [0, 1])

@@ -242,11 +242,12 @@ def test_another_training_on_the_same_preferences_knows_the_reference_of_an_earl
 ) -> None:
     """Its record is, to the last digit, that of a training that measures its reference itself."""
 
-    def asked(rate: float, **changes: Any) -> Phase:
+    def asked(rate: float, steps: int = 2, **changes: Any) -> Phase:
+        changes, ends = {"learning_rate": rate, "steps": steps, **changes}, (0, steps)
         if not responses:
-            return phase(persona, learning_rate=rate, **changes)
+            return phase(persona, ends, **changes)
         pairs = [data.Pair(f"Is rain {i} wet?", " Yes" * (1 + i % 3), "No" + "!" * i) for i in range(10)]
-        return Phase(pairs[:8], settings(learning_rate=rate, **changes), {"test": pairs[8:]}, (0, 2))
+        return Phase(pairs[:8], settings(**changes), {"test": pairs[8:]}, ends)
 
     other = asked(3e-3, loss="ipo")
     alone = phases_module.run_phases(bench().lm, [other], 0, adapter, {})
