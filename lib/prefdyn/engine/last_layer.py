@@ -20,6 +20,7 @@ from torch import Tensor
 from prefdyn.engine import losses
 from prefdyn.engine.losses import Loss
 from prefdyn.engine.training import RECORD, Settings, batch_order
+from prefdyn.errors import PrefdynError
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,14 @@ def train(
         weights: W_B(0) = W_0[y_+] - W_0[y_-], shape (d,), which decides accuracy but not the dynamics.
         groups: a name for each example, shape (n,); the record keeps them apart.
         test: features and labels of held-out statements.
+
+    Raises:
+        PrefdynError: no such loss, or a gamma other than 1.
     """
+    if settings.gamma != 1:
+        raise PrefdynError(
+            f"gamma is {settings.gamma}: training of the two answer rows begins at margins of 0, so leave it 1"
+        )
     loss = losses.get(settings.loss, settings.smoothing)
 
     def put(array: ArrayLike) -> Tensor:

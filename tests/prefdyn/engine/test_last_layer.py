@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from prefdyn.engine import losses
 from prefdyn.engine.last_layer import train
 from prefdyn.engine.training import RECORD, Settings, batch_order
+from prefdyn.errors import PrefdynError
 
 D = 6
 F_OF_R = {
@@ -169,6 +170,12 @@ def test_batches_that_miss_no_one_are_the_full_batch_of_one_epoch() -> None:
     exact = train(g, s, settings(batch_size=len(s)), weights)
     np.testing.assert_array_equal(exact.path, train(g, s, settings(batch_size=len(s) + 1), weights).path)
     assert not np.allclose(exact.path, train(g, s, settings(batch_size=len(s) - 1), weights).path, atol=1e-6)
+
+
+def test_gamma_other_than_1_is_refused() -> None:
+    g, s, rows = make_data(8)
+    with pytest.raises(PrefdynError, match="gamma is 0.5: .* leave it 1"):
+        train(g, s, settings(gamma=0.5), rows[0] - rows[1])
 
 
 @pytest.mark.gpu
