@@ -160,7 +160,7 @@ def train(
     """
     if settings.gamma != 1:
         raise PrefdynError(
-            f"gamma is {settings.gamma}: training of the two answer rows begins at margins of 0, so leave it 1"
+            f"gamma is {settings.gamma}: training of the two answer rows begins at margins of 0, leave it 1"
         )
     loss = losses.get(settings.loss, settings.smoothing)
 

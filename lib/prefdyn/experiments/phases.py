@@ -75,7 +75,6 @@ class Adapter:
     rank: int
     alpha: int
     dropout: float
-    targets: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def run_phases(
     references = [reference, *({} for _ in phases[1:])]
     training = restoring(lm)
     if adapter is not None:
-        training = lora.adapted(lm, adapter.rank, adapter.alpha, adapter.dropout, adapter.targets, seed)
+        training = lora.adapted(lm, adapter.rank, adapter.alpha, adapter.dropout, seed)
     with training:
         return [_run(lm, phase, seed, known) for phase, known in zip(phases, references, strict=True)]
 

@@ -94,8 +94,8 @@ class Work:
             shard: devices that the model is spread over. Each brings together what lies outside the layers
                 and, while one runs, two of these, with their gradients, and holds the activations of its own
                 share of a batch.
-            short: as it is on a GPU that lacks room for more: the copies to return to and to go on from are on
-                the host, and of each layer only what it reads is kept (see `memory.recomputing`).
+            short: as it is on a GPU that lacks room for more: the copies to return to and to go on from are
+                on the host, and of each layer only what it reads is kept (see `memory.recomputing`).
         """
         trains = self.kind == "train"
         kept_weights = 0 if short else 1 + self.resumed

@@ -174,7 +174,7 @@ def test_batches_that_miss_no_one_are_the_full_batch_of_one_epoch() -> None:
 
 def test_gamma_other_than_1_is_refused() -> None:
     g, s, rows = make_data(8)
-    with pytest.raises(PrefdynError, match="gamma is 0.5: .* leave it 1"):
+    with pytest.raises(PrefdynError, match=r"gamma is 0\.5: .* leave it 1"):
         train(g, s, settings(gamma=0.5), rows[0] - rows[1])
 
 
