@@ -24,6 +24,15 @@ Result = TypeVar("Result")
 
 LIBRARY = Path(__file__).parent
 """The folder of this package; a module's name begins with the folder's."""
+PACKAGES = {
+    "torch": "torch",
+    "transformers": "transformers",
+    "peft": "peft",
+    "numpy": "numpy",
+    "scipy": "scipy",
+    "umap": "umap-learn",
+}
+"""Packages whose versions may move a number, by the names under which they are imported."""
 _PARSING = threading.Lock()
 """CPython's parser may fail where two threads use it at once."""
 
@@ -62,7 +71,8 @@ def cached(
 
 @functools.cache
 def science_version(*modules: str) -> str:
-    """A short hash of what modules and all of this package behind them do, and of what computes for them.
+    """A short hash of what modules and all of this package behind them do, and of the versions of those of
+    `PACKAGES` that they import.
 
     Raises:
         PrefdynError: one is no module of this package.
@@ -73,11 +83,12 @@ def science_version(*modules: str) -> str:
                 f"{module} is no module of prefdyn: a result is kept by a function of the library"
             )
     digest = hashlib.sha256()
-    for package in ("torch", "transformers"):
-        digest.update(importlib.metadata.version(package).encode())
     with _PARSING:
-        for name in sorted(modules_behind(*modules)):
-            digest.update(ast.dump(_tree(name)).encode())
+        trees = [_tree(name) for name in sorted(modules_behind(*modules))]
+    for tree in trees:
+        digest.update(ast.dump(tree).encode())
+    for package in sorted(PACKAGES.keys() & set().union(*map(_packages, trees))):
+        digest.update(f"{package} {_version(PACKAGES[package])}".encode())
     return digest.hexdigest()[:16]
 
 
@@ -91,6 +102,25 @@ def modules_behind(*modules: str) -> set[str]:
             found.add(name)
             waiting.extend(_imports(name))
     return found
+
+
+def _packages(code: ast.AST) -> set[str]:
+    """Names of what code imports, without what is inside it."""
+    found: set[str] = set()
+    for node in ast.walk(code):
+        if isinstance(node, ast.Import):
+            found.update(alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+def _version(package: str) -> str:
+    """Of an installed package; "" where it is one of an extra that is not there."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def _path(module: str) -> Path | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import importlib.metadata
 import os
 import shutil
 import subprocess
@@ -265,14 +266,33 @@ def test_names_are_followed_to_where_they_are_defined(small: Copy) -> None:
     assert found == {"top", "room.first", "room.second", "lazy.fifth"}
 
 
-def test_versions_of_torch_and_transformers_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    version = cache_module.science_version.__wrapped__
-    found = [version("prefdyn.errors")]
-    for package in ("torch", "transformers"):
-        with monkeypatch.context() as patch:
-            patch.setattr("importlib.metadata.version", lambda name, one=package: str(name == one))
-            found.append(version("prefdyn.errors"))
-    assert len(set(found)) == 3
+@pytest.mark.parametrize(
+    ("module", "imported"),
+    [
+        ("prefdyn.measures.geometry", {"numpy", "scipy", "umap-learn"}),
+        ("prefdyn.experiments.phases", {"numpy", "peft", "torch", "transformers"}),
+        ("prefdyn.errors", set()),
+    ],
+)
+def test_versions_count_of_packages_that_are_imported(
+    monkeypatch: pytest.MonkeyPatch, module: str, imported: set[str]
+) -> None:
+    version, found = cache_module.science_version.__wrapped__, {}
+    for package in ("numpy", "peft", "scipy", "torch", "transformers", "umap-learn"):
+        monkeypatch.setattr("importlib.metadata.version", lambda name, one=package: str(name == one))
+        found[package] = version(module)
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "False")
+    before = version(module)
+    assert {package for package, after in found.items() if after != before} == imported
+
+
+def test_package_of_an_extra_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    there = cache_module.science_version.__wrapped__("prefdyn.measures.geometry")
+    monkeypatch.setattr("importlib.metadata.version", missing)
+    assert cache_module.science_version.__wrapped__("prefdyn.measures.geometry") != there
 
 
 @pytest.fixture

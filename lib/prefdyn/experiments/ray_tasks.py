@@ -103,7 +103,7 @@ class _Worker:
         """
         if science_version(task.by.__module__) != code:
             raise PrefdynError(
-                f"{platform.node()} has another prefdyn, torch or transformers: install this one"
+                f"{platform.node()} has another prefdyn, or other packages behind it: install those from here"
             )
         if task.of_model and self.bench.lm.fingerprint != fingerprint:
             raise PrefdynError(f"{platform.node()} has another {self.bench.model_name}: bring the same there")

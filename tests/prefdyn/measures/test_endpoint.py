@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import time
 from collections.abc import Iterator
@@ -12,10 +13,10 @@ import numpy as np
 import pytest
 from stand_in import ODD, Act, close, reply, says, serve
 
+from prefdyn import cache as cache_module
 from prefdyn.cache import modules_behind
 from prefdyn.errors import PrefdynError
-from prefdyn.measures import endpoint as module
-from prefdyn.measures import judges
+from prefdyn.measures import judges, verdicts
 from prefdyn.measures.endpoint import KEY_VARIABLE, EndpointJudge
 
 SECRET = "sk-never-shown-0123456789"
@@ -210,6 +211,14 @@ def test_key_is_not_in_the_cache(endpoint: Any, cache: Path) -> None:
     assert files and all(SECRET.encode() not in path.read_bytes() for path in files)
 
 
-def test_verdicts_outlast_changes_of_what_trains_and_measures() -> None:
-    behind = modules_behind(module.__name__)
-    assert not any(name.startswith(("prefdyn.engine", "prefdyn.models", "prefdyn.data")) for name in behind)
+def test_verdicts_outlast_changes_of_all_but_how_they_are_asked_for() -> None:
+    assert modules_behind(verdicts.ask.__module__) == {verdicts.__name__}
+
+
+def test_verdicts_outlast_new_packages(endpoint: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache_module, "science_version", cache_module.science_version.__wrapped__)
+    ask(judge_at(endpoint))
+    real = importlib.metadata.version
+    monkeypatch.setattr("importlib.metadata.version", lambda name: f"{real(name)}.1")
+    ask(judge_at(endpoint))
+    assert len(endpoint.requests) == 1
