@@ -556,7 +556,7 @@ def test_atomic_file_takes_its_place_only_at_the_end(tmp_path: Path) -> None:
     with atomic_file(target) as made:
         made.write_text("whole")
         assert not target.exists()
-    assert target.read_text() == "whole"
+    assert target.read_text() == "whole" and target.stat().st_mode & 0o777 == 0o644
     assert entries(tmp_path) == [target]
 
 

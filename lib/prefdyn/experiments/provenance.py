@@ -98,4 +98,3 @@ def save_table(table: pd.DataFrame, path: Path, provenance: Provenance) -> None:
         rows = table.to_csv(index=False, float_format="%.6g", quoting=csv.QUOTE_ALL)
     with atomic_file(path) as made:
         made.write_text(header + rows, encoding="utf-8")
-        made.chmod(0o644)
