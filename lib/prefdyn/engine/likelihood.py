@@ -102,7 +102,7 @@ def tokenize_pairs(
         group: of the record, for all of them.
 
     Raises:
-        PrefdynError: a prompt or a response is empty.
+        PrefdynError: `max_length` holds no response, or a prompt or a response is empty.
     """
     out = []
     for pair in pairs:
@@ -121,8 +121,14 @@ def tokenize_responses(
     The seam and the truncation are those of `tokenize_pairs`.
 
     Raises:
-        PrefdynError: the prompt or a response is empty.
+        PrefdynError: there are no responses, `max_length` holds none, or the prompt or a response is empty.
     """
+    if not responses:
+        raise PrefdynError(f"the prompt {prompt[-40:]!r} has no responses: give one or more")
+    if max_length < 2:
+        raise PrefdynError(
+            f"max_length is {max_length}: it must be at least 2, a token of the prompt and one of a response"
+        )
     bare = prompt.rstrip()
     spaces = prompt[len(bare) :]
     before = lm.tokenizer(bare)["input_ids"]

@@ -57,7 +57,7 @@ def score(
 
     Args:
         prompts: n of them; a space at the end of one goes to its responses.
-        responses: to each prompt, any number.
+        responses: to each prompt, one or more.
         max_length: tokens of a prompt and a response together; what is longer is cut as
             `likelihood.tokenize_pairs` says.
         precision: of the matrix products; bfloat16 is faster where the device has it, and off by up to two
@@ -66,7 +66,8 @@ def score(
             response; otherwise what else is asked moves it by the rounding of its sums.
 
     Raises:
-        PrefdynError: a prompt or a response is empty, or a log-likelihood no number.
+        PrefdynError: a prompt has no responses, `max_length` holds none, a prompt or a response is empty, or
+            a log-likelihood is no number.
     """
     trees: list[Tree] = [
         tokenize_responses(lm, *pair, max_length) for pair in zip(prompts, responses, strict=True)

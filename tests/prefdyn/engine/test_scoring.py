@@ -140,9 +140,21 @@ def test_long_responses_lose_their_end_and_prompts_their_beginning(smoke: Langua
     assert cut.tokens.tolist() == [4, 3]
 
 
-def test_empty_response_is_refused(smoke: LanguageModel) -> None:
-    with pytest.raises(PrefdynError, match="is empty"):
-        scoring.score(smoke, ["a question"], [("", "b")])
+@pytest.mark.parametrize(
+    ("responses", "max_length", "says"),
+    [
+        (("", "b"), 512, "a response to the prompt 'a question' is empty"),
+        ((), 512, "the prompt 'a question' has no responses: give one or more"),
+        (("a", "b"), 1, "max_length is 1: it must be at least 2"),
+        (("a", "b"), 0, "max_length is 0: it must be at least 2"),
+        (("a", "b"), -1, "max_length is -1: it must be at least 2"),
+    ],
+)
+def test_responses_that_are_none_are_refused(
+    smoke: LanguageModel, responses: tuple[str, ...], max_length: int, says: str
+) -> None:
+    with pytest.raises(PrefdynError, match=says):
+        scoring.score(smoke, ["a question"], [responses], max_length)
 
 
 def test_real_pairs_have_the_harness_log_likelihoods(smoke: LanguageModel, shared_data: Path) -> None:
