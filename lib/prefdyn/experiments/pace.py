@@ -43,9 +43,6 @@ STEPS, NEW_TOKENS, REPEATS = 2, 8, 2
 class Pace:
     """This machine's, for models of a size.
 
-    On a GPU passes are timed as they are launched one by one. Where many of one size follow each other the
-    engine replays them, which is faster than is said here.
-
     Args:
         precision: of training.
         threads: that a CPU computes with; 0 leaves them as they are.
