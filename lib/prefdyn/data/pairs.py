@@ -37,6 +37,11 @@ class Pair:
                 "a pair has the votes 0 and 0: leave them out, or give those of one rater or more"
             )
 
+    @property
+    def characters(self) -> int:
+        """Of the prompt and both responses."""
+        return len(self.prompt) + len(self.chosen) + len(self.rejected)
+
     def swapped(self) -> Pair:
         """The same pair with the other response preferred."""
         return Pair(self.prompt, self.rejected, self.chosen, self.votes and (self.votes[1], self.votes[0]))

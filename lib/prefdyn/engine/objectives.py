@@ -87,11 +87,8 @@ class Margins:
             reference_log_probs(lm, list(missing.values()), tokens_per_forward), dim=1
         ).tolist()
         check_numbers(lm, [ratio for ratio, _, _ in measured])
-        for (prompt, chosen, rejected), (ratio, logp_chosen, logp_rejected) in zip(
-            missing, measured, strict=True
-        ):
-            reference[prompt, chosen, rejected] = (ratio, logp_chosen, logp_rejected)
-            reference[prompt, rejected, chosen] = (-ratio, logp_rejected, logp_chosen)
+        for pair, found in zip(missing.values(), measured, strict=True):
+            add_to_reference(reference, pair, *found)
 
     def weights(self, pairs: Sequence[TokenPair]) -> Tensor:
         return torch.ones(len(pairs), device=self.lm.device)
@@ -178,6 +175,14 @@ class Supervised:
 
 def _content(pair: TokenPair) -> Content:
     return pair.prompt, pair.chosen, pair.rejected
+
+
+def add_to_reference(
+    reference: Reference, pair: TokenPair, ratio: float, chosen: float, rejected: float
+) -> None:
+    """Enter a pair's `LogProbs` under a reference, which tell those of the swapped pair, too."""
+    reference[pair.prompt, pair.chosen, pair.rejected] = (ratio, chosen, rejected)
+    reference[pair.prompt, pair.rejected, pair.chosen] = (-ratio, rejected, chosen)
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ import pandas as pd
 
 from prefdyn.data import Pair
 from prefdyn.engine.likelihood import TokenPair, tokenize_pairs
-from prefdyn.engine.objectives import Reference, reference_log_probs
+from prefdyn.engine.objectives import Reference, add_to_reference, reference_log_probs
 from prefdyn.errors import PrefdynError
 from prefdyn.models import LanguageModel
 
@@ -64,8 +64,7 @@ def reference_of(lm: LanguageModel, table: pd.DataFrame) -> Reference:
     pairs = _tokens(lm, list(rows[REFERENCE_COLUMNS[:3]].itertuples(index=False, name=None)))
     numbers = rows[REFERENCE_COLUMNS[3:]].astype(float).itertuples(index=False, name=None)
     for pair, (chosen, rejected) in zip(pairs, numbers, strict=True):
-        known[pair.prompt, pair.chosen, pair.rejected] = (chosen - rejected, chosen, rejected)
-        known[pair.prompt, pair.rejected, pair.chosen] = (rejected - chosen, rejected, chosen)
+        add_to_reference(known, pair, chosen - rejected, chosen, rejected)
     return known
 
 

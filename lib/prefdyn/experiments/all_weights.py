@@ -26,7 +26,6 @@ from prefdyn.experiments.distinguishability import (
     evenly,
     gaps_of,
     parts,
-    seed_of,
     shown,
 )
 from prefdyn.experiments.phases import Phase, PhaseResult
@@ -50,7 +49,7 @@ def tuning(
         steps,
         design.batch_size,
         beta or design.beta,
-        seed=seed_of(bench, *words),
+        seed=bench.seed_of(*words),
         balanced=True,
     )
 

@@ -7,6 +7,7 @@ import copy
 import functools
 import operator
 import time
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -115,6 +116,11 @@ class Bench:
         other = copy.copy(self)
         other.seed = seed
         return other
+
+    def seed_of(self, *words: str) -> int:
+        """A seed of its own for each run, made of the bench's and of what the run is called."""
+        name = zlib.crc32(" ".join(words).encode())
+        return int(np.random.SeedSequence([self.seed, name]).generate_state(1)[0])
 
     def rounded(self, precision: str) -> Bench:
         """The same bench with matrix products in another precision; the model and who has it are shared."""
@@ -322,6 +328,13 @@ class Bench:
                 done(len(some))
         return out
 
+    def answer_states(
+        self, prompts: Sequence[str], answers: Sequence[str], tokens: int
+    ) -> NDArray[np.float64]:
+        """As `judges.answer_states` has them, kept."""
+        key = {"prompts": list(prompts), "answers": list(answers), "tokens": tokens}
+        return self.measure("states", key, judges.answer_states, *key.values())
+
     def judge(self, name: str, pairs: Sequence[Pair], tokens: int) -> Judge:
         """A judge of answers: "embedded", or see `judges.named`.
 
@@ -333,10 +346,7 @@ class Bench:
         if name != "embedded":
             return judges.named(name, str(self.device))
 
-        def states_of(prompts: Sequence[str], answers: Sequence[str]) -> NDArray[np.float64]:
-            key = {"prompts": list(prompts), "answers": list(answers), "tokens": tokens}
-            return self.measure("states", key, judges.answer_states, *key.values())
-
+        states_of = functools.partial(self.answer_states, tokens=tokens)
         return BradleyTerryJudge.fit(states_of, pairs, seed=self.seed)
 
     @cached_property

@@ -14,7 +14,7 @@ from prefdyn.data import Persona
 from prefdyn.engine.training import Settings
 from prefdyn.experiments import frozen
 from prefdyn.experiments.bench import Bench, Task
-from prefdyn.experiments.generalization import BETA, Design, parts, seed_of, states, training_time
+from prefdyn.experiments.generalization import BETA, Design, parts, states, training_time
 from prefdyn.experiments.phases import Phase, PhaseResult
 from prefdyn.theory.clusters import Clusters
 
@@ -112,7 +112,7 @@ def _phase(
         design.steps,
         design.batch_size,
         design.beta,
-        seed=seed_of(bench, "together", *together),
+        seed=bench.seed_of("together", *together),
         balanced=True,
     )
     splits = {HELD_OUT: held_out, TRAINED: [train[name] for name in anchors]}

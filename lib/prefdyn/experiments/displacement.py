@@ -13,7 +13,7 @@ from prefdyn.data import Pair
 from prefdyn.engine.likelihood import tokenize_pairs
 from prefdyn.engine.training import Settings
 from prefdyn.experiments.bench import Bench
-from prefdyn.experiments.distinguishability import Design, size_of
+from prefdyn.experiments.distinguishability import Design
 from prefdyn.experiments.phases import Adapter, Phase, PhaseResult
 from prefdyn.measures.response_tokens import ches, response_tokens
 from prefdyn.models import LanguageModel
@@ -82,7 +82,7 @@ def _changes(result: PhaseResult) -> pd.DataFrame:
 
 def _pairs(bench: Bench, design: Design) -> tuple[list[Pair], list[Pair]]:
     """Pairs to train on and held-out ones, drawn by the seed among those that are short enough."""
-    short = [pair for pair in bench.pairs(0) if size_of(pair) <= design.hh_characters]
+    short = [pair for pair in bench.pairs(0) if pair.characters <= design.hh_characters]
     order = np.random.default_rng(bench.seed).permutation(len(short))
     drawn = [short[i] for i in order[: design.hh_pairs + design.hh_held_out]]
     return drawn[: design.hh_pairs], drawn[design.hh_pairs :]

@@ -8,7 +8,6 @@ hidden states and of the model's rows.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -157,17 +156,12 @@ def check_design(design: Design, source: Source) -> None:
     for name, count in counts.items():
         design.check_parts(count, f"statements of a label of the persona {name!r}:")
     wanted = design.hh_pairs + design.hh_held_out
-    known = sum(size_of(pair) <= design.hh_characters for pair in data.load_pairs(source))
+    known = sum(pair.characters <= design.hh_characters for pair in data.load_pairs(source))
     if known < wanted:
         raise PrefdynError(
             f"hh_pairs and hh_held_out are {design.hh_pairs} and {design.hh_held_out}: the data has {known} "
             f"response pairs of at most {design.hh_characters} characters"
         )
-
-
-def size_of(pair: data.Pair) -> int:
-    """Characters of a pair with its prompt."""
-    return len(pair.prompt) + len(pair.chosen) + len(pair.rejected)
 
 
 # Who takes part --------------------------------------------------------------------------------------
@@ -224,13 +218,6 @@ def shown(everyone: Cast) -> list[str]:
     if all(name in everyone.personas for name in PAPER_BEHAVIOURS):
         return [name for name in everyone.order if name in PAPER_BEHAVIOURS]
     return evenly(everyone.order, len(PAPER_BEHAVIOURS))
-
-
-def seed_of(bench: Bench, *words: str) -> int:
-    """A seed of its own for each run, made of the bench's and of what the run is called."""
-    return int(
-        np.random.SeedSequence([bench.seed, zlib.crc32(" ".join(words).encode())]).generate_state(1)[0]
-    )
 
 
 @dataclass(frozen=True)
@@ -362,7 +349,7 @@ def work(p: Mapping[str, Any]) -> list[Work]:
     more = p["intervened_statements"] or seen + kept
     half = (more - p["held_out"]) / 2  # of the pool of two labels
     together = p["equalised"] * p["equalised_examples"]
-    pairs = [pair for pair in data.load_pairs(p["data"]) if size_of(pair) <= p["hh_characters"]]
+    pairs = [pair for pair in data.load_pairs(p["data"]) if pair.characters <= p["hh_characters"]]
     responses = Lengths.of(pairs)
     updates = p["hh_steps"]
     return [

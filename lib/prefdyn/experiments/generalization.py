@@ -7,7 +7,6 @@ is a function of a bench and a design that returns a table, or tables by name.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -149,13 +148,6 @@ def check_design(design: Design, source: Source) -> None:
 def sampled(names: Sequence[str], design: Design) -> list[str]:
     """The personas of which all statements are taken, evenly spaced in the alphabet."""
     return checks.taking_part(names, min(design.sampled, len(names)))
-
-
-def seed_of(bench: Bench, *words: str) -> int:
-    """A seed of its own for each run, made of the bench's and of what the run is called."""
-    return int(
-        np.random.SeedSequence([bench.seed, zlib.crc32(" ".join(words).encode())]).generate_state(1)[0]
-    )
 
 
 def parts(persona: Persona, design: Design, seed: int) -> tuple[NDArray[np.integer], NDArray[np.integer]]:

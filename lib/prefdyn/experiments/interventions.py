@@ -22,7 +22,6 @@ from prefdyn.experiments.distinguishability import (
     difference,
     evenly,
     parts,
-    seed_of,
     test_fraction,
 )
 from prefdyn.experiments.phases import Phase
@@ -102,7 +101,7 @@ def intervention(bench: Bench, design: Design) -> pd.DataFrame:
         persona = drawn[name]
         g = bench.features(persona)
         words = (name, "intervention")
-        arms, direction, kept = _arms(persona, g, design, seed_of(bench, *words))
+        arms, direction, kept = _arms(persona, g, design, bench.seed_of(*words))
         for arm, (index, labels) in arms.items():
             train = Persona(name, tuple(persona.statements[i] for i in index), labels)
             steps = max(1, len(index) // design.batch_size)
@@ -302,6 +301,6 @@ def _examples(weights: NDArray[np.float64], total: int) -> list[int]:
 def _first(bench: Bench, design: Design, persona: Persona, count: int, draw: int) -> Persona:
     """So many training statements, half of each label; again from the first where there are fewer."""
     train = persona.subset(parts(persona, design, bench.seed).train)
-    rng = np.random.default_rng(seed_of(bench, persona.name, "equalised", str(draw)))
+    rng = np.random.default_rng(bench.seed_of(persona.name, "equalised", str(draw)))
     taken = [np.resize(rng.permutation(np.flatnonzero(train.labels == sign)), count // 2) for sign in (1, -1)]
     return train.subset(np.concatenate(taken))

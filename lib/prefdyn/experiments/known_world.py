@@ -21,7 +21,7 @@ from torch import Tensor
 
 from prefdyn.engine.likelihood import TokenPair
 from prefdyn.engine.memory import copy_of, short, takes
-from prefdyn.engine.objectives import Reference, reference_log_probs
+from prefdyn.engine.objectives import Reference, add_to_reference, reference_log_probs
 from prefdyn.engine.states import TOKENS_PER_FORWARD, without_dropout
 from prefdyn.engine.training import Settings, fine_tune, restoring
 from prefdyn.models import LanguageModel
@@ -300,6 +300,4 @@ def _set_weights(lm: LanguageModel, values: Sequence[Tensor]) -> None:
 def _remember(lm: LanguageModel, pairs: Sequence[TokenPair], known: Reference) -> None:
     """Log-probabilities of pairs under the model as it is, for a training that begins elsewhere."""
     for pair, found in zip(pairs, torch.stack(reference_log_probs(lm, pairs), dim=1).tolist(), strict=True):
-        ratio, chosen, rejected = found
-        known[pair.prompt, pair.chosen, pair.rejected] = (ratio, chosen, rejected)
-        known[pair.prompt, pair.rejected, pair.chosen] = (-ratio, rejected, chosen)
+        add_to_reference(known, pair, *found)

@@ -173,7 +173,7 @@ def times(design: Design) -> dict[float, Descent]:
 def short_pairs(pairs: Sequence[Pair], design: Design) -> list[Pair]:
     """Those whose prompt and responses have no more characters than the design allows."""
     longest = design.text_longest or np.inf
-    return [pair for pair in pairs if len(pair.prompt) + len(pair.chosen) + len(pair.rejected) <= longest]
+    return [pair for pair in pairs if pair.characters <= longest]
 
 
 # The plan -------------------------------------------------------------------------------------------
@@ -182,11 +182,7 @@ def short_pairs(pairs: Sequence[Pair], design: Design) -> list[Pair]:
 def work(p: Mapping[str, Any]) -> list[Work]:
     """The work of chapter 3 under its parameters, for all seeds; its controlled experiment runs no model."""
     longest = p["text_longest"] or np.inf
-    pairs = [
-        pair
-        for pair in data.load_pairs(p["data"])
-        if len(pair.prompt) + len(pair.chosen) + len(pair.rejected) <= longest
-    ]
+    pairs = [pair for pair in data.load_pairs(p["data"]) if pair.characters <= longest]
     lengths, seeds = Lengths.of(pairs), len(set(p["seeds"]))
     epoch = -(-p["text_pairs"] // p["text_batch_size"])
     runs = (len(p["text_rates"]) * p["text_runs"] + len(p["pilot"])) * seeds

@@ -5,7 +5,7 @@ votes on prompts that it was not fitted to. One that does not beat a coin judges
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from prefdyn.cache import cached
 from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.ranking import Design, halved_data, untied
-from prefdyn.measures import judges
-from prefdyn.measures.judges import BradleyTerryJudge
+from prefdyn.measures.judges import BradleyTerryJudge, States
 from prefdyn.models import encoders
 
 WHOLE = 100_000
@@ -44,11 +43,8 @@ def offline_judges(bench: Bench, design: Design) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _readers(bench: Bench) -> Mapping[str, Callable[[Sequence[str], Sequence[str]], NDArray[np.float64]]]:
-    def states(prompts: Sequence[str], answers: Sequence[str]) -> NDArray[np.float64]:
-        key = {"prompts": list(prompts), "answers": list(answers), "tokens": WHOLE}
-        return bench.measure("states", key, judges.answer_states, *key.values())
-
+def _readers(bench: Bench) -> Mapping[str, States]:
+    states: States = functools.partial(bench.answer_states, tokens=WHOLE)
     # The tiny model's runs are for the plumbing, and fetch nothing.
     return {STATES: states, LENGTH: lengths} | ({} if bench.model_name == "smoke" else {ENCODER: encoded})
 

@@ -164,7 +164,7 @@ def tokens_of(items: Sequence[Persona] | Sequence[Pair]) -> float:
         if isinstance(item, Persona):
             characters += sum(map(len, item.statements))
         else:
-            characters += len(item.prompt) + len(item.chosen) + len(item.rejected)
+            characters += item.characters
     return characters / CHARACTERS_PER_TOKEN
 
 

@@ -175,7 +175,7 @@ def short_pairs(rankings: Sequence[Ranking], design: Design) -> list[Pair]:
     """The pairs on which raters agree and that are short enough."""
     pairs = [ranking.pair for ranking in rankings if not ranking.tied]
     bound = design.longest or np.inf
-    return [pair for pair in pairs if len(pair.prompt) + len(pair.chosen) + len(pair.rejected) <= bound]
+    return [pair for pair in pairs if pair.characters <= bound]
 
 
 def training_pairs(
@@ -380,7 +380,7 @@ def _training_work(p: Mapping[str, Any]) -> list[Work]:
     others = p["followed"] + p["validation"] + p["judge_pairs"]
     bound = p["longest"] or np.inf
     every = data.load_pairs(p["data"], p["train_split"])
-    pairs = [pair for pair in every if len(pair.prompt) + len(pair.chosen) + len(pair.rejected) <= bound]
+    pairs = [pair for pair in every if pair.characters <= bound]
     lengths = Lengths.of(pairs or every, p["max_length"])
     alone, largest = lengths.of_one, largest_batch(pairs or every, p["batch_size"], 1.5 * p["max_length"])
     looks = 1 + p["checkpoints"]

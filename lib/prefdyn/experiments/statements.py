@@ -11,7 +11,7 @@ from prefdyn import data
 from prefdyn.engine.training import Settings
 from prefdyn.experiments import frozen
 from prefdyn.experiments.bench import Bench, Task
-from prefdyn.experiments.generalization import BETA, Design, parts, sampled, seed_of, states, training_time
+from prefdyn.experiments.generalization import BETA, Design, parts, sampled, states, training_time
 from prefdyn.experiments.phases import Phase
 
 
@@ -116,7 +116,7 @@ def imbalance_all_weights(bench: Bench, design: Design) -> pd.DataFrame:
                 design.steps,
                 design.batch_size,
                 design.beta,
-                seed=seed_of(bench, persona.name, "lopsided", arm),
+                seed=bench.seed_of(persona.name, "lopsided", arm),
                 balanced=share > 0,
             )
             rng = np.random.default_rng(how.seed)

@@ -108,10 +108,8 @@ def test_parts_share_nothing_and_have_as_many_of_each_label(bench: Bench) -> Non
 
 
 def test_every_run_has_a_seed_of_its_own(bench: Bench) -> None:
-    seeds = [
-        ex.seed_of(bench.seeded(seed), *words) for seed in (0, 1) for words in (["a"], ["b"], ["a", "b"])
-    ]
-    assert len(set(seeds)) == 6 and ex.seed_of(bench, "a") == ex.seed_of(bench, "a")
+    seeds = [bench.seeded(seed).seed_of(*words) for seed in (0, 1) for words in (["a"], ["b"], ["a", "b"])]
+    assert len(set(seeds)) == 6 and bench.seed_of("a") == bench.seed_of("a")
 
 
 @pytest.mark.parametrize(
