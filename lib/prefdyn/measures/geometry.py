@@ -133,16 +133,6 @@ def structure_order(cosines: ArrayLike) -> NDArray[np.int64]:
     )
 
 
-def typical_per_row(matrix: ArrayLike, absolute: bool = False) -> NDArray[np.float64]:
-    """Of each row, the median entry (or absolute value) off the diagonal, shape (n,).
-
-    It says how one persona lies to the others.
-    """
-    square = np.asarray(matrix, dtype=np.float64).copy()
-    np.fill_diagonal(square, np.nan)
-    return np.nanmedian(np.abs(square) if absolute else square, axis=1)
-
-
 def plane(points: NDArray[np.float32], layout: str, neighbours: int, seed: int) -> NDArray[np.float32]:
     """Points, shape (n, d), in the plane, shape (n, 2).
 

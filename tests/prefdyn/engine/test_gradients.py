@@ -31,7 +31,9 @@ def test_sizes_are_those_of_autograd_one_pair_at_a_time(
         logits = model(torch.tensor([pair.prompt])).logits[0, -1].log_softmax(-1)
         total = total + logits[pair.chosen[0]] - logits[pair.rejected[0]]
     (total / len(pairs)).backward()
-    for part, inside in (("layer 0", ".0."), ("layer 1", ".1."), ("norm", "model.norm.weight")):
+    parts = {"embed_tokens": "embed_tokens", "layer 0": ".0.", "layer 1": ".1.", "norm": "model.norm.weight"}
+    assert set(table.index) == set(parts)
+    for part, inside in parts.items():
         own = [weight.grad for name, weight in weights.items() if inside in name and weight.grad is not None]
         expected = [sum(float(g.square().sum()) for g in own), sum(float(g.abs().sum()) for g in own)]
         # Both are float32: a sum of a thousand terms rounds by some hundred times 2^-24 of the largest.
