@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-import operator
 import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -138,12 +137,8 @@ class Bench:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The model's, without loading it where that can be."""
-        found = loading.fingerprint(self.model_name)
-        if not found:
-            asked = Task("loading the model", "", {}, operator.attrgetter("fingerprint"), (), of_model=True)
-            found = self.do(asked)
-        return found
+        """The model's, without loading it."""
+        return loading.fingerprint(self.model_name)
 
     def personas(self, limit: int = 0, per_label: int = 0) -> list[Persona]:
         """The source's personas, or `limit` of them, evenly spaced in the alphabet.

@@ -29,9 +29,9 @@ def text(ranked: Ranked) -> str:
 def markdown(ranked: Ranked, settings: Mapping[str, Any]) -> str:
     """Tables for a model card, with what they rest on."""
     given = ", ".join(f"{name} {value}" for name, value in settings.items() if value != "")
-    weights = ", ".join(f"{name} {digest}" for name, digest in ranked.fingerprints.items())
+    models = ", ".join(f"{name} {digest}" for name, digest in ranked.fingerprints.items())
     lines = [f"- {line}" for line in ranked.about]
-    lines += [f"- `prefdyn rank` {__version__} with {given}", f"- fingerprints of the weights: {weights}"]
+    lines += [f"- `prefdyn rank` {__version__} with {given}", f"- fingerprints of the models: {models}"]
     lines += [f"- {name} failed: {why}" for name, why in ranked.failed.items()]
     for title, table in _shown(ranked).items():
         rows = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]

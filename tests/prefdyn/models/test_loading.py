@@ -424,8 +424,8 @@ def test_hub_that_does_not_answer_is_one_sentence_soon_or_the_copy_that_is_here(
             timeout=300,
         )
     said, first, fingerprint, second = done.stdout.splitlines()
-    assert "'gpt2' cannot be loaded (it is not on this machine, and the hub cannot be reached: " in said
-    assert "check the network" in said and fingerprint == commit[:16]
+    assert "'gpt2' cannot be loaded (it is not on this machine, and the hub does not give it: " in said
+    assert "check the name and the network" in said and fingerprint == commit[:16]
     assert max(float(first), float(second)) < 6 * loading.HUB_WAIT
 
 

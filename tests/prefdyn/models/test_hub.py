@@ -1,0 +1,93 @@
+"""Models of the hub, which a server of our own stands in for, in processes that have no other cache."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import hub_server
+import pytest
+from hub_server import Hub
+
+from prefdyn.models import LanguageModel
+
+LOADS = """
+import sys
+from prefdyn.errors import PrefdynError
+from prefdyn.models import loading
+
+for name in sys.argv[1:]:
+    try:
+        print(loading.fingerprint(name), flush=True)
+        input()
+        lm = loading.load(name, device="cpu")
+        print(lm.fingerprint, float(lm.model.model.norm.weight[0]))
+    except PrefdynError as error:
+        print(error)
+"""
+"""Says the fingerprint of each model by name, and when it is told to go on that of the loaded one, and a
+weight.
+"""
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with hub_server.serving() as served:
+        yield served
+
+
+def publish(hub: Hub, lm: LanguageModel, folder: Path, weight: float) -> str:
+    """The model with another weight, as "some/tiny"."""
+    lm.model.model.norm.weight[0] = weight
+    lm.model.save_pretrained(folder)
+    lm.tokenizer.save_pretrained(folder)
+    return hub.publish("some/tiny", folder)
+
+
+def said(home: Path, address: str, *names: str, meanwhile: Callable[[], object] = lambda: None) -> list[str]:
+    """What `LOADS` says; something happens while it knows the first fingerprint and has not loaded."""
+    where = {"HF_ENDPOINT": address, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0"}
+    with subprocess.Popen(
+        [sys.executable, "-c", LOADS, *names],
+        env={**os.environ, **where},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        meanwhile()
+        rest, errors = process.communicate("\n" * len(names), timeout=300)
+    assert process.returncode == 0, errors
+    return [first.rstrip("\n"), *rest.splitlines()]
+
+
+def test_model_of_the_hub_is_known_by_its_commit_with_the_hub_and_without(
+    hub: Hub, fresh_smoke: LanguageModel, tmp_path: Path
+) -> None:
+    """A commit made between the two is none of this process's business; one made before the next one is."""
+    home, folder = tmp_path / "home", tmp_path / "tiny"
+    first = publish(hub, fresh_smoke, folder, 2.0)
+    commits = []
+
+    def change() -> None:
+        commits.append(publish(hub, fresh_smoke, folder, 3.0))
+
+    known, loaded = said(home, hub.address, "some/tiny", meanwhile=change)
+    assert (known, loaded) == (first[:16], f"{first[:16]} 2.0")
+    gone = "http://127.0.0.1:9"  # where nothing answers
+    assert said(home, gone, "some/tiny") == [first[:16], f"{first[:16]} 2.0"]
+    (second,) = commits
+    assert said(home, hub.address, "some/tiny") == [second[:16], f"{second[:16]} 3.0"]
+
+
+def test_model_that_the_hub_has_not_is_one_sentence(hub: Hub, tmp_path: Path) -> None:
+    hub.commits["some/none"] = {"0" * 40: {"README.md": b"nothing"}}
+    for sentence, why in zip(
+        said(tmp_path, hub.address, "no/such", "some/none"), ("Repository", "Entry"), strict=True
+    ):
+        assert f"the hub does not give it: {why} Not Found" in sentence and "check the name" in sentence
