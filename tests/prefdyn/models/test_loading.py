@@ -256,6 +256,39 @@ def test_fingerprint_of_a_folder_changes_with_its_weights(fresh_smoke: LanguageM
     assert loading.load(str(folder), device="cpu").fingerprint != before
 
 
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "chat_template.jinja", "merges.txt"])
+def test_fingerprint_of_a_folder_changes_with_all_that_describes_the_model(folder: Path, name: str) -> None:
+    """Else what was kept of one model would be served as another's."""
+    before = loading.fingerprint(str(folder))
+    (folder / "README.md").write_text("What the model is good for.")
+    assert loading.fingerprint(str(folder)) == before
+    with open(folder / name, "a") as file:
+        file.write("\n")
+    assert loading.fingerprint(str(folder)) != before
+
+
+def test_fingerprint_of_a_folder_changes_where_two_files_change_places(folder: Path) -> None:
+    shutil.copy(folder / "tokenizer.json", folder / "vocab.json")
+    (folder / "added_tokens.json").write_text("{}")
+    before = loading.fingerprint(str(folder))
+    (folder / "vocab.json").rename(folder / "aside")
+    (folder / "added_tokens.json").rename(folder / "vocab.json")
+    (folder / "aside").rename(folder / "added_tokens.json")
+    assert loading.fingerprint(str(folder)) != before
+
+
+def test_files_of_a_folder_are_hashed_once_a_load(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed, real = [], loading.sha256
+
+    def noted(path: Path) -> str:
+        hashed.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(loading, "sha256", noted)
+    loading.load(str(folder), device="cpu")
+    assert sorted(hashed) == sorted(path.name for path in folder.iterdir())
+
+
 @pytest.mark.parametrize("keep", [0, 40, 3000])
 def test_damaged_weights_of_a_folder_are_named(folder: Path, keep: int) -> None:
     weights = folder / "model.safetensors"
