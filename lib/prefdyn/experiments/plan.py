@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 
 import pandas as pd
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
 from prefdyn import data
 from prefdyn.data import Pair, Persona, Ranking
@@ -19,7 +19,6 @@ from prefdyn.engine.likelihood import LOGIT_ROWS
 from prefdyn.engine.memory import ACTIVATION_BYTES
 from prefdyn.engine.states import TOKENS_PER_FORWARD
 from prefdyn.errors import PrefdynError, first_line
-from prefdyn.files import at_home
 from prefdyn.models import devices, loading
 from prefdyn.models.devices import free_memory
 
@@ -126,21 +125,11 @@ def model_size(name: str) -> Size:
     Raises:
         PrefdynError: the configuration cannot be read, or is not that of a causal language model.
     """
-    if name == "smoke":
-        config = loading.load(name, device="cpu").model.config
-    elif name in loading.KNOWN and not loading.is_cached(name):
+    if name in loading.KNOWN and not loading.is_cached(name):
         known = loading.KNOWN[name]
         vocabulary = (known.parameters - known.body) // known.width  # of tied embeddings
         return Size(known.body, known.parameters, known.width, known.layers, vocabulary)
-    else:
-        place = at_home(name)
-        source = str(place) if (place / "config.json").is_file() else loading.locate(name)[0]
-        try:
-            config = AutoConfig.from_pretrained(source)
-        except (OSError, ValueError) as error:
-            raise PrefdynError(
-                f"the model {name!r} cannot be found: give a name of `prefdyn models`, a folder or a hub id"
-            ) from error
+    config = loading.configuration(name)
     try:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
@@ -154,7 +143,8 @@ def model_size(name: str) -> Size:
         for weight in {model.get_input_embeddings().weight, model.get_output_embeddings().weight}
     )
     vocabulary = model.get_output_embeddings().weight.shape[0]
-    return Size(total - embeddings, total, config.hidden_size, config.num_hidden_layers, vocabulary)
+    text = config.get_text_config()  # a model that takes images as well has one for each
+    return Size(total - embeddings, total, text.hidden_size, text.num_hidden_layers, vocabulary)
 
 
 def tokens_of(items: Sequence[Persona] | Sequence[Pair]) -> float:

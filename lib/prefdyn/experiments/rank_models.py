@@ -6,13 +6,13 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from transformers import AutoConfig
 
 from prefdyn.data import Source, examples
 from prefdyn.data.examples import Example
@@ -142,12 +142,16 @@ class _Asked:
     exact: bool
     out: Ranked
 
+    @cached_property
+    def longest(self) -> int:
+        """Tokens of a prompt with a response: as many as are asked for and each model has places for."""
+        benches = [self.bench, *filter(None, [self.beside])]
+        return min(self.max_length, *(_places(one.model_name) for one in benches))
+
     def score(self, name: str, title: str, progress: bool) -> None:
         """Score a data set, and keep what came of it."""
         from tqdm import tqdm
 
-        benches = [self.bench, *filter(None, [self.beside])]
-        longest = min(self.max_length, *(_places(one.model_name) for one in benches))
         tokenizer = self.bench.lm.tokenizer if self.template == "chat" else None
         try:
             put = [one.put(self.template, tokenizer) for one in self.out.data[name]]
@@ -157,21 +161,21 @@ class _Asked:
 
         def scores(bench: Bench, title: str) -> list[ResponseLogProbs]:
             with tqdm(total=len(put), desc=title, unit="example", disable=not progress) as bar:
-                return bench.scores(put, longest, done=bar.update, exact=self.exact)
+                return bench.scores(put, self.longest, done=bar.update, exact=self.exact)
 
         own, reference = scores(self.bench, title), None
         called = public_name(self.beside.model_name) if self.beside else ""
         both = f"{self.short} beside {called}"
         if self.beside is not None and both not in self.out.failed:
             try:
-                _same_tokens(self.short, own[:8], called, self.beside.scores(put[:8], longest))
+                _same_tokens(self.short, own[:8], called, self.beside.scores(put[:8], self.longest))
                 reference = scores(self.beside, f"{title}, reference")
                 self.out.fingerprints[called] = self.beside.fingerprint
                 _same_tokens(self.short, own, called, reference)
             except PrefdynError as error:  # what the model has without it is not lost
                 self.out.failed[both] = str(error).replace(self.beside.model_name, called)
                 reference = None
-        self.out.about.extend(_cut(f"{self.short} on {name}", own, longest, self.max_length))
+        self.out.about.extend(_cut(f"{self.short} on {name}", own, self.longest, self.max_length))
         self.out.scored.append(Scored(self.short, name, put, own, reference, self.beta))
 
 
@@ -200,10 +204,8 @@ def _cut(what: str, scores: Sequence[ResponseLogProbs], longest: int, asked: int
 
 def _places(model: str) -> int:
     """How many tokens a model has places for."""
-    if model == "smoke":
-        return loading.load(model, device="cpu").model.config.max_position_embeddings
-    config = AutoConfig.from_pretrained(loading.locate(model)[0])
-    return int(getattr(config, "max_position_embeddings", None) or sys.maxsize)
+    text = loading.configuration(model).get_text_config()
+    return int(getattr(text, "max_position_embeddings", None) or sys.maxsize)
 
 
 def _short(names: Sequence[str], shorten: Callable[[str], str]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
@@ -245,6 +246,25 @@ def locate(name: str) -> tuple[str, str]:
     if name.count("/") > 1 or name.startswith((".", "/", "~")):
         raise PrefdynError(f"{name}: no such folder or file")
     return _on_hub(name)
+
+
+def configuration(name: str) -> PreTrainedConfig:
+    """What a model is built like; of a folder, and of a hub id, its weights are neither needed nor read.
+
+    Raises:
+        PrefdynError: no such model, or a configuration that cannot be read.
+    """
+    if name == "smoke":
+        return toy.make()[0].config
+    place = at_home(name)
+    described = name not in KNOWN and (place / "config.json").is_file()
+    source, revision = (str(place), "main") if described else locate(name)
+    try:
+        return AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+    except Exception as error:  # what it is depends on how the file is wrong
+        raise PrefdynError(
+            f"the model {name!r} cannot be found: give a name of `prefdyn models`, a folder or a hub id"
+        ) from error
 
 
 @functools.cache

@@ -15,7 +15,14 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, T5Config
+from transformers import (
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    T5Config,
+)
 
 from prefbook.project import chapters
 from prefbook.running import parameters
@@ -120,8 +127,32 @@ def test_size_of_a_folder_counts_tied_embeddings_once(tmp_path: Path, tied: bool
     assert size.parameters - size.body == 50 * 16 * (1 if tied else 2)
 
 
-def test_model_that_is_no_model_is_named(tmp_path: Path) -> None:
+def test_size_of_a_model_that_takes_images_as_well(tmp_path: Path) -> None:
+    """Its width and layers are those of its language model, its parameters are all that it has."""
+    text = {
+        "vocab_size": 50,
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 3,
+        "head_dim": 8,
+    }
+    image = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = Gemma3Config(
+        text_config={**text, "num_attention_heads": 2, "num_key_value_heads": 1},
+        vision_config={**image, "image_size": 28, "patch_size": 14},
+        mm_tokens_per_image=4,
+    )
+    model = Gemma3ForConditionalGeneration(config)
+    model.save_pretrained(tmp_path)
+    total = sum(weight.numel() for weight in model.parameters())
+    assert plan.model_size(str(tmp_path)) == Size(total - 50 * 16, total, 16, 3, 50)
+
+
+@pytest.mark.parametrize("content", ["", '{"model_type": ["llama"]}', "[" * 10**5])
+def test_model_that_is_no_model_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "model.safetensors").touch()
+    if content:
+        (tmp_path / "config.json").write_text(content)
     with pytest.raises(
         PrefdynError, match=rf"the model '{re.escape(str(tmp_path))}' cannot be found: give a name"
     ) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,15 @@ import pytest
 import rounding
 import torch
 from published import lines
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+)
 
 from prefbook import command_line as cli
 from prefdyn.data import Ranking, examples
@@ -354,13 +362,60 @@ def test_responses_that_are_cut_are_told(cache: Path) -> None:
     assert not any("are cut" in line for line in whole.about)
 
 
-def test_a_model_with_few_places_is_asked_within_them(cache: Path, tmp_path: Path) -> None:
+def with_few_places() -> GPT2LMHeadModel:
     """GPT-2 has no state for a position that it lacks."""
     config = GPT2Config(vocab_size=266, n_embd=32, n_layer=1, n_head=2, n_positions=96, eos_token_id=0)
-    folder = saved(tmp_path / "small", GPT2LMHeadModel(config))
+    return GPT2LMHeadModel(config)
+
+
+def with_images_as_well() -> Gemma3ForConditionalGeneration:
+    """Its configuration has one for texts inside."""
+    text = {
+        "vocab_size": 266,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 1,
+        "head_dim": 8,
+    }
+    image = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = Gemma3Config(
+        text_config={
+            **text,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "max_position_embeddings": 96,
+        },
+        vision_config={**image, "image_size": 28, "patch_size": 14},
+        mm_tokens_per_image=4,
+    )
+    return Gemma3ForConditionalGeneration(config)
+
+
+@pytest.mark.parametrize("made", [with_few_places, with_images_as_well])
+def test_a_model_with_few_places_is_asked_within_them(
+    cache: Path, tmp_path: Path, made: Callable[[], PreTrainedModel]
+) -> None:
+    folder = saved(tmp_path / "small", made())
     found = ranked([folder], ["sample"])
     assert found.failed == {} and max(one.tokens.max() for one in found.scored[0].scores) == 48
     assert any("are cut (there are places for 96, with a prompt)" in line for line in found.about)
+
+
+def test_weights_of_a_folder_are_not_read_again_for_another_data_set(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: str
+) -> None:
+    hashed, real = [], loading.sha256
+
+    def noted(path: Path) -> str:
+        hashed.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(loading, "sha256", noted)
+    names = ["sample", *(str(tmp_path / f"{letter}.jsonl") for letter in "abc")]
+    for name in names[1:]:
+        Path(name).write_text(lines({"prompt": "Why?", "chosen": "So", "rejected": name}))
+    assert len(ranked([trained], names).scored) == 4
+    assert hashed.count("model.safetensors") == 2  # for the fingerprint, and when it is loaded
 
 
 # What was finished --------------------------------------------------------------------------------
