@@ -48,7 +48,8 @@ def choose_precision(device: torch.device, precision: str = "auto") -> Precision
     if precision != "auto":
         raise PrefdynError(f"the precision {precision!r} is unknown: choose auto, float32 or bfloat16")
     if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+        # From Ampere on; `torch.cuda.is_bf16_supported` counts what older GPUs emulate, slowly.
+        return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float32"
     capable = device.type == "cpu" and any(
         torch.cpu.get_capabilities().get(key) for key in ("avx512_bf16", "amx_bf16")
     )

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import gguf
 import huggingface_hub
@@ -206,8 +207,6 @@ def test_second_cuda_device_is_taken_where_there_are_two(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("device", "able", "precision"),
     [
-        ("cuda", True, "bfloat16"),
-        ("cuda", False, "float32"),
         ("cpu", True, "bfloat16"),
         ("cpu", False, "float32"),
         ("mps", True, "float32"),
@@ -216,11 +215,30 @@ def test_second_cuda_device_is_taken_where_there_are_two(monkeypatch: pytest.Mon
 def test_auto_precision_is_bfloat16_only_where_it_is_native(
     monkeypatch: pytest.MonkeyPatch, device: str, able: bool, precision: str
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: able)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able, "avx2": True})
     assert devices.choose_precision(torch.device(device)) == precision
     assert devices.choose_precision(torch.device(device), "float32") == "float32"
     assert devices.choose_precision(torch.device(device), "bfloat16") == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("device", "precision"),
+    [("cuda", "bfloat16"), ("cuda:0", "bfloat16"), ("cuda:1", "float32"), ("cuda:2", "float32")],
+)
+def test_auto_precision_is_bfloat16_only_on_a_gpu_that_multiplies_it(
+    monkeypatch: pytest.MonkeyPatch, device: str, precision: str
+) -> None:
+    """An A100, which is the current one, a T4 and a V100, which emulate it."""
+    capabilities = [(8, 0), (7, 5), (7, 0)]
+
+    def properties(of: torch.device | int) -> SimpleNamespace:
+        major, minor = capabilities[(of if isinstance(of, int) else of.index) or 0]
+        return SimpleNamespace(major=major, minor=minor)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", properties)
+    assert devices.choose_precision(torch.device(device)) == precision
 
 
 def test_unknown_precision_is_refused() -> None:
