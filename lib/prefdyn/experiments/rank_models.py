@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from prefdyn.data import Source, examples
 from prefdyn.data.examples import Example
@@ -124,7 +123,9 @@ def rank(
                 yield out
         except PrefdynError as error:
             out.failed[short] = str(error).replace(model, short)
-        except torch.OutOfMemoryError:
+        except (RuntimeError, MemoryError) as error:
+            if not devices.out_of_memory(error):
+                raise
             out.failed[short] = f"the model {short!r} needs more memory than {bench.device} has"
     yield out
 

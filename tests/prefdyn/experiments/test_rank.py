@@ -465,6 +465,36 @@ def test_a_model_that_fails_costs_neither_those_before_it_nor_those_after(
     assert message in kept and str(tmp_path) not in kept
 
 
+def too_large_for_torch() -> object:
+    return torch.empty(2**60, dtype=torch.uint8)
+
+
+def too_large_for_numpy() -> object:
+    return np.empty(2**60, dtype=np.uint8)
+
+
+def too_large_for_a_gpu() -> object:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.parametrize("ask", [too_large_for_torch, too_large_for_numpy, too_large_for_a_gpu])
+def test_a_model_that_needs_too_much_memory_costs_no_other(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, trained: str, ask: Callable[[], object]
+) -> None:
+    real = scoring.score
+
+    @functools.wraps(real)
+    def short(*arguments: Any) -> list[ResponseLogProbs]:
+        if arguments[0].name == "smoke":
+            ask()
+        return real(*arguments)
+
+    monkeypatch.setattr(scoring, "score", short)
+    found = ranked(["smoke", trained], ["sample"])
+    assert found.failed == {"smoke": "the model 'smoke' needs more memory than cpu has"}
+    assert [one.model for one in found.scored] == ["trained"]
+
+
 def test_stopped_run_has_written_what_was_finished(
     cache: Path,
     tmp_path: Path,
