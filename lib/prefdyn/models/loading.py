@@ -194,8 +194,8 @@ def load(name: str = "default", device: str = "auto", precision: str = "auto") -
         precision: of matrix products in training, "auto", "float32" or "bfloat16"; weights are float32.
 
     Raises:
-        PrefdynError: no such model, one that token trees do not describe, a download that fails or is
-            damaged, no such device.
+        PrefdynError: no such model, one that token trees do not describe, a tokenizer that ends texts with a
+            token of its own, a download that fails or is damaged, no such device.
     """
     name = full_name(name)
     target = choose_device(device)
@@ -208,6 +208,7 @@ def load(name: str = "default", device: str = "auto", precision: str = "auto") -
     torch.nn.Module.to(model, target)
     model.eval().requires_grad_(False)
     check_exact(model, name)
+    _check_open(tokenizer, name)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return LanguageModel(name, digest[:16], model, tokenizer, choose_precision(target, precision))
@@ -391,6 +392,22 @@ def _from_pretrained(
             f"such as {min(report['missing_keys'])}"
         )
     return model, tokenizer
+
+
+def _check_open(tokenizer: PreTrainedTokenizerFast, name: str) -> None:
+    """Stop at a tokenizer by which a prompt with its response does not begin with the prompt's tokens.
+
+    Raises:
+        PrefdynError: it ends every text with a token of its own.
+    """
+    whole, bare = (tokenizer("Yes", add_special_tokens=special)["input_ids"] for special in (True, False))
+    if whole[-1:] != bare[-1:]:
+        token = tokenizer.convert_ids_to_tokens(whole[-1])
+        raise PrefdynError(
+            f"the tokenizer of the model {name!r} ends every text with {token!r}, so that a response cannot "
+            "follow its prompt: in a folder with the model's files take that token out of the post_processor "
+            "in tokenizer.json, and set add_eos_token to false in tokenizer_config.json"
+        )
 
 
 def _conversion_folder(name: str, digest: str) -> Path:

@@ -421,6 +421,29 @@ def test_token_that_the_model_has_no_row_for_is_one_sentence(folder: Path) -> No
         hidden_states(lm, ["What is <39>?"])
 
 
+@pytest.mark.parametrize("ends", [True, False])
+def test_tokenizer_that_ends_every_text_is_refused_until_it_does_not(folder: Path, ends: bool) -> None:
+    """A prompt with its response would not begin with the tokens of the prompt."""
+    path = folder / "tokenizer.json"
+    described = json.loads(path.read_text())
+    end = {"SpecialToken": {"id": "<|end|>", "type_id": 0}}
+    text = {"Sequence": {"id": "A", "type_id": 0}}
+    described["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [end, text, end] if ends else [end, text],
+        "pair": [end, text, {"Sequence": {"id": "B", "type_id": 0}}],
+        "special_tokens": {"<|end|>": {"id": "<|end|>", "ids": [0], "tokens": ["<|end|>"]}},
+    }
+    path.write_text(json.dumps(described))
+    if ends:
+        with pytest.raises(PrefdynError, match=r"ends every text with '<\|end\|>'.*take that token out"):
+            loading.load(str(folder), device="cpu")
+    else:
+        tokenizer = loading.load(str(folder), device="cpu").tokenizer
+        prompt = tokenizer("Why?")["input_ids"]
+        assert prompt[0] == 0 and tokenizer("Why? So.")["input_ids"][: len(prompt)] == prompt
+
+
 def test_folder_without_weights_is_named(tmp_path: Path) -> None:
     with pytest.raises(PrefdynError, match="no weights"):
         loading.load(str(tmp_path))
