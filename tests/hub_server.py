@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -30,10 +31,10 @@ class Hub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Asked)
         self.commits: dict[str, dict[str, Files]] = {}
 
-    @property
-    def address(self) -> str:
-        """What HF_ENDPOINT has to be."""
-        return f"http://127.0.0.1:{self.server_port}"
+    def environment(self, home: Path) -> dict[str, str]:
+        """Of a process that has no other hub, and keeps what it gets from this one in a folder."""
+        address = f"http://127.0.0.1:{self.server_port}"
+        return {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0"}
 
     def publish(self, repository: str, folder: Path) -> str:
         """A folder's files as they are now are the repository's next commit, whose id it gives."""

@@ -6,11 +6,9 @@ model's own features, and a reward model from the hub; a third asks an `endpoint
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -22,12 +20,11 @@ from scipy.special import expit
 
 from prefdyn.data import Pair
 from prefdyn.engine import states
-from prefdyn.errors import PrefdynError
-from prefdyn.files import sha256
+from prefdyn.errors import PrefdynError, first_line
 from prefdyn.measures import estimates
 from prefdyn.measures.endpoint import KEY_VARIABLE, EndpointJudge
 from prefdyn.measures.estimates import Estimate
-from prefdyn.models import LanguageModel
+from prefdyn.models import LanguageModel, loading
 
 FOLDS = 8
 """Parts of the judge's pairs, each held out once to measure its accuracy."""
@@ -187,6 +184,8 @@ def answer_states(
 class RewardModelJudge:
     """A sequence classifier with one output, such as OpenAssistant/reward-model-deberta-v3-large-v2.
 
+    Its weights are float32, whatever they are stored as.
+
     Attributes:
         name: a hub id or a folder.
     """
@@ -200,10 +199,7 @@ class RewardModelJudge:
         Raises:
             PrefdynError: it is not.
         """
-        from transformers import AutoConfig
-
-        with self._loading():
-            outputs = AutoConfig.from_pretrained(self.name).num_labels
+        outputs = loading.configuration(self.name).num_labels
         if outputs != 1:
             raise PrefdynError(f"{self.name!r} has {outputs} outputs: a reward model has one")
 
@@ -212,17 +208,39 @@ class RewardModelJudge:
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         self.check()
-        with self._loading():
-            model = AutoModelForSequenceClassification.from_pretrained(self.name).to(self.device).eval()
-            return model, AutoTokenizer.from_pretrained(self.name)
-
-    @contextmanager
-    def _loading(self) -> Iterator[None]:
+        source, revision = self._place
         try:
-            yield
-        except (OSError, ValueError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise PrefdynError(f"the reward model {self.name!r} cannot be loaded ({reason})") from error
+            tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+            loaded: Any = AutoModelForSequenceClassification.from_pretrained(
+                source,
+                revision=revision,
+                dtype=torch.float32,
+                output_loading_info=True,
+                trust_remote_code=False,
+            )
+        except Exception as error:  # what it is depends on which file is wrong, and how
+            raise PrefdynError(
+                f"the reward model {self.name!r} cannot be loaded ({first_line(error)})"
+            ) from error
+        model, report = loaded
+        if report["missing_keys"]:
+            raise PrefdynError(
+                f"{self.name!r} is no reward model: it lacks weights, such as {min(report['missing_keys'])}"
+            )
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        if tokenizer.pad_token is None:
+            raise PrefdynError(
+                f"the reward model {self.name!r} has no token to pad answers with: set pad_token in its "
+                "tokenizer_config.json"
+            )
+        # A reward is read at the last token that is no padding.
+        model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+        return model.to(self.device).eval(), tokenizer
+
+    @cached_property
+    def _place(self) -> tuple[str, str]:
+        return loading.locate(self.name)
 
     @torch.no_grad()
     def rewards(self, prompts: Sequence[str], answers: Sequence[str], batch: int = 16) -> NDArray[np.float64]:
@@ -242,9 +260,8 @@ class RewardModelJudge:
 
     @property
     def fingerprint(self) -> str:
-        """Its name, and of a folder the checksums of its files."""
-        files = sorted(path for path in Path(self.name).glob("*") if path.is_file())
-        return "".join([self.name, *map(sha256, files)])
+        """What it is known by, see `loading.locate`: of a hub id the commit."""
+        return self._place[1]
 
 
 # By name ------------------------------------------------------------------------------------------

@@ -264,7 +264,8 @@ def configuration(name: str) -> PreTrainedConfig:
         return AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
     except Exception as error:  # what it is depends on how the file is wrong
         raise PrefdynError(
-            f"the model {name!r} cannot be found: give a name of `prefdyn models`, a folder or a hub id"
+            f"the model {name!r} has no configuration that can be read ({first_line(error)}): "
+            "give a name of `prefdyn models`, a folder or a hub id"
         ) from error
 
 

@@ -264,7 +264,7 @@ BEFORE_ANYTHING_RUNS = [
     ("ranking", {"followed": 33}, ["followed is 33", "trained, 32"]),
     ("ranking", {"objectives": ["KTO"]}, ["objectives is ['KTO']", "γ 0, γ 2, IPO"]),
     ("ranking", {"judge": "gpt-4"}, ["the judge is 'gpt-4'", "https://HOST/v1#MODEL"]),
-    ("ranking", {"judge": "reward:/no/such/folder"}, ["/no/such/folder", "cannot be loaded"]),
+    ("ranking", {"judge": "reward:/no/such/folder"}, ["/no/such/folder", "no such folder or file"]),
     ("across", {"personas": 4}, ["personas is 4", "at least 5"]),
     ("across", {"statements_per_label": 3}, ["statements_per_label is 3", "at least 4"]),
 ]

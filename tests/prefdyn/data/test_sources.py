@@ -130,10 +130,9 @@ def test_installed_clients_read_what_the_hub_publishes(tmp_path: Path) -> None:
         hub.publish(f"datasets/{PERSONAS_ON_HUB}", data.SAMPLE / PERSONA_FOLDER.parent)
         hub.publish(f"datasets/{PAIRS_ON_HUB}", data.SAMPLE / "hh-rlhf")
         hub.publish("datasets/tatsu-lab/alpaca_eval", tmp_path)
-        where = {"HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
         done = subprocess.run(
             [sys.executable, "-c", FROM_HUB],
-            env={**os.environ, **where},
+            env=hub.environment(tmp_path / "home"),
             capture_output=True,
             text=True,
             timeout=300,

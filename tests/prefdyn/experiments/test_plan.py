@@ -153,9 +153,8 @@ def test_model_that_is_no_model_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "model.safetensors").touch()
     if content:
         (tmp_path / "config.json").write_text(content)
-    with pytest.raises(
-        PrefdynError, match=rf"the model '{re.escape(str(tmp_path))}' cannot be found: give a name"
-    ) as error:
+    named = re.escape(repr(str(tmp_path)))
+    with pytest.raises(PrefdynError, match=rf"{named} has no configuration .*: give a name") as error:
         plan.model_size(str(tmp_path))
     assert "\n" not in str(error.value)
 

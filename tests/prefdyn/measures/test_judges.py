@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import functools
+import json
+import subprocess
+import sys
 from pathlib import Path
 
+import hub_server
 import numpy as np
 import pytest
 import rounding
 import torch
 from scipy.special import expit
-from transformers import LlamaConfig, LlamaForSequenceClassification
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
 from prefdyn import data
 from prefdyn.errors import PrefdynError
@@ -136,15 +140,22 @@ def test_too_few_pairs_for_a_judge(smoke: LanguageModel) -> None:
 # From the hub -------------------------------------------------------------------------------------
 
 
-def reward_model(folder: Path, lm: LanguageModel, outputs: int = 1) -> str:
-    torch.manual_seed(0)
+def reward_model(
+    folder: Path, lm: LanguageModel, outputs: int = 1, dtype: torch.dtype = torch.float32, seed: int = 0
+) -> str:
+    torch.manual_seed(seed)
     config = LlamaConfig(
         **{**lm.model.config.to_dict(), "num_labels": outputs, "architectures": None},
         attn_implementation="sdpa",
     )
-    LlamaForSequenceClassification(config).save_pretrained(folder)
+    LlamaForSequenceClassification(config).to(dtype).save_pretrained(folder)
     lm.tokenizer.save_pretrained(folder)
     return str(folder)
+
+
+def change(path: Path, **settings: object) -> None:
+    """A file of settings with others in it."""
+    path.write_text(json.dumps({**json.loads(path.read_text()), **settings}))
 
 
 def test_reward_model_scores_each_answer_by_its_own_run(smoke: LanguageModel, tmp_path: Path) -> None:
@@ -158,6 +169,109 @@ def test_reward_model_scores_each_answer_by_its_own_run(smoke: LanguageModel, tm
         size = weight.shape[1] ** 0.5 * float(weight.detach().norm())
         assert reward == pytest.approx(alone, abs=rounding.rounding(size, rounding.operations(model)))
     assert judge.first_is_better(prompts, answers, answers[::-1]).shape == (2,)
+
+
+PROMPTS, ANSWERS = ["Why?", "How is it made, and by whom?"], [" So.", " With care, by many."]
+
+
+def check_rewards(folder: str) -> None:
+    """Against runs in double precision, of each answer by itself, so that nothing is padded."""
+    model = LlamaForSequenceClassification.from_pretrained(folder, dtype=torch.float64).eval()
+    model.config.pad_token_id = None
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    with torch.no_grad():
+        size = float(model.score.weight.norm()) * model.score.weight.shape[1] ** 0.5
+        known = [
+            model(**tokenizer(*pair, return_tensors="pt")).logits.item()
+            for pair in zip(PROMPTS, ANSWERS, strict=True)
+        ]
+    allowed = rounding.rounding(size, rounding.operations(model))
+    found = RewardModelJudge(folder).rewards(PROMPTS, ANSWERS)
+    np.testing.assert_allclose(found, known, rtol=0, atol=allowed)
+
+
+def test_rewards_of_a_stored_half_precision_are_computed_in_float32(
+    smoke: LanguageModel, tmp_path: Path
+) -> None:
+    """In bfloat16 a reward of about 1 has steps of 1/128."""
+    check_rewards(reward_model(tmp_path, smoke, dtype=torch.bfloat16))
+
+
+@pytest.mark.parametrize(("tokenizer", "configuration"), [(None, None), (None, 0), ("<|end|>", 17)])
+def test_rewards_are_right_whatever_is_said_of_padding(
+    smoke: LanguageModel, tmp_path: Path, tokenizer: str | None, configuration: int | None
+) -> None:
+    folder = reward_model(tmp_path, smoke)
+    change(tmp_path / "tokenizer_config.json", pad_token=tokenizer)
+    change(tmp_path / "config.json", pad_token_id=configuration)
+    check_rewards(folder)
+
+
+def test_reward_model_without_any_token_to_pad_with_is_one_sentence(
+    smoke: LanguageModel, tmp_path: Path
+) -> None:
+    folder = reward_model(tmp_path, smoke)
+    change(tmp_path / "tokenizer_config.json", pad_token=None, eos_token=None)
+    with pytest.raises(PrefdynError, match="no token to pad answers with: set pad_token"):
+        RewardModelJudge(folder).rewards(["p"], ["a"])
+
+
+def test_language_model_does_not_judge_by_a_head_made_up_on_the_spot(
+    smoke: LanguageModel, tmp_path: Path
+) -> None:
+    config = LlamaConfig(**{**smoke.model.config.to_dict(), "num_labels": 1}, attn_implementation="sdpa")
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    smoke.tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(PrefdynError, match=r"no reward model: it lacks weights, such as score\.weight"):
+        RewardModelJudge(str(tmp_path)).rewards(["p"], ["a"])
+
+
+@pytest.mark.parametrize("keep", [0, 40, 3000])
+def test_damaged_weights_of_a_reward_model_are_named(smoke: LanguageModel, tmp_path: Path, keep: int) -> None:
+    folder = reward_model(tmp_path, smoke)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:keep])
+    with pytest.raises(PrefdynError, match="cannot be loaded") as caught:
+        RewardModelJudge(folder).rewards(["p"], ["a"])
+    assert folder in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_fingerprint_of_a_reward_model_changes_with_its_files(smoke: LanguageModel, tmp_path: Path) -> None:
+    before = RewardModelJudge(reward_model(tmp_path, smoke)).fingerprint
+    assert RewardModelJudge(str(tmp_path)).fingerprint == before
+    assert RewardModelJudge(reward_model(tmp_path, smoke, seed=1)).fingerprint != before
+
+
+ASKS = """
+from prefdyn.measures.judges import RewardModelJudge
+
+judge = RewardModelJudge("some/judge")
+judge.check()
+print(judge.fingerprint, *judge.rewards(["Why?"], [" So."]))
+"""
+
+
+def test_reward_model_of_the_hub_is_known_by_its_commit(smoke: LanguageModel, tmp_path: Path) -> None:
+    """Else verdicts that were kept would outlast the model that gave them."""
+    with hub_server.serving() as hub:
+        for seed in (0, 1):
+            folder = reward_model(tmp_path / "judge", smoke, seed=seed)
+            commit = hub.publish("some/judge", Path(folder))
+            done = subprocess.run(
+                [sys.executable, "-c", ASKS],
+                env=hub.environment(tmp_path / "home"),
+                capture_output=True,
+                text=True,
+                timeout=300,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+            known, reward = done.stdout.split()
+            assert known == commit
+            # On other threads a sum may be made in another order.
+            assert float(reward) == pytest.approx(
+                RewardModelJudge(folder).rewards(["Why?"], [" So."])[0], 1e-4
+            )
 
 
 def test_classifier_of_several_classes_is_no_reward_model(smoke: LanguageModel, tmp_path: Path) -> None:
@@ -195,5 +309,5 @@ def test_missing_reward_model_is_known_from_its_configuration(smoke: LanguageMod
     RewardModelJudge(reward_model(tmp_path / "one", smoke)).check()
     with pytest.raises(PrefdynError, match="has 3 outputs"):
         RewardModelJudge(reward_model(tmp_path / "three", smoke, outputs=3)).check()
-    with pytest.raises(PrefdynError, match="nothing' cannot be loaded"):
+    with pytest.raises(PrefdynError, match="nothing: no such folder or file"):
         RewardModelJudge(str(tmp_path / "nothing")).check()

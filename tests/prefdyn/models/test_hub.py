@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ for name in sys.argv[1:]:
     try:
         print(loading.fingerprint(name), flush=True)
         input()
+        loading.configuration(name)
         lm = loading.load(name, device="cpu")
         print(lm.fingerprint, float(lm.model.model.norm.weight[0]))
     except PrefdynError as error:
@@ -47,12 +47,13 @@ def publish(hub: Hub, lm: LanguageModel, folder: Path, weight: float) -> str:
     return hub.publish("some/tiny", folder)
 
 
-def said(home: Path, address: str, *names: str, meanwhile: Callable[[], object] = lambda: None) -> list[str]:
+def said(
+    environment: dict[str, str], *names: str, meanwhile: Callable[[], object] = lambda: None
+) -> list[str]:
     """What `LOADS` says; something happens while it knows the first fingerprint and has not loaded."""
-    where = {"HF_ENDPOINT": address, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0"}
     with subprocess.Popen(
         [sys.executable, "-c", LOADS, *names],
-        env={**os.environ, **where},
+        env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -70,24 +71,24 @@ def test_model_of_the_hub_is_known_by_its_commit_with_the_hub_and_without(
     hub: Hub, fresh_smoke: LanguageModel, tmp_path: Path
 ) -> None:
     """A commit made between the two is none of this process's business; one made before the next one is."""
-    home, folder = tmp_path / "home", tmp_path / "tiny"
+    environment, folder = hub.environment(tmp_path / "home"), tmp_path / "tiny"
     first = publish(hub, fresh_smoke, folder, 2.0)
     commits = []
 
     def change() -> None:
         commits.append(publish(hub, fresh_smoke, folder, 3.0))
 
-    known, loaded = said(home, hub.address, "some/tiny", meanwhile=change)
+    known, loaded = said(environment, "some/tiny", meanwhile=change)
     assert (known, loaded) == (first[:16], f"{first[:16]} 2.0")
-    gone = "http://127.0.0.1:9"  # where nothing answers
-    assert said(home, gone, "some/tiny") == [first[:16], f"{first[:16]} 2.0"]
+    gone = {**environment, "HF_ENDPOINT": "http://127.0.0.1:9"}  # where nothing answers
+    assert said(gone, "some/tiny") == [first[:16], f"{first[:16]} 2.0"]
     (second,) = commits
-    assert said(home, hub.address, "some/tiny") == [second[:16], f"{second[:16]} 3.0"]
+    assert said(environment, "some/tiny") == [second[:16], f"{second[:16]} 3.0"]
 
 
 def test_model_that_the_hub_has_not_is_one_sentence(hub: Hub, tmp_path: Path) -> None:
     hub.commits["some/none"] = {"0" * 40: {"README.md": b"nothing"}}
     for sentence, why in zip(
-        said(tmp_path, hub.address, "no/such", "some/none"), ("Repository", "Entry"), strict=True
+        said(hub.environment(tmp_path), "no/such", "some/none"), ("Repository", "Entry"), strict=True
     ):
         assert f"the hub does not give it: {why} Not Found" in sentence and "check the name" in sentence
