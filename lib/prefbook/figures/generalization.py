@@ -172,6 +172,13 @@ def company(reference: Tables, here: Tables | None) -> Figure:
         if own is not None:
             mine = own["company"].query("arm == @arm").groupby("K")["risk"].mean()
             style.this_machine(two, mine.index, mine, color=shade, label=None)
+    at, value, bars = _means(tables["longer_company"], "risk", "K", tables.seed)
+    shade, _, words = ARMS["as log K"]
+    label = f"{words}, K times as long"
+    two.errorbar(at, value, bars, color=shade, fmt="v:", markersize=5, lw=1.4, label=label)
+    if own is not None:
+        mine = own["longer_company"].groupby("K")["risk"].mean()
+        style.this_machine(two, mine.index, mine, color=shade, label=None)
     two.set(title="Held-out risk", xlabel="personas K", ylabel="share of margins ≤ 0", xscale="log")
     style.ticks(two, "x", counts)
     style.legend_of_both(figure, here, columns=4)

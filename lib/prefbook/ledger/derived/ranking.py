@@ -114,7 +114,8 @@ def last_look(tables: Tables, split: str) -> pd.DataFrame:
 def at_lowest_loss(tables: Tables, split: str) -> pd.DataFrame:
     """The followed pairs of a split at the lowest validation loss of their run."""
     best = tables["flips"].query("split == @split")[["run", "step"]]
-    return tables["followed"].query("split == @split").merge(best, on=["run", "step"])
+    found: pd.DataFrame = tables["followed"].query("split == @split").merge(best, on=["run", "step"])
+    return found
 
 
 def by_judge(pairs: pd.DataFrame) -> pd.DataFrame:
@@ -123,8 +124,12 @@ def by_judge(pairs: pd.DataFrame) -> pd.DataFrame:
     """
     pairs = pairs[pairs["difference"] != 0]
     ahead = np.sign(pairs["difference"])
-    gains = {"reference": 0.0, "trained": pairs["gain"], "ideal": pairs["difference"] / pairs["β"]}
-    return pairs.assign(**{who: (gain - pairs["c"]) * ahead >= 0 for who, gain in gains.items()})
+
+    def agrees(gain: pd.Series) -> pd.Series:
+        return (gain - pairs["c"]) * ahead >= 0
+
+    optimum = pairs["difference"] / pairs["β"]
+    return pairs.assign(reference=agrees(0 * optimum), trained=agrees(pairs["gain"]), ideal=agrees(optimum))
 
 
 def first_draw(tables: Tables) -> tuple[pd.DataFrame, pd.DataFrame]:

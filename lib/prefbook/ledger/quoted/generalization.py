@@ -133,8 +133,8 @@ def _left_rounded(tables: Tables) -> str:
 
 def _least_left(tables: Tables, of: str = "nested_sets") -> str:
     """What is left of the margin among the most personas, in the set that has least of `nested_sets`."""
-    least = margins_left(tables, HELD_OUT).iloc[:, -1].idxmin()
-    return f"{margins_left(tables, HELD_OUT, of=of).iloc[:, -1][least]:.2f}"
+    first, now = (margins_left(tables, HELD_OUT, of=name).iloc[:, -1] for name in ("nested_sets", of))
+    return f"{now[first == first.min()].iloc[0]:.2f}"
 
 
 def _least_left_rounded(tables: Tables) -> str:
