@@ -42,6 +42,12 @@ def risks(tables: Tables, arm: str) -> pd.Series:
     return found
 
 
+def _at_most_personas(tables: Tables, column: str, alone: bool = False) -> float:
+    """A mean over personas after the longer training, among the most of them or of one alone."""
+    means = tables["longer_company"].groupby("K")[column].mean()
+    return float(means.iloc[0 if alone else -1])
+
+
 def _samples_of(tables: Tables, last: bool) -> str:
     """Statements of each label of the arm that grows, with one persona or with the most."""
     table = tables["company"]
@@ -209,6 +215,9 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "gn-own-cosine": lambda tables: f"{tables['personas']['own statements'].mean():.2f}",
     "gn-shared-length": _shared_length,
     "gn-risk-alone": lambda tables: f"{risks(tables, 'all').loc[1]:.0%}",
+    "gn-risk-longer": lambda tables: f"{_at_most_personas(tables, 'risk'):.0%}",
+    "gn-margin-longer": lambda tables: f"{_at_most_personas(tables, 'margin'):.2f}",
+    "gn-margin-alone": lambda tables: f"{_at_most_personas(tables, 'margin', alone=True):.2f}",
     "gn-risk-company": lambda tables: f"{risks(tables, 'all').iloc[-1]:.0%}",
     "gn-most-personas": lambda tables: str(risks(tables, "all").index[-1]),
     "gn-most-samples": lambda tables: str(int(tables["company"].query("arm == 'all'")["Q"].iloc[0])),
