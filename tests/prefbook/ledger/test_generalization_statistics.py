@@ -155,7 +155,9 @@ def small() -> dict[str, pd.DataFrame]:
         "nested_sets": nested_sets(),
         "rounding": nested_sets().assign(precision="float32"),
         "company": company,
-        "longer_company": company.assign(risk=company["risk"] - 0.2 * (company["K"] > 1)),
+        "longer_company": company.assign(
+            risk=company["risk"] - 0.2 * (company["K"] > 1), margin=0.5 * company["K"]
+        ),
         "own_answers": own_answers,
         "more_samples": more_samples,
         "imbalance": imbalance,
@@ -323,6 +325,7 @@ def test_numbers_of_the_text(tables: Tables) -> None:
     assert told["gn-width"] == "576" and told["gn-random-cosine"] == f"{0.798 / 24:.3f}"
     assert told["gn-own-cosine"] == "0.12" and told["gn-shared-length"] == "25"
     assert (told["gn-risk-alone"], told["gn-risk-company"]) == ("16%", "46%")
+    assert (told["gn-margin-alone"], told["gn-margin-longer"]) == ("0.50", "2.00")
     assert (told["gn-most-personas"], told["gn-most-samples"]) == ("4", "96")
     assert (told["gn-log-first"], told["gn-log-last"]) == ("10", "40")
     assert (told["gn-gap-5"], told["gn-gap-40"], told["gn-order"]) == ("8.0e−4", "1.0e−4", "1.00")
