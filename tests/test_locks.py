@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -62,6 +64,32 @@ def test_locks_bring_all_that_their_packages_need() -> None:
         for needed in map(Requirement, metadata.requires(name) or []):
             if needed.marker is None or needed.marker.evaluate({"extra": ""}):
                 assert canonicalize_name(needed.name) in names, f"{name} needs {needed}"
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The modules that a file imports, and the parsers that it has BeautifulSoup import."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Import(names=names):
+                yield from (name.name for name in names)
+            case ast.ImportFrom(module=str(module)):
+                yield module
+            case ast.Call(func=ast.Name("BeautifulSoup"), args=[_, ast.Constant(value=parser)]):
+                yield parser
+
+
+def test_book_is_made_with_what_its_lock_brings() -> None:
+    ours = {"prefdyn", "prefbook"}
+    extras = {"ray", "otter"}  # asked for where they are used
+    modules = {name.split(".")[0] for path in (ROOT / "lib").rglob("*.py") for name in imported(path)}
+    packages = metadata.packages_distributions()
+    brought = {canonicalize_name(pin.name) for pin, _ in pins(ROOT / "locks" / "book.txt")}
+    wanting = [
+        name
+        for name in modules - sys.stdlib_module_names - ours - extras
+        if brought.isdisjoint(map(canonicalize_name, packages.get(name, [])))
+    ]
+    assert {"torch", "bs4"} <= modules and not wanting
 
 
 def test_file_with_another_hash_is_refused_in_one_sentence(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def one_page(pages: Sequence[Path]) -> str:
     whole = None
     for page in pages:
         try:
-            soup = BeautifulSoup(page.read_text(encoding="utf-8"), "lxml")
+            soup = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
         except FileNotFoundError as error:
             raise PrefdynError(f"{page}: no such file, and the book needs it") from error
         article = soup.select_one("article.bd-article")
@@ -116,7 +116,7 @@ def _empty(soup: BeautifulSoup) -> BeautifulSoup:
             script.decompose()
     return BeautifulSoup(
         f'<html lang="en" data-theme="light" data-mode="light">{head}<body class="printed"></body></html>',
-        "lxml",
+        "html.parser",
     )
 
 
