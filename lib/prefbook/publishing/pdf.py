@@ -122,10 +122,12 @@ def _empty(soup: BeautifulSoup) -> BeautifulSoup:
 
 def _make_own(article: Tag, name: str, names: set[str]) -> None:
     """Give a page's ids its name, send its links to where their targets now are, and open what is folded."""
+    own = {figure["id"] for figure in article.select("figure[id]:has(> script)")}  # which it is found by
     for node in article.find_all(True):
         for key, value in list(node.attrs.items()):
             if key in ("id", "for", "aria-labelledby", "aria-describedby"):
-                node[key] = " ".join(f"{name}--{word}" for word in str(value).split())
+                words = str(value).split()
+                node[key] = " ".join(word if word in own else f"{name}--{word}" for word in words)
             elif key.endswith("href"):
                 if link := _inside(str(value), name, names):
                     node[key] = link

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bs4 import BeautifulSoup
 
+from prefbook.figures import explorer
 from prefbook.publishing import pdf
 from prefdyn.errors import PrefdynError
 
@@ -34,6 +36,16 @@ def test_links_lead_where_their_targets_now_are_or_nowhere(tmp_path: Path) -> No
     }
     assert len(whole.select("details[open]")) == 2
     assert "how it is drawn" not in whole.get_text() and not whole.select("script")
+
+
+def test_interactive_figures_are_drawn(browser: Any, tmp_path: Path) -> None:
+    pages = [tmp_path / "first.html", tmp_path / "second.html"]
+    for page in pages:
+        page.write_text(PAGE.replace("</article>", explorer.noise_explorer(draws=2) + "</article>"))
+    whole = browser.new_page()
+    whole.set_content(pdf.one_page(pages))
+    assert [figure.locator("svg").count() for figure in whole.locator("figure").all()] == [2, 2]
+    whole.close()
 
 
 def test_missing_page_is_named(tmp_path: Path) -> None:
