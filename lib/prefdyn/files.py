@@ -9,7 +9,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -150,6 +150,33 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         finally:
             _put_back(before, folder)
             shutil.rmtree(made, ignore_errors=True)
+
+
+def keep_others(folder: Path, made: Path, ours: Collection[Path]) -> None:
+    """Copy, from a folder that another is to replace, what others have put there, links as links; a pipe or a
+    socket holds nothing, and is left out.
+
+    Args:
+        folder: it need not be there.
+        made: what is to replace it; what it holds already stays as it is.
+        ours: files in `folder` that go.
+    """
+
+    def left_out(place: str, names: list[str]) -> list[str]:
+        paths = [Path(place, name) for name in names]
+        return [
+            path.name for path in paths if path in ours or not _fits(path, made / path.relative_to(folder))
+        ]
+
+    if folder.is_dir():
+        shutil.copytree(folder, made, symlinks=True, ignore=left_out, dirs_exist_ok=True)
+
+
+def _fits(path: Path, place: Path) -> bool:
+    """Whether something can be copied to a place: a file or a link where nothing is, a folder into one."""
+    if path.is_dir() and not path.is_symlink():
+        return place.is_dir() or not os.path.lexists(place)
+    return (path.is_file() or path.is_symlink()) and not os.path.lexists(place)
 
 
 @contextmanager

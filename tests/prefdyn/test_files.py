@@ -13,7 +13,7 @@ import pytest
 
 from prefdyn.data import datasets, load_pairs, persona_names
 from prefdyn.errors import PrefdynError
-from prefdyn.files import at_home, atomic_folder, tidy
+from prefdyn.files import at_home, atomic_folder, keep_others, tidy
 from prefdyn.models import load
 
 
@@ -134,6 +134,27 @@ def test_file_in_the_place_of_a_folder_is_named_and_stays(tmp_path: Path) -> Non
     with pytest.raises(PrefdynError, match=r"site is a file, .*: move it"), atomic_folder(tmp_path / "site"):
         pytest.fail("the block was begun")
     assert (tmp_path / "site").read_text() == "mine"
+
+
+def test_what_others_put_in_a_folder_stays_when_it_is_replaced(tmp_path: Path) -> None:
+    target = tmp_path / "site"
+    for name in ("page", "old", "of mine/page", "more/mine", "more/page"):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        (target / name).write_text("before")
+    (target / "link").symlink_to("page")
+    with atomic_folder(target) as made:
+        (made / "more").mkdir()
+        for name in ("page", "more/page"):
+            (made / name).write_text("new")
+        keep_others(target, made, {target / "old"})
+    texts = {
+        path.relative_to(target).as_posix(): path.read_text() for path in target.rglob("*") if path.is_file()
+    }
+    assert texts == {
+        **{name: "new" for name in ("page", "more/page", "link")},
+        **{name: "before" for name in ("of mine/page", "more/mine")},
+    }
+    assert (target / "link").is_symlink()
 
 
 @pytest.mark.parametrize(

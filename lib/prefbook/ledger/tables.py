@@ -135,6 +135,8 @@ def _every(heads: Iterable[Mapping[str, str]], field: str) -> str:
 
 def is_measured(path: Path) -> bool:
     """Whether a CSV file is a table of ours: it begins with its provenance."""
+    if not path.is_file():  # a folder, a pipe, a link to nothing
+        return False
     with open(path, "rb") as file:
         return file.read(2) == b"# "
 

@@ -24,7 +24,7 @@ from prefbook.running.planning import shards
 from prefbook.running.runs import NOTE, Run, write_note
 from prefdyn.errors import PrefdynError
 from prefdyn.experiments import plan
-from prefdyn.files import atomic_folder, public_name, tidy
+from prefdyn.files import atomic_folder, keep_others, public_name, tidy
 from prefdyn.models import devices, loading
 
 SAYS = "prefdyn: "
@@ -43,7 +43,7 @@ class KernelDied(PrefdynError):
 def run_chapter(run: Run, progress: bool = True) -> bool:
     """Run a chapter unless its run is up to date; returns whether it ran.
 
-    What it leaves takes the place of an earlier run's when it is whole.
+    What it leaves takes the place of an earlier run's when it is whole; what no run left in the folder stays.
 
     Raises:
         PrefdynError: the work cannot fit in memory, a cell failed, or the disk is full.
@@ -59,17 +59,9 @@ def run_chapter(run: Run, progress: bool = True) -> bool:
         key = run.key()
         nbformat.write(_papermill(run, made, progress), made / run.notebook.name)
         write_note(run, key, made)
-        _keep_others(run, made)
+        left = {run.folder / name for name in (NOTE, run.notebook.name, *run.noted().get("files", {}))}
+        keep_others(run.folder, made, left.union(filter(is_measured, run.folder.glob("*.csv"))))
     return True
-
-
-def _keep_others(run: Run, made: Path) -> None:
-    """Copy, from the folder that is about to be replaced, what no run left there."""
-    left = {NOTE, run.notebook.name, *run.noted().get("files", {})}
-    for path in run.folder.glob("*"):
-        ours = path.name in left or (path.suffix == ".csv" and is_measured(path))
-        if not ours and not (made / path.name).exists():
-            (shutil.copytree if path.is_dir() else shutil.copy2)(path, made / path.name)
 
 
 def _fetch(run: Run) -> None:

@@ -470,6 +470,22 @@ def test_what_is_not_a_runs_stays_in_its_folder(book: Path) -> None:
         assert prepared(book, steps=steps).is_done()
 
 
+def test_what_is_no_file_in_a_runs_folder_costs_no_run(book: Path) -> None:
+    """A lock of Emacs is a link to nothing."""
+    run = prepared(book)
+    (run.folder / "more").mkdir(parents=True)
+    (run.folder / "more" / "mine.txt").write_text("beside what a run leaves")
+    (run.folder / "of mine.csv").mkdir()
+    (run.folder / ".#notes.txt").symlink_to("nobody@nowhere.1")
+    os.mkfifo(run.folder / "pipe.csv")
+    for steps in (2, 3):
+        assert execution.run_chapter(prepared(book, steps=steps), progress=False)
+        assert prepared(book, steps=steps).is_done()
+        assert os.readlink(run.folder / ".#notes.txt") == "nobody@nowhere.1"
+        assert (run.folder / "of mine.csv").is_dir() and not (run.folder / "pipe.csv").exists()
+        assert names(run.folder / "more") == ["mine.txt", "notes.txt"]
+
+
 PROCESS = """
 import sys
 from dataclasses import make_dataclass
