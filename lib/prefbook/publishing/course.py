@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +29,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 from prefbook.project import chapters
 from prefbook.publishing.myst import Directive, References, figure_caption, parts, pieces
 from prefdyn.errors import PrefdynError
-from prefdyn.files import atomic_folder
+from prefdyn.files import atomic_folder, keep_others
 
 Audience = Literal["student", "instructor"]
 KINDS = {"Prove": "markdown", "By hand": "markdown", "Code": "code", "Explore": "code"}
@@ -202,7 +203,8 @@ def _hand_in(chapter: str) -> list[NotebookNode]:
 
 
 def write_notebooks(root: Path, output: Path) -> dict[Audience, Path]:
-    """Write the notebooks of every chapter, each audience in a folder of its own with the checks beside it.
+    """Write the notebooks of every chapter, each audience in a folder of its own with the checks beside it;
+    what else stands in these folders stays.
 
     Returns:
         The folder of each audience.
@@ -212,8 +214,7 @@ def write_notebooks(root: Path, output: Path) -> dict[Audience, Path]:
             malformed, or a table of the reference edition is missing.
     """
     folders: dict[Audience, Path] = {"student": output / "student", "instructor": output / "instructor"}
-    for folder in folders.values():
-        _keep_answers(folder)
+    _keep_answers(folder / f"{chapter}.ipynb" for folder in folders.values() for chapter in chapters(root))
     references = References(root)
     quoting = {chapter: references.quoting(chapter) for chapter in chapters(root)}
     for audience, folder in folders.items():
@@ -224,16 +225,17 @@ def write_notebooks(root: Path, output: Path) -> dict[Audience, Path]:
             )
             for chapter, cells in made.items():
                 nbformat.write(cells, new / f"{chapter}.ipynb")
+            keep_others(folder, new, set())
     return folders
 
 
-def _keep_answers(folder: Path) -> None:
+def _keep_answers(places: Iterable[Path]) -> None:
     """Refuse to write over a notebook in which somebody has written."""
-    for path in sorted(folder.glob("*.ipynb")):
+    for path in filter(os.path.lexists, places):
         try:
             found = nbformat.read(path, as_version=4)
             untouched = found.metadata.get("prefdyn", {}).get("sources") == _sources(found)
-        except (ValueError, AttributeError, nbformat.ValidationError):
+        except (OSError, ValueError, AttributeError, nbformat.ValidationError):
             untouched = False
         if not untouched:
             raise PrefdynError(

@@ -20,7 +20,7 @@ from otter.plugins import AbstractOtterPlugin
 
 from prefbook.project import chapters
 from prefbook.publishing import course
-from prefdyn.files import atomic_folder
+from prefdyn.files import atomic_folder, keep_others
 
 BOOK = ("pyproject.toml", "README.md", "LICENSE", "lib", "book", "results", "_config.yml", "_toc.yml")
 """What is installed and read where a notebook is graded."""
@@ -84,7 +84,8 @@ def _is_shown(call: ast.expr) -> bool:
 
 
 def write_autograders(root: Path, output: Path) -> Path:
-    """Write an autograder CHAPTER.zip for each chapter; returns their folder.
+    """Write an autograder CHAPTER.zip for each chapter; returns their folder, in which what else is there
+    stays.
 
     Raises:
         FileNotFoundError: a file of the checkout is missing.
@@ -114,6 +115,7 @@ def write_autograders(root: Path, output: Path) -> Path:
             target = (made / f"{chapter}.zip").resolve()
             with contextlib.chdir(stage):  # it takes files from there alone
                 generate.main(output_path=str(target), files=list(BOOK), python_version=PYTHON)
+        keep_others(output, made, set())
     return output
 
 

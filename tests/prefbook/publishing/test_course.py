@@ -393,6 +393,24 @@ def test_a_notebook_that_was_written_in_is_kept(tmp_path: Path, monkeypatch: pyt
     assert "answer = 42" in (folder / "noise.ipynb").read_text(encoding="utf-8")
 
 
+def test_what_a_teacher_keeps_beside_the_notebooks_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (course, grading):
+        monkeypatch.setattr(module, "chapters", lambda root: ["noise"])
+    names = ("syllabus.pdf", "week 1/answers.ipynb", "noise of Ada.zip", "tests/mine.py", "mine.ipynb")
+    folders = ("student", "instructor", "autograders")
+    own = [tmp_path / folder / name for folder in folders for name in names]
+    for path in own:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine")
+    course.write_notebooks(ROOT, tmp_path)
+    grading.write_autograders(ROOT, tmp_path / "autograders")
+    assert all(path.read_text() == "mine" for path in own)
+    assert (tmp_path / "student" / "tests" / "ex-nz-code.py").is_file()
+    assert (tmp_path / "autograders" / "noise.zip").is_file()
+
+
 # Sources ------------------------------------------------------------------------------------------
 
 HEAD = "---\nkernelspec: {name: python3, display_name: Python 3, language: python}\n---\n"
