@@ -36,7 +36,7 @@ class Edition:
         return Tables(self.folder / chapter)
 
     def has(self, chapter: str) -> bool:
-        return any((self.folder / chapter).glob("*.csv"))
+        return len(self.tables(chapter)) > 0
 
     @cached_property
     def entries(self) -> dict[str, Entry]:

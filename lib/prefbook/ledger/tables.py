@@ -29,8 +29,9 @@ class Tables(Mapping[str, pd.DataFrame]):
     """Tables by name, each read from FOLDER/NAME.csv when it is asked for; comment lines above one tell its
     provenance.
 
-    Every table has a column `seed`. A run that is too long for one evening leaves some of its tables first,
-    or one seed of them: those to come are named in FOLDER/pending.txt.
+    Every table has a column `seed`, and a file without provenance is none of ours. A run that is too long for
+    one evening leaves some of its tables first, or one seed of them: those to come are named in
+    FOLDER/pending.txt.
     """
 
     def __init__(self, folder: Path, seed: int | None = None) -> None:
@@ -59,7 +60,7 @@ class Tables(Mapping[str, pd.DataFrame]):
         return whole[whole["seed"] == self._seed].reset_index(drop=True)
 
     def __iter__(self) -> Iterator[str]:
-        return (path.stem for path in sorted(self.folder.glob("*.csv")))
+        return (path.stem for path in sorted(self.folder.glob("*.csv")) if is_measured(path))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

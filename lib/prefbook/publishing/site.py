@@ -15,6 +15,7 @@ from pathlib import Path
 
 import nbformat
 
+from prefbook.ledger.tables import is_measured
 from prefbook.project import read_sections
 from prefbook.publishing import course, repository, search, slides
 from prefbook.publishing import notebooks as publish
@@ -96,9 +97,14 @@ def _lay_out(root: Path, executed: Mapping[str, Path], stage: Path) -> None:
         (stage / "book" / f"{chapter}.md").unlink(missing_ok=True)
         publish.notebook(notebook, stage / "book" / f"{chapter}.ipynb")
         own = stage / "_build" / "runs" / chapter
-        for table in notebook.parent.glob("*.csv"):  # none where it shows the reference edition alone
+        for table in _tables(notebook):
             own.mkdir(parents=True, exist_ok=True)
             shutil.copy2(table, own / table.name)
+
+
+def _tables(notebook: Path) -> list[Path]:
+    """Those of an executed chapter; none where it shows the reference edition alone."""
+    return list(filter(is_measured, notebook.parent.glob("*.csv")))
 
 
 def _add_slides(stage: Path, executed: Mapping[str, Path], html: Path) -> None:
@@ -133,7 +139,7 @@ def _digest(root: Path, executed: Mapping[str, Path]) -> str:
         found = [path for path in (root / name).rglob("*") if path.is_file()]
         files |= {path: path.relative_to(root) for path in found if not _is_left_out(path.relative_to(root))}
     for chapter, notebook in executed.items():
-        files |= {path: Path(chapter, path.name) for path in [notebook, *notebook.parent.glob("*.csv")]}
+        files |= {path: Path(chapter, path.name) for path in [notebook, *_tables(notebook)]}
     lines += [f"{shown.as_posix()} {sha256(path)}" for path, shown in sorted(files.items())]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 

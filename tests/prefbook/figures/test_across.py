@@ -9,8 +9,10 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from written import write_table
 
 from prefbook.figures import across, style
 from prefbook.ledger.derived.across import correlation, left
@@ -47,10 +49,7 @@ def _leave(folder: Path, people: int, seeds: list[int]) -> Tables:
             parts = {seed: experiment(SimpleNamespace(seed=seed), None) for seed in seeds}  # type: ignore[arg-type]
             for name in parts[seeds[0]]:
                 frames = [tables[name].assign(seed=seed) for seed, tables in parts.items()]
-                text = "".join(
-                    frame.to_csv(index=False, header=number == 0) for number, frame in enumerate(frames)
-                )
-                (folder / f"{name}.csv").write_text(text, encoding="utf-8")
+                write_table(pd.concat(frames), folder / f"{name}.csv")
     return Tables(folder)
 
 

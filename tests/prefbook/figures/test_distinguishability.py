@@ -15,6 +15,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from small_chapters import DISTINGUISHABILITY, OF_DISTINGUISHABILITY, two_editions
+from written import write_table
 
 from prefbook.figures import behaviours
 from prefbook.figures import distinguishability as figures
@@ -114,7 +115,7 @@ def odd(editions: Editions, tmp_path_factory: pytest.TempPathFactory) -> Tables:
         table, columns = editions[0][name], {"behaviour", "first", "second"}
         for column in columns & set(table):
             table = table.assign(**{column: "$x^{$ </script>" + table[column].astype(str) + " $\\frac$"})
-        table.to_csv(folder / f"{name}.csv", index=False)
+        write_table(table, folder / f"{name}.csv")
     return Tables(folder)
 
 

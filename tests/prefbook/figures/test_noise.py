@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from small_chapters import NOISE, two_editions
+from written import write_table
 
 from prefbook.figures import noise, noise_bounds, noise_map, noise_states, style
 from prefbook.ledger.derived import noise as derived
@@ -198,7 +199,7 @@ def test_text_points_are_the_runs_and_the_pilots(editions: tuple[Tables, Tables]
 def test_text_without_runs_is_an_empty_panel(tmp_path: Path, editions: tuple[Tables, Tables]) -> None:
     for name in editions[0]:
         table = editions[0][name]
-        table.head(0 if name.startswith("text") else len(table)).to_csv(tmp_path / f"{name}.csv", index=False)
+        write_table(table.head(0 if name.startswith("text") else len(table)), tmp_path / f"{name}.csv")
     assert noise_states.text(Tables(tmp_path), None).axes[1].get_xlabel()
 
 

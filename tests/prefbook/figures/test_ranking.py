@@ -17,6 +17,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from small_chapters import OF_RANKING, RANKING, two_editions
+from written import write_table
 
 from prefbook.figures import ranking, ranking_training, ranking_world, style
 from prefbook.ledger.derived import ranking as derived
@@ -179,7 +180,7 @@ def test_judge_that_may_be_a_coin_draws_no_win_rate(
     folder = tmp_path / "ranking"
     shutil.copytree(editions[0].folder, folder)
     about = {"name": "embedded", "accuracy": 0.6, "low": low, "high": 0.7, "n": 90, "seed": 0}
-    pd.DataFrame([about]).to_csv(folder / "judge.csv", index=False)
+    write_table(pd.DataFrame([about]), folder / "judge.csv")
     figure = ranking_training.judged_answers(Tables(folder), None)
     assert ("win rate" in labels(figure)) == drawn
     assert figure.axes[0].get_title("left").endswith(": no win rate") != drawn
@@ -191,7 +192,7 @@ def test_tenths_go_from_easy_to_hard(editions: tuple[Tables, Tables], tmp_path: 
     table = table.assign(
         chosen=10 + pair, rejected=10, **{"chosen after": -50.0, "rejected after": pair - 70.0}
     )
-    table.to_csv(tmp_path / "supervised.csv", index=False)
+    write_table(table, tmp_path / "supervised.csv")
     tokens, votes = ranking.tenths(Tables(tmp_path), None).axes
     np.testing.assert_allclose(np.asarray(tokens.lines[0].get_ydata(), dtype=float), 22 + 5 * np.arange(10))
     np.testing.assert_allclose(
@@ -257,7 +258,7 @@ def test_a_judge_of_unknown_accuracy_is_named_as_it_is(
     assert known.startswith(f"judge right on {judge:.0%} of unseen pairs")
     name = "<script>alert(1)</script> $x^{$"
     unknown = {"accuracy": np.nan, "low": np.nan, "high": np.nan, "n": np.nan, "no verdict": 0.25, "seed": 0}
-    pd.DataFrame([{"name": name, **unknown}]).to_csv(tmp_path / "judge.csv", index=False)
+    write_table(pd.DataFrame([{"name": name, **unknown}]), tmp_path / "judge.csv")
     figure = ranking_training.judged_answers(Tables(tmp_path), None)
     figure.savefig(drawn := io.StringIO(), format="svg")
     assert "<script" not in drawn.getvalue()

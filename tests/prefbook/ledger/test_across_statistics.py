@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from written import write_table
 
 from prefbook.ledger.claims import load_claims
 from prefbook.ledger.derived import across as derived
@@ -64,7 +65,7 @@ def leave(tmp_path: Path) -> Callable[..., Tables]:
             parts["held"].append(_held(rho))
         for name, tables in parts.items():
             whole = pd.concat(table.assign(seed=seed) for table, seed in zip(tables, seeds, strict=True))
-            whole.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+            write_table(whole, folder / f"{name}.csv")
         return Tables(folder)
 
     return write

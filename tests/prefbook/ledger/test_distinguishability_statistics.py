@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from written import write_table
 
 from prefbook.ledger.claims import load_claims
 from prefbook.ledger.derived import distinguishability as derived
@@ -149,7 +150,7 @@ def tables(tmp_path: Path) -> Tables:
         },
     }
     for name, columns in made.items():
-        pd.DataFrame(columns).assign(seed=4).to_csv(tmp_path / f"{name}.csv", index=False)
+        write_table(pd.DataFrame(columns).assign(seed=4), tmp_path / f"{name}.csv")
     return Tables(tmp_path)
 
 
@@ -213,7 +214,7 @@ def test_only_what_was_learned_counts_as_undone(tables: Tables) -> None:
 
 def test_fewer_than_three_learned_leave_the_claim_open(tables: Tables) -> None:
     table = tables["misalignment"].assign(accuracy=0.7)
-    table.to_csv(tables.folder / "misalignment.csv", index=False)
+    write_table(table, tables.folder / "misalignment.csv")
     found = statistics.misaligned_faster(Tables(tables.folder))
     assert np.isnan(found.value) and found.n == 0
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from written import write_table
 
 from prefbook.ledger.claims import load_claims
 from prefbook.ledger.judging import judge
@@ -195,7 +196,7 @@ def small() -> dict[str, pd.DataFrame]:
 @pytest.fixture
 def tables(tmp_path: Path) -> Tables:
     for name, table in small().items():
-        table.assign(seed=3).to_csv(tmp_path / f"{name}.csv", index=False)
+        write_table(table.assign(seed=3), tmp_path / f"{name}.csv")
     return Tables(tmp_path).of(3)
 
 
@@ -234,7 +235,7 @@ def test_what_is_left_is_a_mean_of_logs_over_sets(tables: Tables) -> None:
 def test_a_margin_that_is_not_positive_leaves_the_claim_open(tables: Tables) -> None:
     table = nested_sets()
     table.loc[(table["set"] == 1) & (table["K"] == 4), "margin"] = -1.0
-    table.assign(seed=3).to_csv(tables.folder / "nested_sets.csv", index=False)
+    write_table(table.assign(seed=3), tables.folder / "nested_sets.csv")
     again = Tables(tables.folder.rename(f"{tables.folder}-again"), 3)
     assert np.isnan(STATISTICS["held_out_margin_left"](again).value)
     assert QUOTED["gn-left"](again) == "none"
@@ -253,7 +254,7 @@ def test_risks_are_compared_persona_by_persona(tables: Tables) -> None:
 def test_a_wait_that_outlasts_the_training_is_left_out(tables: Tables) -> None:
     table = small()["more_samples"]
     table.loc[(table["persona"] == "own-2") & (table["Q"] == 16), "wait"] = np.nan
-    table.assign(seed=3).to_csv(tables.folder / "more_samples.csv", index=False)
+    write_table(table.assign(seed=3), tables.folder / "more_samples.csv")
     again = Tables(tables.folder.rename(f"{tables.folder}-again"), 3)
     found = STATISTICS["slope_of_wait"](again)
     assert found.n == 11 and found.value == pytest.approx(0.25)
@@ -287,7 +288,7 @@ def test_a_bound_that_is_kept_and_promises_nothing_is_vacuous(tables: Tables) ->
         table = pd.DataFrame({**about, "log₁₀ bound, appendix": [appendix], "seed": [3]})
         folder = Path(f"{tables.folder}-{verdict[:5]}")
         folder.mkdir()
-        table.to_csv(folder / "risk.csv", index=False)
+        write_table(table, folder / "risk.csv")
         assert judge(claim, Tables(folder), "here")["verdict"] == verdict
 
 
@@ -319,7 +320,7 @@ def test_numbers_of_the_text(tables: Tables) -> None:
     again = nested_sets()
     again.loc[again["K"] == 4, "margin"] *= 1.44
     both = pd.concat([nested_sets().assign(seed=3), again.assign(seed=4)])
-    both.to_csv(tables.folder / "nested_sets.csv", index=False)
+    write_table(both, tables.folder / "nested_sets.csv")
     told = {key: tell(tables) for key, tell in QUOTED.items()}
     assert told["gn-left-again"].startswith("0.36 [")  # 1.44 of a quarter
     assert told["gn-width"] == "576" and told["gn-random-cosine"] == f"{0.798 / 24:.3f}"

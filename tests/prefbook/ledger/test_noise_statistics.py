@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from written import write_table
 
 from prefbook.ledger.claims import load_claims
 from prefbook.ledger.derived import noise as derived
@@ -205,7 +206,7 @@ def make(tmp_path: Path) -> Make:
 
     def write(**given: pd.DataFrame) -> Tables:
         for name, table in {**small(), **given}.items():
-            table.assign(seed=0).to_csv(tmp_path / f"{name}.csv", index=False)
+            write_table(table.assign(seed=0), tmp_path / f"{name}.csv")
         return Tables(tmp_path)
 
     return write

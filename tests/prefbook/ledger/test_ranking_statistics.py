@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from written import write_table
 
 from prefbook.ledger.claims import load_claims
 from prefbook.ledger.derived import ranking as derived
@@ -128,7 +129,7 @@ def small() -> dict[str, pd.DataFrame]:
 @pytest.fixture
 def tables(tmp_path: Path) -> Tables:
     for name, table in small().items():
-        table.assign(seed=0).to_csv(tmp_path / f"{name}.csv", index=False)
+        write_table(table.assign(seed=0), tmp_path / f"{name}.csv")
     return Tables(tmp_path).of(0)
 
 
@@ -307,7 +308,7 @@ def test_objectives_are_compared_with_dpo_on_the_same_pairs_and_prompts(tmp_path
     said = pd.DataFrame(answers, columns=[*names, "KL", "win rate"])
     for name, table in (("pairs", found), ("answers", said)):
         for kind, part in table.assign(seed=0).groupby(table["objective"] == "DPO"):
-            part.to_csv(tmp_path / f"{'world' if kind else 'objective'}_{name}.csv", index=False)
+            write_table(part, tmp_path / f"{'world' if kind else 'objective'}_{name}.csv")
     (less,) = derived.less_dpo(Tables(tmp_path)).values()
     assert less["flipped"] == estimates.Estimate(0.5, 0.5, 0.5, 48)
     assert less["unseen"].value == pytest.approx(1 / 3) and less["unseen"].n == 72
@@ -377,7 +378,7 @@ def test_an_unknown_judge_and_a_missing_data_set_are_said(tables: Tables) -> Non
     assert quoted.QUOTED["judge-accuracy"](tables) == "not known"
     assert quoted.QUOTED["judge-no-verdict"](tables) == "0%"
     judge = tables["judge"].assign(**{"no verdict": 0.125})
-    judge.to_csv(tables.folder / "judge.csv", index=False)
+    write_table(judge, tables.folder / "judge.csv")
     assert quoted.QUOTED["judge-no-verdict"](tables) == "12%"
     assert quoted.QUOTED["llmbar-natural"](tables) == quoted.MISSING
 

@@ -65,7 +65,7 @@ def test_table_that_changed_is_read_again(folder: Path) -> None:
     tables = Tables(folder)
     assert tables.seeds == [0, 1]
     for name in tables:
-        (folder / f"{name}.csv").write_text("x,seed\n7,41\n")
+        (folder / f"{name}.csv").write_text(f"{HEAD}x,seed\n7,41\n")
     assert tables["points"]["x"].tolist() == [7] and tables.seeds == [41]
 
 
@@ -89,6 +89,12 @@ def test_empty_folder_has_no_seeds_and_no_provenance(tmp_path: Path) -> None:
     assert len(Tables(tmp_path)) == 0 and Tables(tmp_path).provenance == {}
     with pytest.raises(PrefdynError, match="holds no tables"):
         _ = Tables(tmp_path / "first").seeds
+
+
+def test_what_is_not_ours_is_no_table(folder: Path) -> None:
+    pd.DataFrame({"mine": [1]}).to_csv(folder / "mine.csv", index=False)
+    (folder / "of mine.csv").mkdir()
+    assert list(Tables(folder)) == ["curves", "points"] and Tables(folder).seeds == [0, 1]
 
 
 def test_clearing_spares_what_is_not_ours(folder: Path) -> None:

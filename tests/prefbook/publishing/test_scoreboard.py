@@ -381,8 +381,8 @@ def test_page_quotes_the_reference_with_this_machine_beside_it(
 def test_what_this_machine_left_out_leaves_the_references_number_alone(tmp_path: Path) -> None:
     for name, rows in (("reference", "2,0"), ("here", "")):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "fall.csv").write_text(f"value,seed\n{rows}\n")
-        (tmp_path / name / "rise.csv").write_text("value,seed\n1,0\n")
+        (tmp_path / name / "fall.csv").write_text(f"# profile: smoke\nvalue,seed\n{rows}\n")
+        (tmp_path / name / "rise.csv").write_text("# profile: smoke\nvalue,seed\n1,0\n")
     finding, local = Tables(tmp_path / "reference"), Tables(tmp_path / "here")
 
     def first(tables: Tables) -> str:

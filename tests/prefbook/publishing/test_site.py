@@ -28,6 +28,7 @@ import pypdf
 import pytest
 import yaml
 from PIL import Image
+from written import write_table
 
 from prefbook.figures import clusters, distinguishability, explorer, ranking
 from prefbook.ledger.tables import Tables
@@ -411,7 +412,7 @@ def test_steps_on_two_clouds_are_those_of_the_equation(browser: Any) -> None:
 
 
 def test_sliders_show_where_each_promise_speaks(browser: Any, tmp_path: Path) -> None:
-    pd.DataFrame({"Q": [500.0], "seed": [0]}).to_csv(tmp_path / "bound_of_the_data.csv", index=False)
+    write_table(pd.DataFrame({"Q": [500.0], "seed": [0]}), tmp_path / "bound_of_the_data.csv")
     page = browser.new_page()
     page.set_content(clusters.bounds_explorer(Tables(tmp_path), None))
     said, sliders = page.locator(".said"), page.locator("input")
@@ -678,7 +679,8 @@ def test_second_build_has_nothing_to_do(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(site, "_jupyter_book", pretend)
     notebook = tmp_path / "a.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("first words")]), notebook)
-    (tmp_path / "points.csv").write_text("seed\n0\n")
+    (tmp_path / "points.csv").write_text("# seeds: 0\nseed\n0\n")
+    (tmp_path / "mine.csv").write_text("what\nelse\n")
     for _ in range(2):
         assert site.build(ROOT, {"distinguishability": notebook}, tmp_path / "out").read_text() == "made"
     assert len(calls) == 1
@@ -688,8 +690,11 @@ def test_second_build_has_nothing_to_do(tmp_path: Path, monkeypatch: pytest.Monk
     site.build(ROOT, {"distinguishability": notebook}, tmp_path / "out")
     assert len(calls) == 2
     laid = tmp_path / "out" / "site" / "_build" / "runs" / "distinguishability" / "points.csv"
-    assert laid.read_text() == "seed\n0\n"
-    (tmp_path / "points.csv").write_text("seed\n1\n")
+    assert laid.read_text() == "# seeds: 0\nseed\n0\n" and [*laid.parent.iterdir()] == [laid]
+    (tmp_path / "mine.csv").write_text("what\nnot\n")
+    site.build(ROOT, {"distinguishability": notebook}, tmp_path / "out")
+    assert len(calls) == 2, "nothing of the site is made of that"
+    (tmp_path / "points.csv").write_text("# seeds: 1\nseed\n1\n")
     site.build(ROOT, {"distinguishability": notebook}, tmp_path / "out")
     assert len(calls) == 3, "another table is another scoreboard"
 
