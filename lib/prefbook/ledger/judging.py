@@ -12,7 +12,7 @@ import pandas as pd
 
 from prefbook.ledger.claims import VACUOUS, VERDICTS, Claim, Kind, Outcome, Statistic
 from prefbook.ledger.statistics import STATISTICS
-from prefbook.ledger.tables import NotMeasured, Tables
+from prefbook.ledger.tables import NotMeasured, Tables, taken_from
 from prefdyn.errors import PrefdynError
 from prefdyn.measures.estimates import Estimate
 
@@ -24,7 +24,8 @@ def measure(claim: Claim, statistic: Statistic, tables: Tables) -> Estimate:
     """A statistic of a claim, from the tables of one seed.
 
     Raises:
-        PrefdynError: no function has its name, or a table that it needs is missing or lacks a column.
+        PrefdynError: no function has its name, or a table that it needs is missing, damaged or of another
+            version.
     """
     functions = STATISTICS.get(claim.chapter, {})
     if statistic.function not in functions:
@@ -32,13 +33,8 @@ def measure(claim: Claim, statistic: Statistic, tables: Tables) -> Estimate:
             f"the claim {claim.id} asks for the statistic {statistic.function!r}, and the chapter "
             f"{claim.chapter} has none of that name"
         )
-    try:
+    with taken_from(tables, f"what the claim {claim.id} is judged by"):
         return functions[statistic.function](tables)
-    except KeyError as error:
-        raise PrefdynError(
-            f"{tables.folder}: no table has what the claim {claim.id} is judged by ({error.args[0]}), so "
-            "they are of another version of the chapter; run it again"
-        ) from error
 
 
 def judge(claim: Claim, tables: Tables, edition: str) -> Entry:

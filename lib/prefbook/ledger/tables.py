@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import functools
 import itertools
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -70,13 +72,15 @@ class Tables(Mapping[str, pd.DataFrame]):
         """Tables to come, by name, and of those that are there the seeds to come.
 
         Raises:
-            PrefdynError: a seed is no number.
+            PrefdynError: a seed is no number, or the file is no text.
         """
         path = self.folder / PENDING
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:
             return {}
+        except UnicodeDecodeError as error:
+            raise PrefdynError(f"{path}: write the names of tables to come in UTF-8, one a line") from error
         parts = [line.partition(":") for line in lines if line.strip()]
         try:
             return {name.strip(): frozenset(map(int, seeds.split())) for name, _, seeds in parts}
@@ -149,10 +153,15 @@ def head(path: Path) -> dict[str, str]:
 
 @functools.lru_cache(maxsize=512)
 def _head(path: Path, changed: int, size: int) -> dict[str, str]:
-    with open(path, encoding="utf-8") as file:
-        above = itertools.takewhile(lambda line: line.startswith("# "), file)
-        lines = [line[2:].rstrip("\n").partition(": ") for line in above]
-    return {field: value for field, _, value in lines}
+    try:
+        with open(path, encoding="utf-8") as file:
+            above = itertools.takewhile(lambda line: line.startswith("# "), file)
+            lines = [line[2:].rstrip("\n").partition(": ") for line in above]
+        fields = {field: value for field, _, value in lines}
+        float(fields.get("seconds", 0))
+    except ValueError as error:
+        raise _damaged(path, str(error)) from error
+    return fields
 
 
 def _now(path: Path) -> tuple[Path, int, int]:
@@ -175,13 +184,45 @@ def _read(path: Path, changed: int, size: int) -> pd.DataFrame:
     try:
         found = pd.read_csv(path, comment="#")
     except (ValueError, OSError) as error:
-        said = " ".join(str(error).split())
-        raise PrefdynError(
-            f"{path}: the table is damaged ({said}): run the chapter again to make it"
-        ) from error
+        raise _damaged(path, str(error)) from error
     if "seed" not in found:
         raise PrefdynError(f"{path}: the table has no column 'seed'")
+    if len(found) and not pd.api.types.is_integer_dtype(found["seed"]):
+        raise _damaged(path, "not every row has a whole number as its seed")
     return found
+
+
+def _damaged(path: Path, said: str) -> PrefdynError:
+    return PrefdynError(
+        f"{path}: the table is damaged ({_line(said)}): run the chapter {path.parent.name} again to make it"
+    )
+
+
+def _line(said: str) -> str:
+    """What an exception says, on one line: pandas prints whole columns."""
+    return textwrap.shorten(said, 200, placeholder=" …")
+
+
+@contextmanager
+def taken_from(tables: Tables, what: str) -> Iterator[None]:
+    """Around a function of tables, for what is said of those that it cannot be a function of.
+
+    Args:
+        what: what the function gives.
+
+    Raises:
+        PrefdynError: the tables lack something, or hold what no experiment writes.
+    """
+    try:
+        yield
+    except (ArithmeticError, LookupError, TypeError, ValueError, NotImplementedError) as error:
+        empty = "".join(
+            f"; {name}.csv has no rows" for name, table in Tables(tables.folder).items() if table.empty
+        )
+        raise PrefdynError(
+            f"{tables.folder}: {what} cannot be taken from these tables ({_line(str(error))}{empty}), so "
+            "they are damaged or of another version of the chapter: run it again"
+        ) from error
 
 
 @functools.lru_cache(maxsize=512)

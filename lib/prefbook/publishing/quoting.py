@@ -11,7 +11,7 @@ import jinja2
 from prefbook.ledger.claims import Claim, Criterion
 from prefbook.ledger.editions import HERE, NO_MODEL, NOT_RUN, REFERENCE
 from prefbook.ledger.judging import Entry
-from prefbook.ledger.tables import NotMeasured, Tables
+from prefbook.ledger.tables import NotMeasured, Tables, taken_from
 
 TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("prefbook.publishing"),
@@ -67,20 +67,28 @@ def _compared(finding: Entry, local: Entry | None, criterion: Criterion) -> str:
 def quotes(
     tellers: Mapping[str, Callable[[Tables], str]], finding: Tables, local: Tables | None
 ) -> dict[str, str]:
-    """What functions of tables tell, with the first seed, in HTML like `of_claims`."""
+    """What functions of tables tell, with the first seed, in HTML like `of_claims`.
+
+    Raises:
+        PrefdynError: a table that one needs is missing, damaged or of another version.
+    """
     first, own = finding.of(finding.seed), None if local is None else local.of(local.seed)
 
-    def told(tell: Callable[[Tables], str]) -> str:
+    def told(key: str, tables: Tables) -> str:
+        with taken_from(tables, f"the number {key}"):
+            return tellers[key](tables)
+
+    def compared(key: str) -> str:
         local = None
         if own is not None:
             with suppress(NotMeasured):
-                local = tell(own)
+                local = told(key, own)
         try:
-            return quote(tell(first), local)
+            return quote(told(key, first), local)
         except NotMeasured:
             return quote(NOT_RUN)
 
-    return {key: told(tell) for key, tell in tellers.items()}
+    return {key: compared(key) for key in tellers}
 
 
 def _part(macro: str, *arguments: object) -> str:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -154,6 +155,25 @@ def test_missing_table_and_missing_statistic_are_named(root: Path, leave: Leave)
         PrefdynError, match="E-1 asks for the statistic 'rise', and the chapter first has none"
     ):
         judge(claim, Tables(root / "runs" / "first"), "")
+
+
+@pytest.mark.parametrize(
+    ("statistic", "said"),
+    [
+        (lambda tables: tables["rise"][[f"column {i}" for i in range(99)]], "None of .*column 0"),
+        (lambda tables: tables["fall"]["value"].iloc[0], "out-of-bounds; fall.csv has no rows"),
+        (lambda tables: tables["rise"]["value"].astype(str) - 1, "sub"),
+        (lambda tables: 1 / len(tables["fall"]), "division by zero; fall.csv has no rows"),
+    ],
+)
+def test_tables_that_no_run_leaves_are_one_sentence(
+    root: Path, leave: Leave, monkeypatch: pytest.MonkeyPatch, statistic: Any, said: str
+) -> None:
+    monkeypatch.setitem(judging.STATISTICS["first"], "rise", statistic)
+    told = rf"runs/first: what the claim E-1 is judged by .*\(.*{said}.*\), .*: run it again"
+    with pytest.raises(PrefdynError, match=told) as error:
+        judged(root, leave, "E-1", fall=[])
+    assert "\n" not in str(error.value) and len(str(error.value)) < 500
 
 
 def test_table_has_a_row_for_each_statistic_and_names_the_claim_once(root: Path, leave: Leave) -> None:

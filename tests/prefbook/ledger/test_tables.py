@@ -76,13 +76,25 @@ def test_missing_table_is_named_with_what_makes_it(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [("", "damaged"), ("x,seed\n1,0\n1,0,3,4\n", "damaged"), ("x\n1\n", "no column 'seed'")],
+    [
+        ("", "damaged"),
+        ("x,seed\n1,0\n1,0,3,4\n", "damaged"),
+        ("x,seed\n1,0\n1\n", "damaged .*whole number as its seed"),
+        ("x\n1\n", "no column 'seed'"),
+    ],
 )
 def test_file_that_is_no_table_is_named(folder: Path, content: str, said: str) -> None:
     (folder / "points.csv").write_text(content)
     with pytest.raises(PrefdynError, match=rf"points\.csv: .*{said}") as error:
         Tables(folder)["points"]
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("head", [b"# model: \xff\n", b"# seconds: ?\n"], ids=["no text", "no number"])
+def test_damaged_provenance_names_its_file(folder: Path, head: bytes) -> None:
+    (folder / "points.csv").write_bytes(head + b"x,seed\n1,0\n")
+    with pytest.raises(PrefdynError, match=r"points\.csv: the table is damaged"):
+        _ = Tables(folder).provenance
 
 
 def test_empty_folder_has_no_seeds_and_no_provenance(tmp_path: Path) -> None:
@@ -123,10 +135,14 @@ def test_seed_to_come_is_told_from_one_that_is_there(folder: Path) -> None:
     assert tables["curves"]["y"].tolist() == tables.of(1)["curves"]["y"].tolist() == [3]
     with pytest.raises(NotMeasured, match=r"curves\.csv: the seed 0 is not made yet"):
         tables.of(0)["curves"]
-    (folder / "pending.txt").write_text("curves: 0, 2\n")
-    with pytest.raises(PrefdynError, match="seeds as numbers, as in 'curves: 1 2'") as error:
-        tables.of(1)["curves"]
-    assert not isinstance(error.value, NotMeasured)
+    for content, said in (
+        (b"curves: 0, 2\n", "seeds as numbers, as in 'curves: 1 2'"),
+        (b"curves\xff\n", "UTF-8"),
+    ):
+        (folder / "pending.txt").write_bytes(content)
+        with pytest.raises(PrefdynError, match=rf"pending\.txt: write .*{said}") as error:
+            tables.of(1)["curves"]
+        assert not isinstance(error.value, NotMeasured)
 
 
 def test_a_run_that_begins_anew_has_nothing_to_come(folder: Path) -> None:

@@ -392,6 +392,8 @@ def test_what_this_machine_left_out_leaves_the_references_number_alone(tmp_path:
 
     assert quoting.quotes({"a": first}, finding, local) == {"a": "<strong>2</strong>"}
     assert quoting.quotes({"a": first}, local, finding) == {"a": "<strong>not run</strong>"}
+    with pytest.raises(PrefdynError, match=r"here: the number b .*fall\.csv has no rows"):
+        quoting.quotes({"b": lambda tables: str(tables["fall"]["value"].iloc[0])}, finding, local)
 
 
 # Places -------------------------------------------------------------------------------------------
