@@ -19,7 +19,9 @@ LEVEL = 0.95
 CACHED = 2**17
 """Numbers of a megabyte: what is worked on at once stays in a processor's cache."""
 FEWEST_CLUSTERS = 8
-"""Kinds below which no bootstrap over them is taken for an interval."""
+"""Kinds below which a bootstrap over them is not taken for an interval, and an estimate has none: with one
+kind, every resample is alike.
+"""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class Estimate:
     n: int
 
     def __str__(self) -> str:
-        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]".replace("-", "−")
+        interval = "" if np.isnan(self.low) else f" [{self.low:.3g}, {self.high:.3g}]"
+        return f"{self.value:.3g}{interval}".replace("-", "−")
 
 
 def unknown(n: int) -> Estimate:
@@ -47,7 +50,7 @@ def mean(sample: ArrayLike, clusters: ArrayLike | None = None, seed: int = 0) ->
 
     Args:
         clusters: names of what each unit belongs to, shape (n,), where units of a kind may be alike: the
-            interval is that of a bootstrap over them.
+            interval is that of a bootstrap over them, if they are `FEWEST_CLUSTERS` or more.
 
     Raises:
         PrefdynError: fewer than three units.
@@ -58,7 +61,7 @@ def mean(sample: ArrayLike, clusters: ArrayLike | None = None, seed: int = 0) ->
         names, index = np.unique(np.asarray(clusters), return_inverse=True)
         counts = resample_counts(len(names), seed)
         sums, sizes = np.stack([np.bincount(index, x), np.bincount(index)]) @ counts.T
-        return from_resamples(centre, sums / sizes, len(x), widened=True)
+        return over_clusters(from_resamples(centre, sums / sizes, len(x), widened=True), clusters)
     half = float(stats.t.ppf((1 + LEVEL) / 2, len(x) - 1) * stats.sem(x))
     return Estimate(centre, centre - half, centre + half, len(x))
 
@@ -78,7 +81,7 @@ def simultaneous_means(sample: ArrayLike) -> tuple[NDArray[np.float64], NDArray[
 
 def median(sample: ArrayLike, seed: int = 0, clusters: ArrayLike | None = None) -> Estimate:
     """The median of a sample of shape (n,), bootstrapped over the units, or over what they belong to where
-    `clusters` says it, of shape (n,).
+    `clusters` says it, of shape (n,), as `mean` is.
     """
     x = _checked(sample)
     if clusters is None:
@@ -89,12 +92,12 @@ def median(sample: ArrayLike, seed: int = 0, clusters: ArrayLike | None = None) 
         np.argmax(below > half[:, None], axis=1) for half in ((below[:, -1] - 1) // 2, below[:, -1] // 2)
     ]
     drawn = x[order][middle].mean(axis=0)
-    return from_resamples(float(np.median(x)), drawn, len(x))
+    return over_clusters(from_resamples(float(np.median(x)), drawn, len(x)), clusters)
 
 
 def spearman(x: ArrayLike, y: ArrayLike, seed: int = 0, clusters: ArrayLike | None = None) -> Estimate:
     """Spearman's rank correlation of paired samples of shape (n,), bootstrapped over the pairs, or over what
-    they belong to where `clusters` says it, of shape (n,).
+    they belong to where `clusters` says it, of shape (n,), as `mean` is.
 
     A few units in perfect order have a bootstrap interval of length zero. So where an exact permutation test
     (above 8 units, its t approximation) does not exclude 0 at the same level, the interval is widened to
@@ -108,19 +111,20 @@ def spearman(x: ArrayLike, y: ArrayLike, seed: int = 0, clusters: ArrayLike | No
         out = from_resamples(float(_spearman(a, b, -1)), drawn, len(a))
     if _permutation_p(a, b) >= 1 - LEVEL:
         out = Estimate(out.value, min(out.low, 0.0), max(out.high, 0.0), out.n)
-    return out
+    return over_clusters(out, clusters)
 
 
 def gain_in_spearman(
     x: ArrayLike, other: ArrayLike, y: ArrayLike, seed: int = 0, clusters: ArrayLike | None = None
 ) -> Estimate:
     """How much better x foretells y than another measure does: the difference of their rank correlations with
-    y, all of shape (n,), bootstrapped together over the units or their clusters.
+    y, all of shape (n,), bootstrapped together over the units, or over their clusters as `mean` is.
     """
     a, b, c = _checked(x), _checked(other), _checked(y)
     counts = counts_by_cluster(np.arange(len(c)) if clusters is None else clusters, seed)
     drawn = _weighted_spearman(a, c, counts) - _weighted_spearman(b, c, counts)
-    return from_resamples(float(_spearman(a, c, -1) - _spearman(b, c, -1)), drawn, len(c))
+    out = from_resamples(float(_spearman(a, c, -1) - _spearman(b, c, -1)), drawn, len(c))
+    return over_clusters(out, clusters)
 
 
 def spearman_within(
@@ -173,7 +177,7 @@ def mean_over_pairs(
     Args:
         x: shape (pairs,).
         ends: indices of the two different units of each pair, from 0, shape (pairs, 2).
-        clusters: names of what each unit belongs to, shape (units,).
+        clusters: names of what each unit belongs to, shape (units,), as in `mean`.
 
     Raises:
         PrefdynError: fewer than three pairs.
@@ -188,7 +192,8 @@ def mean_over_pairs(
     total, weight = np.vecdot(counts @ square, counts)
     with np.errstate(invalid="ignore"):
         drawn = total / weight
-    return from_resamples(float(values.mean()), drawn, units, widened=True)
+    out = from_resamples(float(values.mean()), drawn, units, widened=True)
+    return over_clusters(out, clusters)
 
 
 def proportion(hits: ArrayLike) -> Estimate:
@@ -206,8 +211,8 @@ def proportion(hits: ArrayLike) -> Estimate:
 
 
 def share(hits: ArrayLike, clusters: ArrayLike, seed: int = 0) -> Estimate:
-    """The share of hits where cases of a kind may be alike: as `proportion` if no two are of a kind, else
-    bootstrapped over kinds.
+    """The share of hits where cases of a kind may be alike: as `proportion` if no two are of a kind, else as
+    `mean`.
 
     Args:
         clusters: the kind of each case, shape (n,).
@@ -215,11 +220,9 @@ def share(hits: ArrayLike, clusters: ArrayLike, seed: int = 0) -> Estimate:
     Raises:
         PrefdynError: fewer than three cases.
     """
-    kinds = len(set(np.asarray(clusters).tolist()))
-    if kinds == len(_checked(hits)):
+    if len(np.unique(np.asarray(clusters))) == len(_checked(hits)):
         return proportion(hits)
-    found = mean(hits, clusters, seed)
-    return found if kinds >= FEWEST_CLUSTERS else Estimate(found.value, np.nan, np.nan, found.n)
+    return mean(hits, clusters, seed)
 
 
 def bootstrap(statistic: Callable[..., NDArray[np.float64]], *columns: ArrayLike, seed: int = 0) -> Estimate:
@@ -290,6 +293,17 @@ def from_resamples(value: float, drawn: ArrayLike, n: int, widened: bool = False
     if widened:
         low, high = min(low, value), max(high, value)
     return Estimate(value, float(low), float(high), n)
+
+
+def over_clusters(found: Estimate, clusters: ArrayLike | None) -> Estimate:
+    """What a bootstrap over clusters found, without an interval where these are fewer than `FEWEST_CLUSTERS`.
+
+    Args:
+        clusters: names of what each unit belongs to, shape (n,); None where the units were resampled.
+    """
+    if clusters is None or len(np.unique(np.asarray(clusters))) >= FEWEST_CLUSTERS:
+        return found
+    return Estimate(found.value, np.nan, np.nan, found.n)
 
 
 def count(violations: int, n: int) -> Estimate:

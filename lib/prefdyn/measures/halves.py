@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from prefdyn.errors import PrefdynError
-from prefdyn.measures.estimates import RESAMPLES, Estimate, from_resamples, resample_counts
+from prefdyn.measures.estimates import RESAMPLES, Estimate, from_resamples, over_clusters, resample_counts
 
 Array = NDArray[np.float64]
 
@@ -84,11 +84,13 @@ class Correlations:
         drawn: the symmetric matrix of the data and then of every resample, shape (1 + resamples, m, m). On
             the diagonal is the reliability; an entry is NaN where a measure is the same for all units.
         units: how many they are over.
+        clusters: what each unit belongs to, where the resamples are of these.
     """
 
     names: tuple[str, ...]
     drawn: Array
     units: int
+    clusters: Sequence[str] | None = None
 
     def between(self, x: str, y: str) -> Estimate:
         """The rank correlation of two measures; of one with itself, its reliability."""
@@ -115,7 +117,7 @@ class Correlations:
         value = float(drawn[0])
         if np.isnan(value) or np.isnan(drawn[1:]).all():
             return Estimate(np.nan, np.nan, np.nan, self.units)
-        return from_resamples(value, drawn[1:], self.units, widened=True)
+        return over_clusters(from_resamples(value, drawn[1:], self.units, widened=True), self.clusters)
 
 
 def correlations(
@@ -131,7 +133,7 @@ def correlations(
     Args:
         measures: by name, shape (units, splits, 2): a value for each unit and half, NaN where there is none.
         clusters: names of what each unit belongs to, where units of a kind may be alike: the bootstrap then
-            resamples whole clusters.
+            resamples whole clusters, and fewer than `estimates.FEWEST_CLUSTERS` give no interval.
 
     Raises:
         PrefdynError: fewer than five units, which cannot exclude a correlation of 0.
@@ -142,16 +144,15 @@ def correlations(
     _, n, splits, _ = values.shape
     if n < 5:
         raise PrefdynError(f"{n} personas are too few for a correlation between measures: give at least 5")
-    names, kind = np.unique(
-        np.arange(n) if clusters is None else np.asarray(clusters)[known], return_inverse=True
-    )
+    kinds = None if clusters is None else np.asarray(clusters)[known].tolist()
+    names, kind = np.unique(np.arange(n) if kinds is None else kinds, return_inverse=True)
     counts = np.vstack([np.ones(len(names)), resample_counts(len(names), seed, resamples)])
     belongs = np.equal.outer(np.arange(len(names)), kind).astype(np.float32)
     largest = np.abs(values).max(axis=(1, 2, 3), keepdims=True)
     values = np.round(values / np.where(largest > 0, largest, 1), DIGITS)
     orders = [[belongs @ _order(values[:, :, split, half]) for half in (0, 1)] for split in range(splits)]
     drawn = [_drawn(orders, some, kind) for some in np.array_split(counts, -(-len(counts) // BLOCK))]
-    return Correlations(tuple(measures), np.concatenate(drawn), n)
+    return Correlations(tuple(measures), np.concatenate(drawn), n, kinds)
 
 
 def _order(values: Array) -> NDArray[np.float32]:

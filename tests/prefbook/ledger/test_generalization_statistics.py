@@ -21,7 +21,7 @@ from prefdyn.measures import estimates
 
 STATISTICS, QUOTED = statistics.STATISTICS, quoted.QUOTED
 PERSONAS = [*(f"desire-{i}" for i in range(6)), *(f"own-{i}" for i in range(6))]
-FAMILIES = ["desire"] * 6 + PERSONAS[6:]
+FAMILIES = ["desire"] * 5 + PERSONAS[5:]
 
 
 def nested_sets() -> pd.DataFrame:

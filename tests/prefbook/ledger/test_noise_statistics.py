@@ -81,7 +81,7 @@ def small() -> dict[str, pd.DataFrame]:
     map_fits["excess: Equation 18"] = np.where(late, 0.02, -0.001)
     map_fits["excess: straight line"] = 0.01
     map_fits["excess: quadratic"] = np.where(late, 0.03, -0.002)
-    behaviours = [*(f"desire-to-{place}" for place in range(8)), "a", "b", "believes-in-c", "x-HHH-y"]
+    behaviours = [*(f"desire-to-{place}" for place in range(5)), *"abcde", "believes-in-c", "x-HHH-y"]
     looks = pd.concat(
         [
             pd.DataFrame(
@@ -335,9 +335,9 @@ def test_states_by_behaviour(make: Make) -> None:
 def test_families_are_resampled_whole(make: Make) -> None:
     assert family("desire-to-win") == family("desire-for-x") == "desire"
     assert family("a-HHH-b") == "HHH" and family("openness") == "openness"
-    # Eight behaviours of one family that agree are one piece of evidence, not eight.
+    # Five behaviours of one family that agree are one piece of evidence, not five.
     table = small()["persona_noise"]
-    apart = table.assign(**{"fall, raw": [0.3] * 8 + [0.05] * 4})
+    apart = table.assign(**{"fall, raw": [0.3] * 5 + [0.05] * 7})
     alone = apart.assign(behaviour=[f"b{place}" for place in range(12)])
     wide, narrow = (
         statistics.cost_of_the_shared_direction(make(persona_noise=part)) for part in (apart, alone)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import permutations
 
 import numpy as np
@@ -98,8 +99,8 @@ def test_mean_over_pairs_covers_the_truth_and_has_the_width_of_theory() -> None:
 
 def test_mean_over_pairs_takes_units_of_a_kind_for_one() -> None:
     first, second = np.triu_indices(24, k=1)
-    kinds = np.repeat(range(6), 4)
-    units = np.random.default_rng(7).normal(size=6)[kinds]
+    kinds = np.repeat(range(8), 3)
+    units = np.random.default_rng(7).normal(size=8)[kinds]
     values, ends = units[first] + units[second], np.stack([first, second], axis=1)
     plain, clustered = (estimates.mean_over_pairs(values, ends, 0, clusters) for clusters in (None, kinds))
     assert clustered.value == plain.value
@@ -266,6 +267,28 @@ def test_clusters_of_one_are_the_plain_bootstrap_and_copies_add_nothing() -> Non
     )
 
 
+AROUND = [(unit, (unit + 1) % 24) for unit in range(24)]
+OVER_CLUSTERS: dict[str, Callable[..., Estimate]] = {
+    "mean": lambda x, y, kinds: estimates.mean(x, kinds),
+    "median": lambda x, y, kinds: estimates.median(x, clusters=kinds),
+    "spearman": lambda x, y, kinds: estimates.spearman(x, y, clusters=kinds),
+    "gain": lambda x, y, kinds: estimates.gain_in_spearman(x, y[::-1], y, clusters=kinds),
+    "pairs": lambda x, y, kinds: estimates.mean_over_pairs(x, AROUND, clusters=kinds),
+    "share": lambda x, y, kinds: estimates.share(x > 0, kinds),
+}
+
+
+@pytest.mark.parametrize("name", OVER_CLUSTERS)
+def test_estimate_over_few_clusters_has_no_interval(name: str) -> None:
+    """Of one kind every resample is alike, and its interval would be a point."""
+    x, y = np.random.default_rng(0).normal(size=24), np.arange(24.0)
+    found = {count: OVER_CLUSTERS[name](x, y, np.arange(24) % count) for count in (1, 7, 8)}
+    assert found[1].value == found[7].value == found[8].value
+    assert found[8].low < found[8].high
+    assert np.isnan([found[1].low, found[1].high, found[7].low, found[7].high]).all()
+    assert "nan" not in str(found[1]) and str(found[8]).startswith(f"{found[1]} [")
+
+
 def test_correlation_within_groups_knows_no_difference_between_them() -> None:
     rng = np.random.default_rng(1)
     groups = np.repeat(["a", "b", "c"], 100)
@@ -320,8 +343,3 @@ def test_share_of_copies_is_no_surer_than_that_of_the_originals() -> None:
     copied = estimates.share(np.repeat(hits, 5), np.repeat(np.arange(60), 5))
     assert copied.value == once.value and copied.n == 300
     assert copied.high - copied.low == pytest.approx(once.high - once.low, rel=0.15)
-
-
-def test_share_over_few_kinds_has_no_interval() -> None:
-    found = estimates.share([1, 0, 1, 1], [0, 0, 1, 1])
-    assert found.value == 0.75 and np.isnan([found.low, found.high]).all()

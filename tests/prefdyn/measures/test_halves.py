@@ -56,6 +56,13 @@ def test_families_are_drawn_whole() -> None:
         np.testing.assert_allclose(row[0, 1], by_scipy(x, y), atol=1e-9)
 
 
+def test_few_families_have_no_interval() -> None:
+    measures = measured(5)
+    for kinds, known in ((None, True), (list("aabcdefgh"), True), (list("aaabcdefg"), False)):
+        found = correlations(measures, resamples=50, clusters=kinds).between("x", "y")
+        assert np.isfinite(found.value) and np.isfinite([found.low, found.high]).all() == known
+
+
 def by_scipy(x: np.ndarray, y: np.ndarray) -> float:
     return np.mean(
         [
