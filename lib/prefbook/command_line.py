@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import json
 import os
 import shutil
@@ -36,15 +37,27 @@ class Terminated(KeyboardInterrupt):
 
 def script() -> NoReturn:
     """Entry point of the console script: `main`, after which a stopped process does not wait for its
-    threads.
+    threads. A letter that the output's encoding lacks is escaped.
     """
     signal.signal(signal.SIGTERM, _terminate)
-    status = main()
+    assert isinstance(sys.stdout, io.TextIOWrapper)
+    sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        status = main()
+    finally:
+        _end_output()
     if status in (INTERRUPTED, TERMINATED):
-        sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
+
+
+def _end_output() -> None:
+    """Write what was printed; what cannot be written is left, or Python would complain of it at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _terminate(number: int, frame: object) -> NoReturn:
@@ -60,11 +73,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with extra("book"):  # what a command needs of the others is asked for where it is used
             options.command(options)
+        sys.stdout.flush()
     except PrefdynError as error:
         print(f"prefdyn: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # whoever reads what is printed has enough, as `head` has
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
         said = _refusal(error)

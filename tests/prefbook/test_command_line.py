@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -412,11 +413,35 @@ def test_models_tells_what_is_cached(
     assert cached["gemma3-270m"] and not cached["smollm2-135m"]
 
 
-def test_reader_who_has_enough_stops_a_command_without_a_word() -> None:
-    program = "import sys; from prefbook import command_line; sys.exit(command_line.main(sys.argv[1:]))"
-    words = [sys.executable, "-c", program, "claims", "--from", "results/reference", "--json"]
-    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+JUDGE = ["claims", "--from", "results/reference", "--json"]
+
+
+def started(words: list[str], **to: Any) -> subprocess.Popen[bytes]:
+    """The script as a shell starts it, which lets it keep what it prints until that fills a block."""
+    plain = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    program = "from prefbook import command_line; command_line.script()"
+    command = [sys.executable, "-c", program, *words]
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, **{"env": plain, **to})
+
+
+@pytest.mark.parametrize("words", [["models"], ["--help"], JUDGE])
+def test_reader_who_has_enough_stops_a_command_without_a_word(words: list[str]) -> None:
+    with started(words, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stderr is not None
-        assert process.stdout.read(1) == b"["
         process.stdout.close()
         assert process.stderr.read() == b"" and process.wait() == 0
+
+
+@pytest.mark.parametrize("words", [["models"], JUDGE])
+def test_what_does_not_fit_on_the_disk_is_one_line(words: list[str]) -> None:
+    with open("/dev/full", "wb") as full, started(words, stdout=full) as process:
+        assert process.stderr is not None
+        assert "the disk is full: make room" in one_line(process.stderr.read().decode())
+        assert process.wait() == 1
+
+
+def test_letters_that_the_terminal_lacks_are_escaped() -> None:
+    latin = os.environ | {"PYTHONIOENCODING": "latin-1"}
+    with started(JUDGE, stdout=subprocess.PIPE, env=latin) as process:
+        said, complaint = process.communicate()
+    assert complaint == b"" and any("Σ" in entry["seen"] for entry in json.loads(said.decode("latin-1")))
