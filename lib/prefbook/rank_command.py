@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -111,14 +112,11 @@ def _source_for_data() -> Iterator[None]:
 
 
 def _check_writable(path: Path) -> None:
-    """See that a file can be written, and leave nothing."""
-    if not path.parent.is_dir():
-        raise PrefdynError(f"{path} cannot be written: there is no folder {path.parent}, make it first")
-    try:
-        new = not path.exists()
-        with open(path, "ab"):
-            pass
-        if new:
-            path.unlink()
-    except OSError as error:
-        raise PrefdynError(f"{path} cannot be written ({error.strerror}): name another file") from error
+    """See that a file can be put in its place, where it may replace another."""
+    folder = path.parent
+    if not folder.is_dir():
+        raise PrefdynError(f"{path} cannot be written: there is no folder {folder}, make it first")
+    if path.is_dir():
+        raise PrefdynError(f"{path} cannot be written: it is a folder, name a file")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PrefdynError(f"{path} cannot be written: {folder} may not be written in, name another file")

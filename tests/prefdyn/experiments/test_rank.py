@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import mounts
 import numpy as np
 import pandas as pd
 import pytest
@@ -537,7 +539,11 @@ def test_stopped_run_has_written_what_was_finished(
             "{}/no/t.csv cannot be written: there is no folder",
         ),
         (["--data", "sample", "--output", "{}/file/t.csv"], "there is no folder {}/file"),
-        (["--data", "sample", "--output", "{}/d.csv"], "{}/d.csv cannot be written (Is a directory)"),
+        (["--data", "sample", "--output", "{}/d.csv"], "{}/d.csv cannot be written: it is a folder"),
+        (
+            ["--data", "sample", "--output", "{}/link.csv", "--examples", "{}/no/e.jsonl"],
+            "there is no folder {}/no",
+        ),
         (["--data", "sample", "--output", "{}/t.xls"], "t.xls: its name must end in .csv, .json, .md"),
         (["--data", "sample", "--examples", "{}/no/e.jsonl"], "there is no folder {}/no"),
         (["--data", "sample", "--examples", "{}/e.csv"], "e.csv: its name must end in .jsonl"),
@@ -558,6 +564,7 @@ def test_what_cannot_be_done_is_refused_before_anything_is_scored(
     monkeypatch.setattr(scoring, "score", lambda *_: pytest.fail("scored"))
     (tmp_path / "file").touch()
     (tmp_path / "d.csv").mkdir()
+    (tmp_path / "link.csv").symlink_to("nothing")
     before = sorted(tmp_path.iterdir())
     here = [word.replace("{}", str(tmp_path)) for word in words]
     assert cli.main(["rank", "smoke", *here, "--quiet"]) == 1
@@ -565,6 +572,16 @@ def test_what_cannot_be_done_is_refused_before_anything_is_scored(
     assert said.out == "" and message.replace("{}", str(tmp_path)) in said.err
     assert said.err.startswith("prefdyn: ") and said.err.count("\n") == 1, said.err
     assert [path for path in sorted(tmp_path.iterdir()) if path != cache] == before
+
+
+def test_file_in_a_folder_that_may_not_be_written_in_is_refused(cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "shut").mkdir()
+    (tmp_path / "shut" / "t.csv").touch()
+    (tmp_path / "shut").chmod(0o555)
+    words = ["rank", "no-model", "--data", "sample", "--output", tmp_path / "shut" / "t.csv"]
+    said = mounts.run_as_anybody([sys.executable, "-m", "prefbook.command_line", *words]).stderr
+    told = f"prefdyn: {tmp_path}/shut/t.csv cannot be written: {tmp_path}/shut may not be written in, "
+    assert said == f"{told}name another file\n"
 
 
 @pytest.mark.parametrize("name", ["shp", "hh-rlhf", "reward-bench-2"])
