@@ -203,6 +203,19 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
+def needed_for(what: str) -> Iterator[None]:
+    """Around what is made of files that come with the book: one sentence where one of them is missing.
+
+    Raises:
+        PrefdynError: it names the file.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise PrefdynError(f"{error.filename}: no such file, and {what} needs it") from error
+
+
+@contextmanager
 def alone(path: Path) -> Iterator[None]:
     """Without another process that makes the same file or folder, and what a killed one left of it."""
     path.parent.mkdir(parents=True, exist_ok=True)

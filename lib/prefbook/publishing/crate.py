@@ -18,7 +18,11 @@ from prefbook.publishing import repository, ro_crate
 from prefbook.publishing.quoting import TEMPLATES
 from prefbook.publishing.ro_crate import CARD, HISTORY, LEDGER, METADATA, SCHEMA
 from prefbook.publishing.shipped import NOTHING, RUN, Shipped
-from prefdyn.files import atomic_folder
+from prefdyn.errors import PrefdynError
+from prefdyn.files import atomic_folder, needed_for
+
+CITED = ("title", "version", "date-released", "abstract", "keywords", "authors", "references")
+"""Fields of CITATION.cff that the data set tells."""
 
 
 def write(root: Path, output: Path) -> Path:
@@ -29,12 +33,13 @@ def write(root: Path, output: Path) -> Path:
         cite, and the RO-Crate's metadata.
 
     Raises:
-        PrefdynError: there is no table, one is damaged or without provenance, or the disk is full.
+        PrefdynError: there is no table, one is damaged or without provenance, a file of the checkout is
+            missing or says too little, or the disk is full.
     """
     shipped = Shipped(root)
-    citation = read_sections(root / "CITATION.cff")
+    citation = _citation(root / "CITATION.cff")
     published = repository.of(root)
-    with atomic_folder(output) as made:
+    with needed_for("the data set"), atomic_folder(output) as made:
         for table in shipped.tables:
             (made / table.path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(root / "results" / table.path, made / table.path)
@@ -48,6 +53,14 @@ def write(root: Path, output: Path) -> Path:
         text = json.dumps(ro_crate.metadata(shipped, citation, made, published), indent=1, ensure_ascii=False)
         (made / METADATA).write_text(f"{text}\n", encoding="utf-8")
     return output
+
+
+def _citation(path: Path) -> dict[str, Any]:
+    """What CITATION.cff says, with all that a data set tells of it."""
+    said = read_sections(path)
+    if missing := [field for field in CITED if not said.get(field)]:
+        raise PrefdynError(f"{path}: write its {', '.join(missing)}, which the data set tells as well")
+    return said
 
 
 def _history(root: Path, published: repository.Repository | None) -> str:

@@ -20,7 +20,7 @@ from otter.plugins import AbstractOtterPlugin
 
 from prefbook.project import chapters
 from prefbook.publishing import course
-from prefdyn.files import atomic_folder, keep_others
+from prefdyn.files import atomic_folder, keep_others, needed_for
 
 BOOK = ("pyproject.toml", "README.md", "LICENSE", "lib", "book", "results", "_config.yml", "_toc.yml")
 """What is installed and read where a notebook is graded."""
@@ -88,14 +88,18 @@ def write_autograders(root: Path, output: Path) -> Path:
     stays.
 
     Raises:
-        FileNotFoundError: a file of the checkout is missing.
+        PrefdynError: a file of the checkout is missing.
     """
-    pins = [
-        line
-        for line in (root / "requirements.txt").read_text(encoding="utf-8").splitlines()
-        if line and not line.startswith(("#", "-e", "pip=", "setuptools=", "wheel="))
-    ]
-    with atomic_folder(output) as made, tempfile.TemporaryDirectory() as stage:
+    with (
+        needed_for("an autograder"),
+        atomic_folder(output) as made,
+        tempfile.TemporaryDirectory() as stage,
+    ):
+        pins = [
+            line
+            for line in (root / "requirements.txt").read_text(encoding="utf-8").splitlines()
+            if line and not line.startswith(("#", "-e", "pip=", "setuptools=", "wheel="))
+        ]
         for name in BOOK:
             _copy(root / name, Path(stage, name))
         Path(stage, "requirements.txt").write_text("\n".join([f"{PLACE}[book]", *pins]), encoding="utf-8")

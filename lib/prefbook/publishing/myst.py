@@ -13,16 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jupytext
-import yaml
 from nbformat import NotebookNode
 
 from prefbook.ledger.claims import load_claims
 from prefbook.ledger.editions import REFERENCE, reference
 from prefbook.ledger.judging import judge_all
 from prefbook.ledger.quoted import QUOTED
-from prefbook.project import chapters
+from prefbook.project import chapters, read_sections
 from prefbook.publishing.quoting import of_claims, quotes
-from prefdyn.errors import PrefdynError
+from prefdyn.errors import PrefdynError, first_line
 
 DIRECTIVE = re.compile(
     r"^(?P<fence>`{3,}|:{3,})\{(?P<kind>[\w:-]+)\}(?P<title>[^\n]*)\n(?P<options>(?::[\w-]+:[^\n]*\n)*)"
@@ -161,8 +160,8 @@ class References:
         """Text without directives: its roles and labels resolved.
 
         Raises:
-            PrefdynError: a number is quoted that the chapter does not have, or a label referred to that no
-                page has.
+            PrefdynError: a number is quoted that the chapter does not have, a work cited that the
+                bibliography does not have, or a label referred to that no page has.
         """
         text = EQUATION.sub(lambda found: rf"\tag{{{self.words[found['label']].strip('()')}}}" + "\n$$", text)
         return ROLE.sub(self._say, TARGET.sub("", text))
@@ -170,7 +169,10 @@ class References:
     def _say(self, role: re.Match[str]) -> str:
         kind, target = role["kind"], role["target"]
         if kind.startswith("cite"):
-            cited = [self.citations[key.strip()] for key in target.split(",")]
+            keys = [key.strip() for key in target.split(",")]
+            if missing := [key for key in keys if key not in self.citations]:
+                raise PrefdynError(f"the text cites {missing[0]!r}, and the bibliography has no such work")
+            cited = [self.citations[key] for key in keys]
             if kind == "cite:t":
                 return "; ".join(f"{authors} ({year})" for authors, year in cited)
             return "(" + "; ".join(f"{authors}, {year}" for authors, year in cited) + ")"
@@ -217,16 +219,27 @@ def _plain(markup: str) -> str:
 
 
 def _numbered_pages(root: Path) -> list[str]:
-    toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
-    return [chapter["file"] for part in toc["parts"] if part.get("numbered") for chapter in part["chapters"]]
+    path = root / "_toc.yml"
+    parts = read_sections(path).get("parts")
+    try:
+        return [page["file"] for part in parts if part.get("numbered") for page in part["chapters"]]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise PrefdynError(
+            f"{path}: write `parts`, each with `chapters` and the `file` of each, as Jupyter Book has them"
+        ) from error
 
 
 def _citations(path: Path) -> Iterator[tuple[str, tuple[str, str]]]:
     """For each key: authors as a text names them, and the year."""
     from pybtex.database import parse_file
+    from pybtex.exceptions import PybtexError
     from pybtex.richtext import Text
 
-    for key, entry in parse_file(str(path)).entries.items():
+    try:
+        entries = parse_file(str(path)).entries
+    except PybtexError as error:
+        raise PrefdynError(f"{path}: the bibliography cannot be read ({first_line(error)})") from error
+    for key, entry in entries.items():
         names = [
             Text.from_latex(" ".join([*person.prelast_names, *person.last_names])).render_as("text")
             for person in entry.persons["author"]

@@ -78,7 +78,10 @@ def of(root: Path) -> Repository | None:
         PrefdynError: what it names is no repository on GitHub.
     """
     path = root / "_config.yml"
-    url = (read_sections(path).get("repository") or {}).get("url") or ""
+    named = read_sections(path).get("repository") or {}
+    if not isinstance(named, dict):
+        raise PrefdynError(f"{path}: the repository is {named!r}: write its address under `repository: url`")
+    url = named.get("url") or ""
     if not url:
         return None
     found = re.fullmatch(r"https://github\.com/([\w-]+)/([\w.-]+?)(\.git)?/?", str(url))

@@ -22,7 +22,7 @@ from prefbook.publishing import notebooks as publish
 from prefbook.publishing.myst import References
 from prefdyn.cache import LIBRARY
 from prefdyn.errors import PrefdynError
-from prefdyn.files import atomic_folder, sha256
+from prefdyn.files import atomic_folder, needed_for, sha256
 
 STAMP = ".inputs"
 """Beside the pages: a digest of what they were built from, so that a second build of the same book has
@@ -57,7 +57,7 @@ def build(root: Path, executed: Mapping[str, Path], output: Path | None = None) 
     output = (output or root / "_build").resolve()
     stage, html = output / "site", output / "html"
     index = html / "index.html"
-    try:
+    with needed_for("the site"):
         digest = _digest(root, executed)
         if _is_built(html, digest):
             return index
@@ -72,8 +72,6 @@ def build(root: Path, executed: Mapping[str, Path], output: Path | None = None) 
                 publish.open_with(made, read_sections(root / "_toc.yml")["root"])
                 _leave_for_colab(root, executed, made)
                 (made / STAMP).write_text(digest)
-    except FileNotFoundError as error:
-        raise PrefdynError(f"{error.filename}: no such file, and the site needs it") from error
     return index
 
 

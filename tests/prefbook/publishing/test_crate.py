@@ -373,6 +373,21 @@ def test_table_without_provenance_is_refused(small: Path, tmp_path: Path) -> Non
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("name", ["LICENSE-TEXT", "CITATION.cff", "results/README.md"])
+def test_missing_file_is_named(small: Path, tmp_path: Path, name: str) -> None:
+    (small / name).unlink()
+    with pytest.raises(PrefdynError, match=rf"{re.escape(name)}: no such file"):
+        crate.write(small, tmp_path / "out")
+
+
+def test_what_the_citation_lacks_is_named(small: Path, tmp_path: Path) -> None:
+    text = (small / "CITATION.cff").read_text()
+    for said, lacks in (("", "title, version, .*, references"), (f"{text}\nabstract:\n", "abstract,")):
+        (small / "CITATION.cff").write_text(said)
+        with pytest.raises(PrefdynError, match=rf"CITATION\.cff: write its {lacks}"):
+            crate.write(small, tmp_path / "out")
+
+
 def test_book_without_tables_has_nothing_to_publish(small: Path, tmp_path: Path) -> None:
     shutil.rmtree(small / "results" / "reference")
     with pytest.raises(PrefdynError, match="holds no tables, so there is nothing to publish"):

@@ -20,6 +20,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from prefbook.project import chapters
 from prefbook.publishing import course, grading, repository
+from prefdyn.errors import PrefdynError
 
 ROOT = Path(__file__).parents[3]
 each_chapter = pytest.mark.parametrize("chapter", chapters(ROOT))
@@ -82,6 +83,14 @@ def test_what_gradescope_installs_is_the_book_with_its_extra(made: Path, tmp_pat
         file.extractall(tmp_path)
     said = dry_run([f"{tmp_path / 'files'}[book]"], tmp_path)
     assert "Would install prefdyn-" in said
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PrefdynError, match=r"requirements\.txt: no such file, and an autograder needs it"):
+        grading.write_autograders(tmp_path, tmp_path / "out")
+    (tmp_path / "requirements.txt").touch()
+    with pytest.raises(PrefdynError, match=r"pyproject\.toml: no such file, and an autograder needs it"):
+        grading.write_autograders(tmp_path, tmp_path / "out")
 
 
 ON_COLAB = """

@@ -136,6 +136,37 @@ def test_reference_to_nothing_is_named(references: References, role: str) -> Non
         references.plain(f"See {role}.")
 
 
+def test_work_that_the_bibliography_lacks_is_named(references: References) -> None:
+    with pytest.raises(PrefdynError, match="cites 'two', and the bibliography has no such work"):
+        references.plain("{cite:t}`one, two` say")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("_toc.yml", None, r"_toc\.yml: no such file"),
+        ("_toc.yml", "parts: [", r"_toc\.yml: not valid YAML"),
+        ("_toc.yml", "root: book/index", r"_toc\.yml: write `parts`"),
+        ("_toc.yml", "parts: [{numbered: true}]", r"_toc\.yml: write `parts`"),
+        ("book/references.bib", None, r"references\.bib. No such file"),
+        (
+            "book/references.bib",
+            "@article{one, author=",
+            r"references\.bib: the bibliography cannot be read \(syntax error",
+        ),
+    ],
+)
+def test_checkout_that_is_not_whole_is_one_sentence(
+    references: References, name: str, content: str | None, said: str
+) -> None:
+    (references.root / name).unlink()
+    if content is not None:
+        (references.root / name).write_text(content)
+    with pytest.raises(PrefdynError, match=said) as error:
+        References(references.root)
+    assert "\n" not in str(error.value)
+
+
 def test_number_that_nothing_gives_is_named(references: References) -> None:
     references.numbers = {"known": "**1**"}
     assert references.plain("{glue}`known`") == "**1**"

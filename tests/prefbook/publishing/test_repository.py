@@ -151,6 +151,13 @@ def test_other_address_is_refused_in_one_sentence(tmp_path: Path, url: object) -
     assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("named", ["https://github.com/a/b", "[https://github.com/a/b]"])
+def test_address_in_another_place_is_refused_in_one_sentence(tmp_path: Path, named: str) -> None:
+    (tmp_path / "_config.yml").write_text(f"repository: {named}\n")
+    with pytest.raises(PrefdynError, match=r"_config\.yml: .* write its address under `repository: url`"):
+        repository.of(tmp_path)
+
+
 # What every page says of itself -------------------------------------------------------------------
 
 
