@@ -20,8 +20,11 @@ from prefbook.ledger.derived.distinguishability import (
     log_change,
 )
 from prefbook.ledger.statistics.distinguishability import gain_of_the_gradient
-from prefbook.ledger.tables import Tables
+from prefbook.ledger.tables import NotMeasured, Tables
 from prefdyn.measures import estimates
+
+UNDEFINED = "not defined"
+"""Where a run is too small for a number."""
 
 
 def _range_of_delta(tables: Tables) -> str:
@@ -78,15 +81,24 @@ def _undone_among_learned(tables: Tables) -> str:
     """LD-13's rank correlation over the behaviours that had been learned."""
     table = tables["last_layer_undone"]
     table = table[table["accuracy"] >= LEARNED]
+    if len(table) < 3:
+        return UNDEFINED
     family = table["behaviour"].map(tables["embeddings"].set_index("behaviour")["family"])
     return str(estimates.spearman(table["δ² ratio"], table["fall of all weights"], tables.seed, family))
 
 
 def _gains_by_seed(tables: Tables) -> str:
-    """LD-10's difference with each further seed."""
+    """LD-10's difference with each further seed.
+
+    Raises:
+        NotMeasured: there is none.
+    """
     whole = Tables(tables.folder)
-    further = (seed for seed in whole.seeds if seed not in (tables.seed, *whole.pending.get("gradients", ())))
-    return " and ".join(_signed(gain_of_the_gradient(whole.of(seed)).value, ".3f") for seed in further)
+    further = set(whole.seeds) - {tables.seed} - set(whole.pending.get("gradients", ()))
+    if not further:
+        raise NotMeasured("the first gradients were taken with one seed")
+    gains = [gain_of_the_gradient(whole.of(seed)).value for seed in sorted(further)]
+    return " and ".join(_signed(gain, ".3f") for gain in gains)
 
 
 def _learned(tables: Tables) -> str:
@@ -116,6 +128,8 @@ def _at_one_length(of: Callable[[pd.DataFrame], pd.Series]) -> Callable[[Tables]
 
     def tell(tables: Tables) -> str:
         pairs = tables["text_by_pair"]
+        if (pairs["rejected tokens"] - pairs["chosen tokens"]).nunique() < 2:
+            return UNDEFINED
         line = stats.linregress(pairs["rejected tokens"] - pairs["chosen tokens"], of(pairs))
         half = stats.t.ppf(0.975, len(pairs) - 2) * line.intercept_stderr
         value, low, high = (_signed(line.intercept + by, ".1f") for by in (0, -half, half))
@@ -160,7 +174,8 @@ def _order_within_draws(tables: Tables, arm: str) -> str:
     falls = falls[falls["arm"] == arm]
     deltas = falls["behaviour"].map(tables["embeddings"].set_index("behaviour")["δ"])
     ranks = falls.assign(δ=deltas).groupby("draw")[["δ", "fall"]].rank().assign(draw=falls["draw"])
-    return _signed(ranks.groupby("draw").apply(lambda one: one["δ"].corr(one["fall"])).mean(), ".2f")
+    found = ranks.groupby("draw").apply(lambda one: one["δ"].corr(one["fall"])).mean()
+    return UNDEFINED if np.isnan(found) else _signed(found, ".2f")
 
 
 def _mean_fall(tables: Tables, arm: str) -> str:

@@ -140,7 +140,7 @@ def _left_rounded(tables: Tables) -> str:
 def _least_left(tables: Tables, of: str = "nested_sets") -> str:
     """What is left of the margin among the most personas, in the set that has least of `nested_sets`."""
     first, now = (margins_left(tables, HELD_OUT, of=name).iloc[:, -1] for name in ("nested_sets", of))
-    return f"{now[first == first.min()].iloc[0]:.2f}"
+    return f"{now.iloc[int(np.argmin(first))]:.2f}"
 
 
 def _least_left_rounded(tables: Tables) -> str:

@@ -161,6 +161,11 @@ def _robust(tables: Tables) -> str:
     return f"{100 * max(abs(at[loss] - at['DPO']) for loss in ('cDPO', 'rDPO')):.2f}"
 
 
+def _bulge_share(tables: Tables) -> str:
+    found = text_bulge_share(tables)
+    return str(found) if np.isfinite(found.value) else "not defined"
+
+
 def _robust_late(tables: Tables, loss: str) -> str:
     """How far a robust loss, told the true rate, is ahead of DPO at a noise rate of 0.3 by a coin, after the
     longest training.
@@ -288,7 +293,7 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "nz-robust": _robust,
     "nz-cdpo-late": partial(_robust_late, loss="cDPO"),
     "nz-rdpo-late": partial(_robust_late, loss="rDPO"),
-    "nz-bulge-share": lambda tables: str(text_bulge_share(tables)),
+    "nz-bulge-share": _bulge_share,
     "nz-bend-clean": lambda tables: f"{straightness_of_effective_noise(tables, 0.0):.2f}",
     "nz-bend-wrong": lambda tables: f"{straightness_of_effective_noise(tables, 0.3):.2f}",
     "nz-tight-risk": partial(_tight, what="risk"),

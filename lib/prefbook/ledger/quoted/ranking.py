@@ -43,6 +43,14 @@ def _rounded(value: float) -> str:
     return f"{value:.2g}".replace("-", "−")
 
 
+def _number(value: float) -> str:
+    return MISSING if np.isnan(value) else _rounded(value)
+
+
+def _said(found: Estimate) -> str:
+    return MISSING if np.isnan(found.value) else str(found)
+
+
 def _accuracy(tables: Tables, data: str, per_token: bool) -> str:
     found = accuracy(tables, (data,), per_token)
     return MISSING if np.isnan(found.value) else _share(found.value)
@@ -82,13 +90,13 @@ def _gap_of_three_votes(tables: Tables) -> str:
     pairs = clear_pairs(tables, VOTED)
     ratio = log_ratio(pairs, False)
     ideal = theory.idealized_log_ratio(ratio, pairs["alpha"].clip(upper=0.8), PAPERS_BETA) > 0
-    return str(over_prompts(ideal.astype(float) - (ratio >= 0), pairs["cluster"], tables.seed))
+    return _said(over_prompts(ideal.astype(float) - (ratio >= 0), pairs["cluster"], tables.seed))
 
 
 def _gain_and_c(pairs: pd.DataFrame) -> str:
     """Rank correlation of the gain in training with c, mean over runs."""
     runs = [estimates.spearman(one["gain"], one["c"]).value for _, one in pairs.groupby("run")]
-    return _rounded(float(np.mean(runs)))
+    return _number(float(np.mean(runs)))
 
 
 def _foretold(tables: Tables, split: str) -> str:
@@ -98,8 +106,9 @@ def _foretold(tables: Tables, split: str) -> str:
     shares = []
     for _, run in at_lowest_loss(tables, split).groupby("run"):
         right, wrong = run[run["c"] <= 0], run[run["c"] > 0]
-        shares.append(np.mean(theory.flips_foretold(right["gain"], wrong["c"])))
-    return f"{np.mean(shares):.2g}"
+        if len(right) and len(wrong):
+            shares.append(float(np.mean(theory.flips_foretold(right["gain"], wrong["c"]))))
+    return _number(float(np.mean(shares))) if shares else MISSING
 
 
 def _flipped_half_as_late(tables: Tables) -> str:
@@ -111,9 +120,11 @@ def _flipped_half_as_late(tables: Tables) -> str:
         run = tables["followed"].query("split == 'trained'")
         run = run[(run["run"] == best["run"]) & (run["c"] > 0)]
         looks = run["step"].unique()
+        if not len(looks):
+            continue
         look = looks[np.abs(looks - best["step"] / 2).argmin()]
         shares.append(run[run["step"] == look]["right"].mean())
-    return f"{np.mean(shares):.2g}"
+    return _number(float(np.mean(shares))) if shares else MISSING
 
 
 def _by_judge(tables: Tables, who: str) -> str:
@@ -148,7 +159,7 @@ def _went_on(tables: Tables) -> pd.DataFrame:
 
 def _fresh_less_same(tables: Tables) -> str:
     wins = _went_on(tables)["win rate"]
-    return str(over_prompts(wins["fresh"] - wins["same"], wins.index, tables.seed))
+    return _said(over_prompts(wins["fresh"] - wins["same"], wins.index, tables.seed))
 
 
 def _less_dpo(tables: Tables, objective: str, measure: str) -> str:
