@@ -5,8 +5,10 @@
   const boxes = "mjx-container, div.math, figure, .cell_output .output, .cell_output .text_html, .pst-scrollable-table-container";
   const ours = "data-scrolls";
 
+  const all = () => document.querySelectorAll(`article :is(${boxes})`);
+
   const mark = () => {
-    for (const box of document.querySelectorAll(`article :is(${boxes})`)) {
+    for (const box of all()) {
       const scrolls = box.scrollWidth > box.clientWidth + 1 && /auto|scroll/.test(getComputedStyle(box).overflowX);
       if (scrolls && !box.hasAttribute("tabindex")) {
         box.setAttribute(ours, "");
@@ -21,7 +23,8 @@
   const start = async () => {
     if (window.MathJax?.startup?.promise) await MathJax.startup.promise;
     mark();
-    window.addEventListener("resize", mark);
+    const observer = new ResizeObserver(mark); // what is folded has no size until it is opened
+    all().forEach((box) => observer.observe(box));
   };
   document.querySelectorAll(".citation-list > .citation").forEach((entry) => entry.setAttribute("role", "listitem"));
   window.addEventListener("load", start);

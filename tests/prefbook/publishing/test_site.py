@@ -317,6 +317,22 @@ def test_focus_is_visible(browser: Any, address: str) -> None:
     page.close()
 
 
+FOLDED = """<article><section style="display: none"><div class="math" style="overflow-x: auto">
+<div style="width: 3000px">wide</div></div></section></article><script>%s</script>"""
+
+
+def test_what_scrolls_can_be_reached_once_it_is_unfolded(browser: Any) -> None:
+    page = browser.new_page(viewport={"width": 1000, "height": 600})
+    page.set_content(FOLDED % (ROOT / "book" / "_static" / "reach.js").read_text(encoding="utf-8"))
+    box = page.locator(".math")
+    for display, width, stop in (("none", 1000, None), ("block", 1000, "0"), ("block", 4000, None)):
+        page.locator("section").evaluate("(part, display) => { part.style.display = display; }", display)
+        page.set_viewport_size({"width": width, "height": 600})
+        page.wait_for_timeout(200)
+        assert box.get_attribute("tabindex") == stop
+    page.close()
+
+
 # Sizes and colours --------------------------------------------------------------------------------
 
 
