@@ -402,6 +402,7 @@ def test_steps_on_two_clouds_are_those_of_the_equation(browser: Any) -> None:
     g = (np.array(given["offsets"]) + np.array(given["means"])[:, None]).reshape(-1, 2)
     s = np.repeat([1, -1], len(g) // 2)
     rate = float(page.locator("label output").inner_text())
+    assert float(page.locator("label input").get_attribute("aria-valuetext")) == rate
     u = np.zeros(2)
     for _ in range(11):
         u += rate * (s / (1 + np.exp(2 * s * (g @ u)))) @ g / len(s)
@@ -427,6 +428,29 @@ def test_steps_on_two_clouds_are_those_of_the_equation(browser: Any) -> None:
     page.close()
 
 
+def test_finger_drags_a_cloud_and_scrolls_the_page_from_anywhere_else(browser: Any) -> None:
+    page = browser.new_page(**PHONE)
+    page.set_content(distinguishability.boundary_explorer(Tables(ROOT), None) + "<p style='height: 3000px'>")
+    finger = page.context.new_cdp_session(page)
+
+    def swipe(x: float, y: float) -> None:
+        """A finger that goes up."""
+        finger.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
+        for up in range(10, 130, 10):
+            there = {"type": "touchMove", "touchPoints": [{"x": x, "y": y - up}]}
+            finger.send("Input.dispatchTouchEvent", there)
+        finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        page.wait_for_timeout(300)
+
+    handle, drawing = page.locator(".handle").nth(0).bounding_box(), page.locator("svg").bounding_box()
+    swipe(handle["x"] + handle["width"] / 2, handle["y"] + handle["height"] / 2)
+    assert page.evaluate("scrollY") == 0
+    assert float(re.search(r"δ = ([\d.]+)", page.locator(".said").inner_text())[1]) > 3  # type: ignore[index]
+    swipe(drawing["x"] + 5, drawing["y"] + drawing["height"] - 5)
+    assert page.evaluate("scrollY") > 0
+    page.close()
+
+
 def test_sliders_show_where_each_promise_speaks(browser: Any, tmp_path: Path) -> None:
     write_table(pd.DataFrame({"Q": [500.0], "seed": [0]}), tmp_path / "bound_of_the_data.csv")
     page = browser.new_page()
@@ -441,6 +465,9 @@ def test_sliders_show_where_each_promise_speaks(browser: Any, tmp_path: Path) ->
     sliders.nth(1).evaluate("slider => { slider.value = 0; }")
     sliders.nth(1).dispatch_event("input")
     assert "of each of 2 clusters" in said.inner_text()
+    assert [slider.get_attribute("aria-valuetext") for slider in sliders.all()] == [
+        output.inner_text() for output in page.locator("output").all()
+    ]
     page.close()
 
 
