@@ -87,7 +87,7 @@ def misalignment(reference: Tables, here: Tables | None) -> Figure:
     correlated(right, statistics.distance_and_undoing(known))
     right.set(xlabel="δ² after alignment over before", ylabel="fall from the aligned model (nats)")
     if own is not None:
-        mine = own["misalignment"].pivot_table("fall", "behaviour", "start")
+        mine = _learned(own)
         for place, start in enumerate(STARTS):
             style.this_machine(left, mine[start], np.full(len(mine), -place - 0.36), markersize=4)
         own_table = own["last_layer_undone"]

@@ -6,7 +6,9 @@ import html
 import io
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -174,11 +176,18 @@ def test_bars_are_factors_that_training_multiplies_by(known: Tables) -> None:
     assert set(np.round(expected, 9)) <= set(np.round(bars, 9))
 
 
-def test_starts_are_means_of_what_was_learned(known: Tables) -> None:
-    left = effects.misalignment(known, None).axes[0]
-    falls = effects._learned(known)
+def test_starts_are_means_of_what_was_learned(known: Tables, tmp_path: Path) -> None:
+    shutil.copytree(known.folder, tmp_path, dirs_exist_ok=True)
+    table = known["misalignment"]
+    forgotten = table["behaviour"] == table["behaviour"].iloc[0]
+    table = table.assign(accuracy=np.where(forgotten, 0.74, 0.76))
+    write_table(table, tmp_path / "misalignment.csv")
+    left = effects.misalignment(Tables(tmp_path), Tables(tmp_path)).axes[0]
+    falls = table[table["accuracy"] >= 0.75].groupby("start")["fall"]
     bars = [line.get_xdata()[0] for line in left.lines if line.get_linewidth() == 2.2]
-    assert bars == [falls[start].mean() for start in effects.STARTS]
+    assert bars == pytest.approx([falls.mean()[start] for start in effects.STARTS])
+    for (mine, _), start in zip(diamonds(left), effects.STARTS, strict=True):
+        assert sorted(mine) == sorted(falls.get_group(start))
 
 
 def test_behaviours_say_who_they_are(known: Tables) -> None:
