@@ -220,7 +220,7 @@ def _plain(markup: str) -> str:
 
 def _numbered_pages(root: Path) -> list[str]:
     path = root / "_toc.yml"
-    parts = read_sections(path).get("parts")
+    parts: Any = read_sections(path).get("parts")
     try:
         return [page["file"] for part in parts if part.get("numbered") for page in part["chapters"]]
     except (AttributeError, KeyError, TypeError) as error:

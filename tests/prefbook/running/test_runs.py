@@ -853,7 +853,7 @@ def test_page_is_shown_from_the_reference_alone_once(
 ) -> None:
     table = book / "results" / "reference" / "small" / "points.csv"
     table.parent.mkdir(parents=True)
-    table.write_text("seed\n0\n")
+    table.write_text("# seeds: 0\nseed\n0\n")
     write_chapter(book, "small", "print(steps, measure)")
     monkeypatch.setattr(loading, "fingerprint", lambda name: pytest.fail("nothing is measured"))
     (run,) = runs.to_show(book, ["small"])
@@ -864,7 +864,7 @@ def test_page_is_shown_from_the_reference_alone_once(
     assert made.cells[-1].outputs[0].text == "1 False\n", "the page's own parameters, no profile's"
     (again,) = runs.to_show(book, ["small"])
     assert execution.run_chapter(again, progress=False) is False
-    table.write_text("seed\n1\n")
+    table.write_text("# seeds: 1\nseed\n1\n")
     assert not again.is_done()
 
 
