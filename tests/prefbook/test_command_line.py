@@ -141,6 +141,34 @@ def test_plan_for_cards_that_are_not_here(real_book: Path, capsys: pytest.Captur
         assert why in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--shard", "2", "--on", "ray"], "--on sends trainings to a Ray, --shard spreads a model"),
+        (["--card", "h100", "--shard", "-3"], "a model cannot be sharded over -3 devices"),
+        (["--shard", "1"], "a model cannot be sharded over 1 devices"),
+        (["--on", "far"], "tasks cannot run on 'far'"),
+    ],
+)
+def test_what_no_run_can_do_is_not_planned(
+    real_book: Path, words: list[str], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["run", "across", "--profile", "smoke", "--dry-run", *words]) == 1
+    said = capsys.readouterr()
+    assert said.out == "" and why in one_line(said.err)
+
+
+def test_what_the_environment_says_of_a_ray_or_shards_is_the_commands_own(
+    real_book: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The variables are how a command tells its kernels."""
+    monkeypatch.setenv("PREFDYN_ON", "ray")
+    monkeypatch.setenv("PREFDYN_SHARD", "abc")
+    assert cli.main(["run", "across", "--profile", "smoke", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "nothing is run" in said and "Ray" not in said
+
+
 def test_run_gives_what_was_chosen_and_tells_what_ran(
     real_book: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,6 +17,7 @@ import torch
 
 from prefbook.running import execution
 from prefbook.running.runs import Run
+from prefdyn.errors import PrefdynError
 from prefdyn.experiments import CHAPTERS, plan, sharding
 from prefdyn.models import devices, loading
 
@@ -117,18 +118,21 @@ def spread(chapters: Sequence[Run], on: str, shard: int, here: bool = True) -> I
         here: whether the devices must be.
 
     Raises:
-        PrefdynError: it is no Ray, the packages for it are not there, or devices are missing.
+        PrefdynError: it is both, or no Ray, the packages for one are not there, or devices are missing.
     """
+    if on and shard:
+        raise PrefdynError("--on sends trainings to a Ray, --shard spreads a model over devices: give one")
     if on:
         from prefdyn.experiments import ray_tasks
 
         ray_tasks.check(on)
-    for run in chapters if shard and here else ():
-        sharding.check(shard, devices.choose_device(run.values["device"]))
-    given = {"PREFDYN_ON": on, "PREFDYN_SHARD": str(shard or "")}
+    for run in chapters if shard else ():
+        # Of cards that are not here there are as many as one likes, as there are processes on a CPU.
+        device = devices.choose_device(run.values["device"] if here else "cpu")
+        sharding.check(shard, device)
+    given = {"PREFDYN_ON": on, "PREFDYN_SHARD": str(shard or "")}  # chapters run in processes of their own
     before = {name: os.environ.get(name, "") for name in given}
-    # Chapters run in processes of their own. What the environment says holds where the command says nothing.
-    os.environ.update({name: value or before[name] for name, value in given.items()})
+    os.environ.update(given)
     try:
         yield
     finally:
