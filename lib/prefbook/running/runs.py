@@ -107,12 +107,15 @@ def _named(source: Path) -> list[str]:
 
 
 def _drawing(chapter: str) -> list[Path]:
-    """The files of this package that a page of the chapter uses, and the templates."""
+    """The files of this package that a page of the chapter uses, and the templates: all but those that are
+    named after another chapter, or draw the cover.
+    """
     book = Path(__file__).parents[1]
-    drawing = ("chapter.py", "project.py", "ledger/**/*.py", "figures/*.py")
+    drawing = ("chapter.py", "project.py", "ledger/**/*.py", "figures/*.py", "figures/templates/*")
     telling = ("publishing/scoreboard.py", "publishing/quoting.py", "publishing/templates/*")
     files = [path for pattern in (*drawing, *telling) for path in book.glob(pattern)]
-    return sorted(path for path in files if path.stem == chapter or path.stem not in CHAPTERS)
+    foreign = tuple(f"{name}_" for name in ("cover", *CHAPTERS) if name != chapter)
+    return sorted(path for path in files if not f"{path.stem}_".startswith(foreign))
 
 
 def _places(values: Mapping[str, Any]) -> list[str]:

@@ -329,6 +329,10 @@ def test_run_of_another_text_or_other_claims_is_not_done(done: Run, file: str) -
         ("ledger/statistics/small.py", True),
         ("ledger/statistics/noise.py", False),
         ("figures/noise.py", False),
+        ("figures/noise_map.py", False),
+        ("figures/cover.py", False),
+        ("figures/small_parts.py", True),
+        ("figures/templates/begin.html", True),
         ("publishing/templates/parts.html", True),
         ("publishing/slides.py", False),
         ("command_line.py", False),
@@ -339,7 +343,8 @@ def test_run_of_another_library_is_not_done(
 ) -> None:
     library = tmp_path / "library"
     shutil.copytree(Path(runs.__file__).parents[1], library)
-    (library / "ledger" / "statistics" / "small.py").touch()
+    for name in ("ledger/statistics/small.py", "figures/small_parts.py"):
+        (library / name).touch()
     monkeypatch.setattr(runs, "__file__", str(library / "running" / "runs.py"))
     mark_as_done(done)
     assert done.is_done()
