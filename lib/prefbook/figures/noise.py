@@ -29,7 +29,7 @@ LOSSES = {
     "rDPO": "#B8860B",
 }
 KINDS = {
-    "coin": style.THEORY,
+    "coin": style.SECOND,
     "by margin": style.POSITIVE,
     "by uncertainty": style.FIRST,
     "one-sided": style.NEGATIVE,
@@ -145,7 +145,7 @@ def kinds(reference: Tables, here: Tables | None) -> Figure:
             this_machine(left, ours["rate"], ours["accuracy"], colour, markersize=4.5)
     fine = FINE[FINE <= 0.4]
     law = derived.first_step_law(one, derived.SHOWN, fine)
-    left.plot(fine, law, "--", color=style.NEUTRAL, linewidth=1, label="first-step law of a coin")
+    left.plot(fine, law, "--", color=style.THEORY, linewidth=1, label="first-step law of a coin")
     left.set(title="One step of DPO", xlabel="mean noise rate", ylabel="test accuracy")
     for loss, line in TELLING.items():
         best = derived.best_length(one, "coin", loss)

@@ -31,14 +31,12 @@ def personas(reference: Tables, here: Tables | None) -> Figure:
             ax.fill_between(rates, *ends, color=colour, alpha=0.06, linewidth=0)
         mean = curves.groupby("rate")[word].mean()
         ax.plot(mean.index, mean, color="white", linewidth=5)
-        ax.plot(mean.index, mean, color=style.THEORY, linewidth=2.5, label="mean over behaviours")
+        ax.plot(mean.index, mean, color=style.POSITIVE, linewidth=2.5, label="mean over behaviours")
         law = curves.groupby("rate")[f"{word} foretold"].mean()
-        ax.plot(
-            law.index, law, "--", color=style.NEGATIVE, linewidth=2, label="mean foretold, nothing fitted"
-        )
+        ax.plot(law.index, law, "--", color=style.THEORY, label="mean foretold, nothing fitted")
         if own is not None:
             other = own["persona_curves"].groupby("rate")[word].mean()
-            this_machine(ax, other.index[FEW], other.iloc[FEW])
+            this_machine(ax, other.index[FEW], other.iloc[FEW], style.POSITIVE)
         ax.axhline(0.5, color=style.NEUTRAL, linewidth=1)
         ax.set(title=word.capitalize(), xlabel="noise rate ε", ylim=(0.3, 1.02))
     axes[0].set_ylabel("accuracy on held-out statements")

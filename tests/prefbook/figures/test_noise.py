@@ -161,15 +161,21 @@ def test_kinds_are_at_the_first_time_and_losses_at_their_best(editions: tuple[Ta
     first = table[(table["time"] == table["time"].min()) & (table["loss"] == "DPO")]
     margin = first.query("kind == 'by margin'")["accuracy"]
     assert any(np.allclose(y, margin) for y in lines(figure, 0, noise.KINDS["by margin"], "o"))
+    (law,) = lines(figure, 0, style.THEORY)
+    assert np.allclose(law, derived.first_step_law(reference, derived.SHOWN, noise.FINE[noise.FINE <= 0.4]))
     best = table.query("kind == 'coin' and loss == 'rDPO'").groupby("rate")["accuracy"].max()
     assert any(np.allclose(y, best) for y in lines(figure, 1, noise.LOSSES["rDPO"], "^"))
 
 
-def test_every_behaviour_has_a_curve_and_their_mean_is_black(editions: tuple[Tables, Tables]) -> None:
+def test_every_behaviour_has_a_curve_and_theory_alone_is_black(editions: tuple[Tables, Tables]) -> None:
     reference, here = editions
     figure = noise_states.personas(reference, here)
-    mean = reference["persona_curves"].groupby("rate")["centred"].mean().to_numpy()
-    assert any(len(y) == len(mean) and np.allclose(y, mean) for y in lines(figure, 1, style.THEORY, "None"))
+    means = reference["persona_curves"].groupby("rate")[["centred", "centred foretold"]].mean()
+    for column, colour in (("centred", style.POSITIVE), ("centred foretold", style.THEORY)):
+        (drawn,) = lines(figure, 1, colour, "None")
+        np.testing.assert_allclose(drawn, means[column])
+    own = here["persona_curves"].groupby("rate")["centred"].mean().to_numpy()[noise.FEW]
+    assert any(np.array_equal(y, own) for y in lines(figure, 1, style.POSITIVE, "D"))
     hues = style.ordered_colours(list(reference["persona_noise"].sort_values("δ")["behaviour"]))
     assert all(len(lines(figure, panel, colour)) == 1 for colour in hues.values() for panel in (0, 1))
 
