@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from prefbook.ledger.claims import VACUOUS, VERDICTS, Claim, Kind, Outcome, Statistic
+from prefbook.ledger.claims import VACUOUS, VERDICTS, Claim, Criterion, Kind, Outcome, Statistic
 from prefbook.ledger.statistics import STATISTICS
 from prefbook.ledger.tables import NotMeasured, Tables, taken_from
 from prefdyn.errors import PrefdynError
@@ -145,12 +145,13 @@ def table(entries: Sequence[Entry]) -> pd.DataFrame:
     for entry in entries:
         for number, part in enumerate(entry["statistics"]):
             about = ("id", "kind", "verdict")
+            counted = part["criterion"] == str(Criterion("none"))
             rows.append(
                 {name: entry[name] if number == 0 else "" for name in about}
                 | {
                     "statistic": part["statistic"],
-                    "estimate": _text(part["estimate"]),
-                    "95% interval": f"{_text(part['interval'][0])} to {_text(part['interval'][1])}",
+                    "estimate": _text(part["estimate"], counted),
+                    "95% interval": " to ".join(_text(end, counted) for end in part["interval"]),
                     "n": part["n"],
                     "criterion": part["criterion"],
                 }
@@ -162,5 +163,8 @@ def _number(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _text(value: float | None) -> str:
-    return "none" if value is None else f"{value:.3g}"
+def _text(value: float | None, counted: bool) -> str:
+    """A number to three digits, and a count in full."""
+    if value is None:
+        return "none"
+    return f"{value:,.0f}" if counted else f"{value:.3g}"

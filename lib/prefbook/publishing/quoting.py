@@ -61,7 +61,8 @@ def _compared(finding: Entry, local: Entry | None, criterion: Criterion) -> str:
     if local is None:
         return quote(numbers(finding, criterion))
     whole = numbers(local, criterion)
-    return quote(numbers(finding, criterion), whole if criterion.kind == "none" else estimate(local), whole)
+    shown = whole if criterion.kind == "none" else estimate(local, criterion)
+    return quote(numbers(finding, criterion), shown, whole)
 
 
 def quotes(
@@ -102,14 +103,16 @@ def numbers(part: Entry, criterion: Criterion) -> str:
     if part["estimate"] is None:
         return "could not be measured"
     if criterion.kind == "none":
-        return f"{rounded(part['estimate'])} of {part['n']:,}"
+        return f"{estimate(part, criterion)} of {part['n']:,}"
     low, high = (_end(value, criterion.bound) for value in ends(part))
-    return f"{rounded(part['estimate'])} [{low}, {high}]"
+    return f"{estimate(part, criterion)} [{low}, {high}]"
 
 
-def estimate(part: Entry) -> str:
-    """An estimate in text."""
-    return "none" if part["estimate"] is None else rounded(part["estimate"])
+def estimate(part: Entry, criterion: Criterion) -> str:
+    """An estimate in text; a number of violations is a count, and stands in full."""
+    if part["estimate"] is None:
+        return "none"
+    return f"{part['estimate']:,.0f}" if criterion.kind == "none" else rounded(part["estimate"])
 
 
 def verdict_of(entry: Entry | None, claim: Claim | None = None, title: str = REFERENCE) -> str:

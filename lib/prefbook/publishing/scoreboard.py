@@ -272,7 +272,7 @@ def _statistic(
             {
                 "drawn": picture(part, criterion, scale),
                 "numbers": numbers(part, criterion),
-                "asides": size + _with_other_seeds(part["seeds"]),
+                "asides": size + _with_other_seeds(part["seeds"], criterion),
             }
         )
     return {"words": statistic.words, "asides": asides, "cells": cells}
@@ -334,10 +334,10 @@ def _scale(parts: Sequence[Entry], criterion: Criterion) -> tuple[float, float]:
     return (low, high) if low < high else (low - 1, high + 1)
 
 
-def _with_other_seeds(seeds: Sequence[Entry]) -> list[str]:
+def _with_other_seeds(seeds: Sequence[Entry], criterion: Criterion) -> list[str]:
     if len(seeds) < 2:
         return []
-    others = " and ".join(map(estimate, seeds[1:]))
+    others = " and ".join(estimate(seed, criterion) for seed in seeds[1:])
     return [f"{others} with {'another seed' if len(seeds) == 2 else 'other seeds'}"]
 
 

@@ -177,12 +177,17 @@ def test_tables_that_no_run_leaves_are_one_sentence(
 
 
 def test_table_has_a_row_for_each_statistic_and_names_the_claim_once(root: Path, leave: Leave) -> None:
-    entries = [judged(root, leave, "E-1", rise=(2, 1, math.inf, 9)), judged(root, leave, "I-1")]
+    many = (1234, 1234, 1234, 5000)
+    entries = [
+        judged(root, leave, "E-1", rise=(2, 1, math.inf, 9), fall=(-1234, -3, -1, 9)),
+        judged(root, leave, "I-1", exceptions=many),
+    ]
     table = judging.table(entries)
     assert table["claim"].tolist() == ["E-1", "", "I-1"]
     assert table["kind"].tolist() == ["empirical", "", "identity"]
-    assert table["verdict"].tolist() == ["supported", "", "checked"]
-    assert table["95% interval"].tolist() == ["1 to none", "-3 to -1", "0 to 0"]
+    assert table["verdict"].tolist() == ["supported", "", "violated"]
+    assert table["estimate"].tolist() == ["2", "-1.23e+03", "1,234"], "a count is not rounded"
+    assert table["95% interval"].tolist() == ["1 to none", "-3 to -1", "1,234 to 1,234"]
     assert table["criterion"].tolist() == ["interval above 0", "interval below 0", "no violation"]
 
 

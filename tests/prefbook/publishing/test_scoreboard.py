@@ -220,6 +220,7 @@ def part(
         (2.0, 1.0, None, ABOVE, "2 [1, ∞]"),
         (None, None, None, ABOVE, "could not be measured"),
         (3.0, 0.0, 9.0, Criterion("none"), "3 of 9"),
+        (12345.0, 12345.0, 12345.0, Criterion("none"), "12,345 of 9"),
         (2.0, 0.5, 3.0, ABOVE, "2 [0.5, 3]"),
         (2.0, 0.50004, 3.0, ABOVE, "2 [0.50004, 3]"),
         (0.2, 0.1, 0.49999, ABOVE, "0.2 [0.1, 0.49999]"),
@@ -245,7 +246,7 @@ def test_quoted_number_is_escaped_and_this_machines_stands_beside_another() -> N
     assert quote("5", "6") == '<strong>5</strong> <span class="here">6 here</span>'
     assert quote("2 [1, 3]", "2", "2 [1, 3]") == "<strong>2 [1, 3]</strong>"
     assert quote("2 [1, 3]", "1", "1 [0, 2]").endswith('<span class="here" title="1 [0, 2]">1 here</span>')
-    assert estimate(part(None, None, None)) == "none"
+    assert estimate(part(None, None, None), ABOVE) == "none"
 
 
 def test_every_verdict_has_a_colour() -> None:
