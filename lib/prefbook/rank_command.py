@@ -85,7 +85,7 @@ def _check_ranking(options: argparse.Namespace, formats: Sequence[str]) -> None:
         raise PrefdynError("--beta is of the implicit reward: give its --reference as well")
     options.beta = 0.1 if options.beta is None else options.beta
     if not 0 < options.beta < float("inf"):
-        raise PrefdynError(f"--beta is {options.beta}: it must be above 0")
+        raise PrefdynError(f"--beta is {options.beta}: it must be above 0 and finite")
     for path in options.output:
         if path.suffix not in formats:
             raise PrefdynError(f"--output is {path}: its name must end in {', '.join(formats)}")

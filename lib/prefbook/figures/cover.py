@@ -51,7 +51,7 @@ def save(root: Path, path: Path) -> None:
     """Write the picture of the README, from the tables under `root`, the book's folder.
 
     Raises:
-        KeyError: the tables lack `fine_tuning`.
+        PrefdynError: there are no tables there, or they lack `fine_tuning`.
     """
     with mpl.rc_context():
         style.use_style()

@@ -122,7 +122,9 @@ def _baseline(ax: Axes, tables: Tables, names: Sequence[str]) -> None:
 
 
 def by_length(reference: Tables, here: Tables | None) -> Figure:
-    """Ranking accuracy of whole responses over the difference of their lengths, in fifths of the pairs."""
+    """Ranking accuracy, whole and per token, over the difference of the two lengths, in sevenths of the
+    pairs.
+    """
     figure, (ax,) = style.panels(1, 1, height=3.2)
     for tables, own in both(reference, here):
         pairs = derived.clear_pairs(tables, (*derived.TRAINED_ON, *derived.VOTED))

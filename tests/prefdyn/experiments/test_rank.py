@@ -533,6 +533,7 @@ def test_stopped_run_has_written_what_was_finished(
         (["--data", "sample", "--limit", "-1"], "--limit is -1: it must be at least 0"),
         (["--data", "sample", "--beta", "1"], "--beta is of the implicit reward: give its --reference"),
         (["--data", "sample", "--reference", "smoke", "--beta", "0"], "--beta is 0.0: it must be above 0"),
+        (["--data", "sample", "--reference", "smoke", "--beta", "inf"], "it must be above 0 and finite"),
         (["--data", "sample", "--reference", "{}/nowhere"], "nowhere: no such folder"),
         (
             ["--data", "sample", "--output", "{}/no/t.csv"],
