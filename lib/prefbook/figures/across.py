@@ -30,14 +30,9 @@ ROWS = {
 """Outcomes, each with the words for its correlation and for what is left of it."""
 
 
-def _one(tables: Tables | None) -> Tables | None:
-    """The tables of the first seed."""
-    return None if tables is None else tables.of(tables.seed)
-
-
 def outcomes(reference: Tables, here: Tables | None) -> Figure:
     """Distinguishability against what training brings, a point a persona."""
-    reference, here = reference.of(reference.seed), _one(here)
+    reference, here = style.first_runs(reference, here)
     figure, axes = style.panels(2, 2, height=3.1, sharex=True)
     personas = reference["personas"]
     colours = list(style.ordered_colours(list(personas["persona"])).values())
@@ -58,7 +53,7 @@ def outcomes(reference: Tables, here: Tables | None) -> Figure:
 
 def held(reference: Tables, here: Tables | None) -> Figure:
     """Rank correlation of δ with each outcome, and what is left of it with another measure held constant."""
-    reference, here = reference.of(reference.seed), _one(here)
+    reference, here = style.first_runs(reference, here)
     names = [name for pair in ROWS.values() for name in pair]
     figure, (ax,) = style.panels(1, 1, height=6.6, width=5.4)
     forest(
@@ -85,7 +80,7 @@ def _pairs(tables: Tables) -> list[Estimate]:
 
 def matrix(reference: Tables, here: Tables | None) -> Figure:
     """Rank correlations between the main measures, the reliabilities on the diagonal."""
-    reference, here = reference.of(reference.seed), _one(here)
+    reference, here = style.first_runs(reference, here)
     table = reference["correlations"]
     names = list(dict.fromkeys(table["measure"]))[:MAIN]
     related = table[table["by definition"]]

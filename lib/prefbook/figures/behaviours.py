@@ -11,22 +11,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from prefbook.ledger.tables import Tables
 from prefdyn.measures.estimates import Estimate
 
 DELTA = "distinguishability δ"
 FALL = "fall of the loss"
 SHOWN = 5
 """Of how many behaviours curves are drawn, where there are more."""
-
-
-def first(tables: Tables) -> Tables:
-    return tables.of(tables.seed)
-
-
-def editions(reference: Tables, here: Tables | None) -> tuple[Tables, Tables | None]:
-    """One run of each: its first seed."""
-    return first(reference), None if here is None else first(here)
 
 
 def some(names: Sequence[Any], count: int = SHOWN) -> list[Any]:

@@ -22,11 +22,6 @@ SAMPLES = np.logspace(1, 11, 201)
 """Samples a cluster that a reader may choose."""
 
 
-def _first(tables: Tables | None) -> Tables | None:
-    """The tables of the first seed."""
-    return None if tables is None else tables.of(tables.seed)
-
-
 # The equations and the band ---------------------------------------------------------------------------
 
 
@@ -51,7 +46,8 @@ def interactions(reference: Tables, here: Tables | None) -> Figure:
 
 def band(reference: Tables, here: Tables | None) -> Figure:
     """Training margins of one draw of tight and of wide clusters, and the theorem's band."""
-    curves, own = reference.of(reference.seed)["curves"], _first(here)
+    tables, own = style.first_runs(reference, here)
+    curves = tables["curves"]
     figure, axes = style.panels(1, 2, sharey=True)
     for ax, (spread, part) in zip(axes, curves.groupby("v"), strict=True):
         flow, descent = (part[part["by"] == by] for by in ("flow", "descent"))
@@ -75,7 +71,8 @@ def band(reference: Tables, here: Tables | None) -> Figure:
 
 def conditions(reference: Tables, here: Tables | None) -> Figure:
     """Share of training margins outside the band, when one quantity is varied."""
-    swept, own = reference.of(reference.seed)["conditions"], _first(here)
+    tables, own = style.first_runs(reference, here)
+    swept = tables["conditions"]
     tight = swept["v"].min()
     shades: dict[Any, str] = {tight: TIGHT, 0.4: WIDE}
     figure, axes = style.panels(3, 2, height=2.3, sharey=True)
@@ -114,7 +111,7 @@ def conditions(reference: Tables, here: Tables | None) -> Figure:
 
 def risk(reference: Tables, here: Tables | None) -> Figure:
     """Risk of synthetic clusters and its two bounds, as powers of ten, over the samples a cluster."""
-    tables, own = reference.of(reference.seed), _first(here)
+    tables, own = style.first_runs(reference, here)
     bounds, risks = tables["bounds"], tables["risk"]
     figure, (ax,) = style.panels(1, 1, height=4.4)
     forms = (("log₁₀ bound", "--", "Theorem 4.2"), ("log₁₀ bound, appendix", ":", "Theorem A.2, Z = 1"))
@@ -188,7 +185,8 @@ def bounds_explorer(reference: Tables, here: Tables | None) -> str:
 
 def losses(reference: Tables, here: Tables | None) -> Figure:
     """Margins over time under four losses: the median statement and the middle 90%."""
-    curves, own = reference.of(reference.seed)["loss_curves"], _first(here)
+    tables, own = style.first_runs(reference, here)
+    curves = tables["loss_curves"]
     figure, axes = style.panels(1, 4, height=2.9, sharey=True)
     for ax, (name, part) in zip(axes, curves.groupby("loss", sort=False), strict=True):
         ax.fill_between(part["time"], part["5%"], part["95%"], color=style.POSITIVE, alpha=0.3, lw=0)

@@ -18,8 +18,6 @@ from prefbook.figures.behaviours import (
     DELTA,
     FALL,
     correlated,
-    editions,
-    first,
     last,
     ordered,
     part_of,
@@ -61,7 +59,7 @@ def maps_after(reference: Tables, here: Tables | None) -> str:
 
 def _maps(reference: Tables, here: Tables | None, name: str, words: str, columns: int) -> str:
     def of(tables: Tables) -> str:
-        table = first(tables)[name]
+        table = tables[name]
         kinds = [*({"map", "when"} & set(table)), "label"]
         table = table[table.groupby(kinds).cumcount() < MAPPED]
         titles = table["map"] + " δ" + (", " + table["when"] if "when" in table else "")
@@ -76,9 +74,10 @@ def _maps(reference: Tables, here: Tables | None, name: str, words: str, columns
             shown[f"{title}\n{style.plain(behaviour)}"] = about
         return maps.statement_maps(shown, words, columns)
 
-    if here is None:
-        return of(reference)
-    return f"{of(reference)}<details><summary>On this machine</summary>{of(here)}</details>"
+    known, own = style.first_runs(reference, here)
+    if own is None:
+        return of(known)
+    return f"{of(known)}<details><summary>On this machine</summary>{of(own)}</details>"
 
 
 def boundary_explorer(reference: Tables, here: Tables | None) -> str:
@@ -99,7 +98,7 @@ def boundary_explorer(reference: Tables, here: Tables | None) -> str:
 
 def last_layer(reference: Tables, here: Tables | None) -> Figure:
     """How far the loss has fallen and the weights have moved, over steps, with the bound of Theorem 4.1."""
-    known, own = editions(reference, here)
+    known, own = style.first_runs(reference, here)
     curves = known["last_layer_curves"]
     order = ordered(curves)
     colours = style.ordered_colours(order)
@@ -123,7 +122,7 @@ def last_layer(reference: Tables, here: Tables | None) -> Figure:
 
 def everyone(reference: Tables, here: Tables | None) -> Figure:
     """Every behaviour: fall, movement and held-out accuracy against distinguishability."""
-    known, own = editions(reference, here)
+    known, own = style.first_runs(reference, here)
     table = known["unembedding"]
     shades = list(style.ordered_colours(list(table["behaviour"])).values())
     figure, axes = style.panels(1, 3, sharex=True)
@@ -150,7 +149,7 @@ def everyone(reference: Tables, here: Tables | None) -> Figure:
 
 def boundary(reference: Tables, here: Tables | None) -> Figure:
     """The turning of the boundary with its bound, and actual with guaranteed accuracy."""
-    known, own = editions(reference, here)
+    known, own = style.first_runs(reference, here)
     curves = known["boundary_curves"]
     order = ordered(curves)
     colours = style.ordered_colours(order)
@@ -179,7 +178,7 @@ def boundary(reference: Tables, here: Tables | None) -> Figure:
 
 def priority(reference: Tables, here: Tables | None) -> Figure:
     """Gaps in priority between all behaviours, and the gap in loss that pairs end with."""
-    known, own = editions(reference, here)
+    known, own = style.first_runs(reference, here)
     names = list(known["embeddings"]["behaviour"])
     figure, (left, right) = style.panels(1, 2, height=4.0)
     table = known["priority_gaps"]

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from prefbook.figures import style
 from prefbook.figures.behaviours import (
     correlated,
-    editions,
     plain_logarithmic,
     whole_steps,
 )
@@ -31,7 +30,7 @@ def clouds(reference: Tables, here: Tables | None) -> Figure:
     """By which factor training multiplies δ and the size of the clouds, for a behaviour's own labels and two
     controls.
     """
-    known, own = editions(reference, here)
+    known, own = style.first_runs(reference, here)
     figure, axes = style.panels(1, 2, height=3.4, sharey=True)
     for ax, quantity in zip(axes, ("δ", "Tr Σ"), strict=True):
         for place, (training, colour) in enumerate(TRAININGS.items()):
@@ -68,7 +67,7 @@ STARTS = {
 
 def misalignment(reference: Tables, here: Tables | None) -> Figure:
     """How far the loss on opposite labels falls from four starts, and what foretells it."""
-    known, own = editions(reference, here)
+    known, own = style.first_runs(reference, here)
     figure, (left, right) = style.panels(1, 2, height=3.8, gridspec_kw={"width_ratios": [1.25, 1]})
     falls = _learned(known)
     for place, start in enumerate(STARTS):
@@ -107,7 +106,7 @@ def text(reference: Tables, here: Tables | None) -> Figure:
     """Response pairs: how far the chosen response's lead over the rejected one has changed since the base
     model, over steps, and what became of each response.
     """
-    known, own = editions(reference, here)
+    known, own = style.first_runs(reference, here)
     colours = {
         "aligning": style.FIRST,
         "misaligning the aligned model": style.NEGATIVE,

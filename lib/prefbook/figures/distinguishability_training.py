@@ -14,8 +14,6 @@ from prefbook.figures.behaviours import (
     DELTA,
     FALL,
     correlated,
-    editions,
-    first,
     part_of,
     some,
     titled,
@@ -31,7 +29,7 @@ from prefbook.ledger.tables import Tables
 
 def fine_tuning(reference: Tables, here: Tables | None) -> Figure:
     """Full fine-tuning: held-out loss and accuracy on the way, of five, and the fall of all behaviours."""
-    known, own = editions(reference, here)
+    known, own = style.first_runs(reference, here)
     table, curves = known["fine_tuning"], known["fine_tuning_curves"]
     colours = style.ordered_colours(list(table["behaviour"]))
     counts = curves.groupby("behaviour")["step"].size()
@@ -69,7 +67,7 @@ OUTCOMES = {
 
 def who_is_who(reference: Tables, here: Tables | None) -> str:
     """Every behaviour as a point that says who it is; the outcome on the vertical axis can be changed."""
-    known, _ = editions(reference, here)
+    known, _ = style.first_runs(reference, here)
     table = known["unembedding"].set_index("behaviour")
     names = list(table.index)
     tables = {name: known[name].set_index("behaviour") for name in ("fine_tuning", "unembedding")}
@@ -102,8 +100,9 @@ def betas(reference: Tables, here: Tables | None) -> Figure:
             at = -place - 0.18 * (number - (len(by_seed) - 1) / 2)
             ax.plot([rho.low, rho.high], [at, at], color=style.POSITIVE, linewidth=2)
             ax.plot(rho.value, at, "o", color=style.POSITIVE, markersize=6)
-    if here is not None:
-        found_here = list(derived.falls_by_beta(first(here)).items())
+    _, own = style.first_runs(reference, here)
+    if own is not None:
+        found_here = list(derived.falls_by_beta(own).items())
         strengths = list(by_seed[0])
         shown = [(strengths.index(beta), rho) for beta, rho in found_here if beta in strengths]
         style.this_machine(ax, [rho.value for _, rho in shown], [-place - 0.35 for place, _ in shown])
@@ -121,7 +120,7 @@ def gradients(reference: Tables, here: Tables | None) -> Figure:
     """How well two measures foretell the fall: distinguishability and the first gradient of all weights; and
     the gradient of single layers.
     """
-    known, own = editions(reference, here)
+    known, own = style.first_runs(reference, here)
     figure, (left, right) = style.panels(1, 2, height=3.6)
     table = known["fine_tuning"].merge(known["gradients"][["behaviour", "absolute"]], on="behaviour")
     shades = list(style.ordered_colours(list(table["behaviour"])).values())
@@ -150,7 +149,7 @@ def gradients(reference: Tables, here: Tables | None) -> Figure:
 
 def intervention(reference: Tables, here: Tables | None) -> Figure:
     """Halves of large and of small projections, and shuffled labels: the fall of the held-out loss."""
-    known, own = editions(reference, here)
+    known, own = style.first_runs(reference, here)
     arms = ("small projections", "large projections", "shuffled labels")
     colours = (style.NEGATIVE, style.POSITIVE, style.NEUTRAL)
     figure, (left, right) = style.panels(1, 2, height=3.6, gridspec_kw={"width_ratios": [1, 1.15]})
@@ -180,7 +179,7 @@ def intervention(reference: Tables, here: Tables | None) -> Figure:
 
 def equalised(reference: Tables, here: Tables | None) -> Figure:
     """Behaviours trained together with equal weights and with those that undo the priority."""
-    known, own = editions(reference, here)
+    known, own = style.first_runs(reference, here)
     arms = {derived.EQUAL: style.NEUTRAL, derived.WEIGHTED: style.FIRST}
     figure, (left, right) = style.panels(1, 2, height=3.6)
     last = known["equalised_last_layer"]

@@ -6,7 +6,6 @@ Those on synthetic clusters are in `clusters`, those on longer responses in `gen
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,6 @@ from prefbook.figures import style
 from prefbook.ledger.derived import generalization as derived
 from prefbook.ledger.tables import Tables
 from prefdyn.measures import estimates
-from prefdyn.measures.estimates import Estimate
 
 ARMS = {
     "as with one": (style.NEUTRAL, "s:", "as few as alone"),
@@ -37,27 +35,11 @@ COSINES = {
 """Columns of the table `cosines`, each with its colour and name."""
 
 
-def _first(tables: Tables | None) -> Tables | None:
-    """The tables of the first seed."""
-    return None if tables is None else tables.of(tables.seed)
-
-
-def editions_of(reference: Tables, here: Tables | None) -> list[Tables]:
-    """Those that are there, one run of each: the reference edition, and this machine's."""
-    return [tables for tables in (_first(reference), _first(here)) if tables is not None]
-
-
-def _bars(points: Sequence[Estimate]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Estimates as values and lengths of error bars."""
-    value, low, high = (np.array([getattr(p, name) for p in points]) for name in ("value", "low", "high"))
-    return value, np.nan_to_num(np.maximum([value - low, high - value], 0))
-
-
 def _means(table: pd.DataFrame, column: str, by: str, seed: int) -> tuple[NDArray[np.float64], ...]:
     """Values of `by`, means over personas with bars by family."""
     kinds = sorted(table[by].unique())
-    value, bars = _bars([derived.over_families(table[table[by] == kind], column, seed) for kind in kinds])
-    return np.array(kinds, dtype=float), value, bars
+    found = [derived.over_families(table[table[by] == kind], column, seed) for kind in kinds]
+    return np.array(kinds, dtype=float), np.array([one.value for one in found]), style.bars(found)
 
 
 # Hidden states --------------------------------------------------------------------------------------
@@ -65,7 +47,7 @@ def _means(table: pd.DataFrame, column: str, by: str, seed: int) -> tuple[NDArra
 
 def concepts(reference: Tables, here: Tables | None) -> Figure:
     """Cosines between the concept vectors of all personas as a map, four kinds of cosines as histograms."""
-    tables, own = reference.of(reference.seed), _first(here)
+    tables, own = style.first_runs(reference, here)
     personas, pairs = tables["personas"], tables["cosines"]
     count = len(personas)
     matrix = np.eye(count)
@@ -100,7 +82,7 @@ def left(reference: Tables, here: Tables | None) -> Figure:
     """What is left of the margins of anchors among more and more personas: every anchor, and means of sets
     with the law.
     """
-    tables, own = reference.of(reference.seed), _first(here)
+    tables, own = style.first_runs(reference, here)
     table = tables["nested_sets"]
     counts = sorted(table["K"].unique())
     figure, (one, two) = style.panels(1, 2, height=4.2)
@@ -132,7 +114,8 @@ def left(reference: Tables, here: Tables | None) -> Figure:
     looks = {"held out": (style.FIRST, "o", 1.0), "trained": (style.SECOND, "s", 1.06)}
     for split, (shade, marker, aside) in looks.items():
         parts = derived.margins_left(tables, split)
-        value, bars = _bars([estimates.mean(parts[count]) for count in counts])
+        means = [estimates.mean(parts[count]) for count in counts]
+        value, bars = [one.value for one in means], style.bars(means)
         two.errorbar(np.array(counts) * aside, value, bars, color=shade, fmt=marker, label=split)
         if own is not None:
             mine = derived.margins_left(own, split).mean()
@@ -153,7 +136,7 @@ def left(reference: Tables, here: Tables | None) -> Figure:
 
 def company(reference: Tables, here: Tables | None) -> Figure:
     """The unembedding alone: what is left of every persona's margin, and held-out risk with more personas."""
-    tables, own = reference.of(reference.seed), _first(here)
+    tables, own = style.first_runs(reference, here)
     table = tables["company"]
     figure, (one, two) = style.panels(1, 2, height=3.9)
     whole = table[table["arm"] == "all"]
@@ -187,18 +170,17 @@ def company(reference: Tables, here: Tables | None) -> Figure:
 
 def answers(reference: Tables, here: Tables | None) -> Figure:
     """Margin and risk of sixteen personas together, by how many pairs of tokens answer them."""
-    editions = editions_of(reference, here)
-    table = editions[0]["own_answers"]
+    editions = style.both(reference, here)
+    table = editions[0][0]["own_answers"]
     arms = [*dict.fromkeys(zip(table["pairs"], table["Z"], strict=True))]
     names = [f"{pairs} {'pair' if pairs == 1 else 'pairs'}\nZ = {reuse}" for pairs, reuse in arms]
     figure, axes = style.panels(1, 2, height=3.2)
     for ax, column, words in zip(axes, ("margin", "risk"), ("held-out margin", "held-out risk"), strict=True):
-        for number, tables in enumerate(editions):
-            own = tables["own_answers"]
-            by_set = own.groupby(["pairs", "Z", "set"])[column].mean()
+        for tables, own in editions:
+            by_set = tables["own_answers"].groupby(["pairs", "Z", "set"])[column].mean()
             known = {(pairs, reuse) for pairs, reuse, _ in by_set.index}
             found = [by_set.loc[pairs, reuse] for pairs, reuse in arms if (pairs, reuse) in known]
-            if number:
+            if own:
                 style.this_machine(
                     ax, range(len(found)), [part.mean() for part in found], label="this machine"
                 )
@@ -221,7 +203,7 @@ def answers(reference: Tables, here: Tables | None) -> Figure:
 
 def samples(reference: Tables, here: Tables | None) -> Figure:
     """Held-out risk and the time to a training loss, over the statements of each label."""
-    tables, own = reference.of(reference.seed), _first(here)
+    tables, own = style.first_runs(reference, here)
     table = tables["more_samples"]
     figure, (one, two) = style.panels(1, 2, height=3.6)
     looks = {"everyone": (style.FIRST, "o-"), "all statements": (style.SECOND, "s--")}
@@ -256,7 +238,7 @@ def samples(reference: Tables, here: Tables | None) -> Figure:
 
 def imbalance(reference: Tables, here: Tables | None) -> Figure:
     """Share of positive held-out margins of the rarer and the commoner label, by how lopsided training is."""
-    tables, own = reference.of(reference.seed), _first(here)
+    tables, own = style.first_runs(reference, here)
     last_layer, all_weights = tables["imbalance"], tables["imbalance_all_weights"]
     arms = [*dict.fromkeys(last_layer["arm"])]
     figure, axes = style.panels(1, 3, height=3.2, sharey=True)
@@ -272,8 +254,8 @@ def imbalance(reference: Tables, here: Tables | None) -> Figure:
             "rarer label": (style.NEGATIVE, "s", 0.12),
         }.items():
             column = "rare" if label.startswith("rarer") else "common"
-            value, bars = _bars([estimates.mean(part.loc[part["arm"] == arm, column]) for arm in arms])
-            at = np.arange(len(arms)) + aside
+            shares = [estimates.mean(part.loc[part["arm"] == arm, column]) for arm in arms]
+            at, value, bars = np.arange(len(arms)) + aside, [one.value for one in shares], style.bars(shares)
             ax.errorbar(at, value, bars, color=shade, fmt=marker, label=label)
             if own is not None:
                 table = own["imbalance_all_weights" if "All" in title else "imbalance"]
@@ -290,15 +272,15 @@ def imbalance(reference: Tables, here: Tables | None) -> Figure:
 
 def cantelli(reference: Tables, here: Tables | None) -> Figure:
     """Error of every cluster against its bound."""
-    editions = editions_of(reference, here)
+    tables, own = style.first_runs(reference, here)
     figure, (ax,) = style.panels(1, 1, height=4.0, width=5.6)
-    table = editions[0]["cantelli"]
+    table = tables["cantelli"]
     for sign, label in ((1, "would say"), (-1, "would not say")):
         part = table[table["label"] == sign]
         shade, marker = (style.POSITIVE, "o") if sign > 0 else (style.NEGATIVE, "s")
         look: dict[str, Any] = {"s": 20, "marker": marker, "color": shade, "lw": 0, "alpha": 0.8}
         ax.scatter(part["bound"], part["wrong"] / part["statements"], label=label, **look)
-    for own in editions[1:]:
+    if own is not None:
         mine = own["cantelli"]
         style.this_machine(ax, mine["bound"], mine["wrong"] / mine["statements"], markersize=3.5)
     ax.plot([0, 1], [0, 1], "--", color=style.THEORY, lw=1.2, label="error = bound")

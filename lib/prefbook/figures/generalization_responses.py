@@ -8,7 +8,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from prefbook.figures import style
-from prefbook.figures.generalization import editions_of
 from prefbook.ledger.statistics import generalization as statistics
 from prefbook.ledger.tables import Tables
 
@@ -17,9 +16,9 @@ CHOSEN = {"chosen": (style.POSITIVE, "o"), "rejected": (style.NEGATIVE, "s")}
 
 def tokens(reference: Tables, here: Tables | None) -> Figure:
     """Every token's rate by the formula against autograd, and over the token's probability."""
-    editions = editions_of(reference, here)
+    tables, own = style.first_runs(reference, here)
     figure, (left, right) = style.panels(1, 2, height=3.9)
-    found = editions[0]["tokens"]
+    found = tables["tokens"]
     crosses = {"marker": "x", "s": 18, "lw": 1, "color": style.NEUTRAL, "label": "as printed"}
     left.scatter(found["rate"], found["rate as printed"], **crosses)
     left.scatter(found["rate"], found["rate by the factors"], s=14, color=style.FIRST, label="corrected")
@@ -28,7 +27,7 @@ def tokens(reference: Tables, here: Tables | None) -> Figure:
     for word, (shade, marker) in CHOSEN.items():
         part = found[found["response"] == word]
         right.scatter(part["probability"], part["rate"], s=16, marker=marker, color=shade, label=word)
-    for own in editions[1:]:
+    if own is not None:
         local = own["tokens"]
         small: dict[str, Any] = {"markersize": 3, "markeredgewidth": 0.8, "alpha": 0.6}
         style.this_machine(left, local["rate"], local["rate by the factors"], style.FIRST, **small)
@@ -47,16 +46,15 @@ def tokens(reference: Tables, here: Tables | None) -> Figure:
 
 def moved(reference: Tables, here: Tables | None) -> Figure:
     """The measured change of every token's reward in one step of all weights against Equation 16."""
-    editions = editions_of(reference, here)
+    tables, own = style.first_runs(reference, here)
     figure, axes = style.panels(1, 2, height=3.7, sharex=True, sharey=True)
     for ax, (word, (shade, marker)) in zip(axes, CHOSEN.items(), strict=True):
-        table = editions[0]["moved"]
-        part = table[table["response"] == word]
+        part = tables["moved"][tables["moved"]["response"] == word]
         ax.scatter(part["rate"], part["moved"], s=8, marker=marker, color=shade, lw=0, alpha=0.5)
-        for own in editions[1:]:
+        if own is not None:
             mine = own["moved"][own["moved"]["response"] == word].iloc[::10]
             style.this_machine(ax, mine["rate"], mine["moved"], shade, markersize=3)
-        rho = statistics.STATISTICS[f"order_of_{word}_rates"](editions[0])
+        rho = statistics.STATISTICS[f"order_of_{word}_rates"](tables)
         for line in (ax.axhline, ax.axvline):
             line(0, color=style.NEUTRAL, lw=1)
         ax.set(title=f"{word}: ρ = {rho}", xlabel="rate by Equation 16")
@@ -79,14 +77,14 @@ FACTORS = {
 
 def factors(reference: Tables, here: Tables | None) -> Figure:
     """The mean factors of a token's rate over the steps of training, chosen and rejected apart."""
-    editions = editions_of(reference, here)
+    editions = style.both(reference, here)
     figure, axes = style.panels(1, 2, sharey=True)
     for ax, word in zip(axes, CHOSEN, strict=True):
-        for number, tables in enumerate(editions):
+        for tables, own in editions:
             part = tables["factors"]
             part = part[part["response"] == word]
             for name, (shade, label) in FACTORS.items():
-                if number:
+                if own:
                     style.this_machine(ax, part["step"], part[name], shade, label=None, markersize=4)
                 else:
                     ax.plot(part["step"], part[name], "o-", ms=4, color=shade, label=label)

@@ -55,7 +55,7 @@ def circle(reference: Tables, here: Tables | None) -> str:
 
 def controlled(reference: Tables, here: Tables | None, loss: str = "DPO") -> Figure:
     """Accuracy over noise rates after short training, with Equation 18 and the first-step law."""
-    one, own = first_runs(reference, here)
+    one, own = style.first_runs(reference, here)
     colours = setting_colours(one)
     figure, axes = style.panels(1, 2, height=HEIGHT, sharey=True)
     for ax, (title, chain) in zip(axes, derived.chains(one, "θ").items(), strict=True):
@@ -81,7 +81,7 @@ def controlled(reference: Tables, here: Tables | None, loss: str = "DPO") -> Fig
         ax.set(title=title, xlabel="noise rate ε", ylim=(0, 1))
     axes[0].set_ylabel("test accuracy")
     axes[0].plot([], [], color=style.NEUTRAL, label="Equation 18, fitted up to 0.35")
-    legend(figure, own, 4)
+    style.legend_of_both(figure, own)
     return figure
 
 
@@ -92,7 +92,7 @@ def ipo(reference: Tables, here: Tables | None) -> Figure:
 
 def mirror(reference: Tables, here: Tables | None) -> Figure:
     """Accuracy at ε plus accuracy at 1 − ε, less one."""
-    one, own = first_runs(reference, here)
+    one, own = style.first_runs(reference, here)
     figure, (ax,) = style.panels(1, 1, width=7, height=3.4)
     colours, others = setting_colours(one), {} if own is None else derived.sums(own)
     for number, (name, runs) in enumerate(derived.sums(one).items()):
@@ -104,13 +104,13 @@ def mirror(reference: Tables, here: Tables | None) -> Figure:
             this_machine(ax, mean.index + shift, mean, colours[name], markersize=3.5)
     ax.axhline(0, color=style.THEORY, linewidth=1, linestyle="--")
     ax.set(xlabel="noise rate ε", ylabel="deviation (points)")
-    legend(figure, own, 6)
+    style.legend_of_both(figure, own)
     return figure
 
 
 def losses(reference: Tables, here: Tables | None) -> Figure:
     """Accuracy with four losses less that with DPO, over noise rates, after short and long training."""
-    one, own = first_runs(reference, here)
+    one, own = style.first_runs(reference, here)
     figure, axes = style.panels(1, 2, height=HEIGHT)
     for ax, training in zip(axes, ("short", "long"), strict=True):
         for loss, colour in LOSSES.items():
@@ -126,13 +126,13 @@ def losses(reference: Tables, here: Tables | None) -> Figure:
         ax.axhline(0, color=LOSSES["DPO"], linewidth=1, label="DPO")
         ax.set(title=f"{training.capitalize()} training", xlabel="noise rate ε")
     axes[0].set_ylabel("accuracy less DPO's (points)")
-    legend(figure, own, 6)
+    style.legend_of_both(figure, own, 6)
     return figure
 
 
 def kinds(reference: Tables, here: Tables | None) -> Figure:
     """Accuracy under four kinds of noise after one step; and under a coin, each loss at its best length."""
-    one, own = first_runs(reference, here)
+    one, own = style.first_runs(reference, here)
     figure, (left, right) = style.panels(1, 2, height=HEIGHT, sharey=True)
     for kind, colour in KINDS.items():
         part = _kind(one, kind)
@@ -155,30 +155,18 @@ def kinds(reference: Tables, here: Tables | None) -> Figure:
             ours = derived.best_length(own, "coin", loss)
             this_machine(right, ours["rate"], ours["accuracy"], colour, markersize=4.5)
     right.set(title="A coin, each loss at its best length", xlabel="noise rate ε")
-    legend(figure, own, 5)
+    style.legend_of_both(figure, own, 5)
     return figure
 
 
 # Parts of figures -----------------------------------------------------------------------------------
 
 
-def first_runs(reference: Tables, here: Tables | None) -> tuple[Tables, Tables | None]:
-    """The tables of the first seed of each."""
-    return reference.of(reference.seed), None if here is None else here.of(here.seed)
-
-
 def this_machine(
     ax: Axes, x: ArrayLike, y: ArrayLike, colour: Any = style.THEORY, markersize: float = 5.5
 ) -> None:
-    """Points of this machine's; `legend` tells what they are."""
+    """Points of this machine's; `style.legend_of_both` tells what they are."""
     style.this_machine(ax, x, y, colour, label=None, markersize=markersize)
-
-
-def legend(figure: Figure, own: Tables | None, columns: int) -> None:
-    """Below the figure: what its panels have, and at the end how this machine's points are marked."""
-    if own is not None:
-        style.this_machine(figure.axes[-1], [], [])
-    style.legend_below(figure, ncols=columns)
 
 
 def setting_colours(tables: Tables) -> dict[str, tuple[float, ...]]:

@@ -11,14 +11,14 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from prefbook.figures import style
-from prefbook.figures.noise import HEIGHT, first_runs, legend, this_machine
+from prefbook.figures.noise import HEIGHT, this_machine
 from prefbook.ledger.tables import Tables
 from prefdyn.theory import noise as theory
 
 
 def slips(reference: Tables, here: Tables | None) -> Figure:
     """Four slips of the paper; all curves are computed."""
-    one, _ = first_runs(reference, here)
+    one, _ = style.first_runs(reference, here)
     figure, (constants, share, reading, factor) = style.panels(2, 2, height=3.2)
     _constants(constants, one)
     _share(share)
@@ -31,7 +31,7 @@ def bound(reference: Tables, here: Tables | None) -> Figure:
     """The bound of Theorem 3.1 over noise rates with the risk measured where it promises something; and the
     bound of the same proof with exact tails.
     """
-    one, own = first_runs(reference, here)
+    one, own = style.first_runs(reference, here)
     figure, (left, right) = style.panels(1, 2, height=HEIGHT)
     grid, n = np.linspace(0, 0.07, 141), _points(one)
     for name, colour in style.ordered_colours(["500", "1000", "5000", "50000"]).items():
@@ -61,7 +61,7 @@ def bound(reference: Tables, here: Tables | None) -> Figure:
     for ax in (left, right):
         ax.axhline(1, color=style.NEUTRAL, linewidth=1)
         ax.set(yscale="log", xlabel="noise rate ε")
-    legend(figure, own, 4)
+    style.legend_of_both(figure, own)
     return figure
 
 

@@ -12,8 +12,6 @@ from prefbook.figures.noise import (
     FINE,
     HEIGHT,
     LOSSES,
-    first_runs,
-    legend,
     setting_colours,
     this_machine,
     with_intervals,
@@ -30,7 +28,7 @@ def phase_map(reference: Tables, here: Tables | None) -> Figure:
     """Through time: what each curve's form leaves over, with DPO and with IPO; the fall of accuracy in every
     setting; and the training loss.
     """
-    one, own = first_runs(reference, here)
+    one, own = style.first_runs(reference, here)
     figure, axes = style.panels(2, 2, height=2.9, sharex=True)
     for ax, loss in zip(axes, ("DPO", "IPO"), strict=False):
         for name, colour in MODELS.items():
@@ -66,13 +64,13 @@ def phase_map(reference: Tables, here: Tables | None) -> Figure:
             times = table[(table["region"] == region) & (table["loss"] == "DPO")]["time"]
             if len(times):
                 ax.axvspan(times.min() / 1.5, times.max() * 1.5, color=shade, linewidth=0, zorder=0)
-    legend(figure, own, 4)
+    style.legend_of_both(figure, own)
     return figure
 
 
 def late(reference: Tables, here: Tables | None) -> Figure:
     """Accuracy with IPO at some times beside its law, and the law's second number over time."""
-    one, own = first_runs(reference, here)
+    one, own = style.first_runs(reference, here)
     figure, (left, right) = style.panels(1, 2, height=HEIGHT)
     points = [part for part in _all_regions(one, "IPO") if part[0] == derived.SHOWN]
     points.sort(key=lambda part: part[1])
@@ -105,7 +103,7 @@ def late(reference: Tables, here: Tables | None) -> Figure:
         right.plot(grid, ratio, color=colour, label=name)
     right.axhline(1, color=style.NEUTRAL, linewidth=1)
     right.set(title="b of the law", xlabel="time ηβ² · steps", ylabel="b", xscale="log", ylim=(0, None))
-    legend(figure, own, 4)
+    style.legend_of_both(figure, own)
     return figure
 
 

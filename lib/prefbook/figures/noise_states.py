@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from prefbook.figures import style
-from prefbook.figures.noise import FEW, HEIGHT, first_runs, legend, this_machine, with_intervals
+from prefbook.figures.noise import FEW, HEIGHT, this_machine, with_intervals
 from prefbook.ledger.derived import noise as derived
 from prefbook.ledger.tables import Tables
 from prefdyn.measures import estimates
@@ -18,7 +18,7 @@ STATES = {"raw": (style.SECOND, "s"), "centred": (style.FIRST, "o")}
 
 def personas(reference: Tables, here: Tables | None) -> Figure:
     """Accuracy over noise rates on every behaviour's hidden states, as they are and centred."""
-    one, own = first_runs(reference, here)
+    one, own = style.first_runs(reference, here)
     figure, axes = style.panels(1, 2, height=HEIGHT, sharey=True)
     order = list(one["persona_noise"].sort_values("δ")["behaviour"])
     colours, curves = style.ordered_colours(order), one["persona_curves"]
@@ -40,13 +40,13 @@ def personas(reference: Tables, here: Tables | None) -> Figure:
         ax.axhline(0.5, color=style.NEUTRAL, linewidth=1)
         ax.set(title=word.capitalize(), xlabel="noise rate ε", ylim=(0.3, 1.02))
     axes[0].set_ylabel("accuracy on held-out statements")
-    legend(figure, own, 3)
+    style.legend_of_both(figure, own, 3)
     return figure
 
 
 def predict(reference: Tables, here: Tables | None) -> Figure:
     """The constant of Equation 18 and the fall of accuracy against δ, a point a behaviour."""
-    one, own = first_runs(reference, here)
+    one, own = style.first_runs(reference, here)
     figure, axes = style.panels(1, 2, height=HEIGHT)
     table = one["persona_noise"]
     for ax, column in zip(axes, ("c", "fall"), strict=True):
@@ -65,13 +65,13 @@ def predict(reference: Tables, here: Tables | None) -> Figure:
         ax.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
     axes[0].set_ylabel("c of Equation 18")
     axes[1].set_ylabel("fall of accuracy to ε = 0.2")
-    legend(figure, own, 3)
+    style.legend_of_both(figure, own, 3)
     return figure
 
 
 def foretold(reference: Tables, here: Tables | None) -> Figure:
     """Accuracy at a noise rate of 0.2, measured against foretold, a point a behaviour."""
-    one, own = first_runs(reference, here)
+    one, own = style.first_runs(reference, here)
     figure, (ax,) = style.panels(1, 1, width=5, height=HEIGHT)
 
     def at(tables: Tables) -> pd.DataFrame:
@@ -86,13 +86,13 @@ def foretold(reference: Tables, here: Tables | None) -> Figure:
             this_machine(ax, at(own)[f"{word} foretold"], at(own)[word], colour)
     ax.plot([0.35, 1], [0.35, 1], color=style.NEUTRAL, linewidth=1)
     ax.set(xlabel="foretold", ylabel="measured", title="Accuracy at ε = 0.2")
-    legend(figure, own, 3)
+    style.legend_of_both(figure, own, 3)
     return figure
 
 
 def effective(reference: Tables, here: Tables | None) -> Figure:
     """What labels that are wrong already do to the curve over the noise that is added; computed."""
-    one, _ = first_runs(reference, here)
+    one, _ = style.first_runs(reference, here)
     figure, (ax,) = style.panels(1, 1, width=6, height=3.2)
     added = np.linspace(0, 0.5, 51)
     already = derived.first_step_law(one, derived.SHOWN, 0.3 + 0.4 * added)
@@ -111,7 +111,7 @@ def text(reference: Tables, here: Tables | None) -> Figure:
     """Accuracy on response pairs: of the pilot without noise, and of the runs on wrong labels, beside a
     straight line between the ends of their mean.
     """
-    one, own = first_runs(reference, here)
+    one, own = style.first_runs(reference, here)
     figure, (left, right) = style.panels(1, 2, height=HEIGHT, sharey=True, width_ratios=[1, 2])
     for tables, mine in ((one, False), (own, True)):
         if tables is None:
@@ -141,7 +141,7 @@ def text(reference: Tables, here: Tables | None) -> Figure:
     for ax in (left, right):
         ax.axhline(0.5, color=style.NEUTRAL, linewidth=1)
     right.set(title="With wrong labels", xlabel="noise rate ε", xlim=(-0.03, 0.53))
-    legend(figure, own, 4)
+    style.legend_of_both(figure, own)
     return figure
 
 

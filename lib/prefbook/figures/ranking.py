@@ -59,29 +59,8 @@ JUDGES = {
     "length alone": style.NEUTRAL,
 }
 TENTHS = 10
-
-
-def both(reference: Tables, here: Tables | None) -> list[tuple[Tables, bool]]:
-    """The editions to draw, one run of each, and whether it is this machine's."""
-    editions = [(reference, False)] + ([(here, True)] if here is not None else [])
-    return [(tables.of(tables.seed), own) for tables, own in editions]
-
-
 OWN: dict[str, Any] = {**style.HERE, "linestyle": "none", "label": None}
-"""This machine's points; `legend` tells what they are."""
-
-
-def legend(figure: Figure, here: Tables | None, columns: int) -> None:
-    """Below the figure: what is drawn in its panels, and how this machine's points are marked."""
-    if here is not None:
-        style.this_machine(figure.axes[0], [], [])
-    style.legend_below(figure, ncols=columns, fontsize=None)
-
-
-def bars(found: Sequence[Estimate]) -> np.ndarray:
-    """Lengths of error bars, shape (2, n); none where an interval has no ends."""
-    lengths = [(one.value - one.low, one.high - one.value) for one in found]
-    return np.nan_to_num(np.maximum(np.array(lengths, dtype=float).reshape(-1, 2).T, 0))
+"""This machine's points; `style.legend_of_both` tells what they are."""
 
 
 # How often a model ranks right ----------------------------------------------------------------------
@@ -98,20 +77,20 @@ def accuracies(reference: Tables, here: Tables | None) -> Figure:
                 values = PAPERS[:, 2 * PAPERS_DATA.index(name) + k]
                 dots = {"color": "#9a9a9a", "markersize": 5, "alpha": 0.7}
                 ax.plot(values, [row + 0.14] * len(values), "|", label="the paper's models", **dots)
-        for tables, own in both(reference, here):
+        for tables, own in style.both(reference, here):
             known = {name: derived.accuracy(tables, OURS[name], kind == "per token") for name in OURS}
             known = {name: one for name, one in known.items() if not np.isnan(one.value)}
             places = [ROWS.index(name) - (0.34 if own else 0.14) for name in known]
             look = OWN if own else {"linestyle": "none", "capsize": 3, "marker": marker, "label": "our model"}
             found = list(known.values())
-            ax.errorbar([one.value for one in found], places, xerr=bars(found), color=colour, **look)
+            ax.errorbar([one.value for one in found], places, xerr=style.bars(found), color=colour, **look)
             if not own:
                 _baseline(ax, tables, list(known))
         ax.axvline(0.6, color=style.THEORY, linestyle="--", linewidth=1, label="60%")
         ax.axvline(0.5, color=style.NEUTRAL, linestyle=":", linewidth=1)
         ax.set(title=kind, xlim=(0.1, 1), ylim=(len(ROWS) - 0.4, -0.6), xlabel="ranking accuracy")
     axes[0].set(yticks=range(len(ROWS)), yticklabels=ROWS)
-    legend(figure, here, 3)
+    style.legend_of_both(figure, here, 3)
     return figure
 
 
@@ -126,7 +105,7 @@ def by_length(reference: Tables, here: Tables | None) -> Figure:
     pairs.
     """
     figure, (ax,) = style.panels(1, 1, height=3.2)
-    for tables, own in both(reference, here):
+    for tables, own in style.both(reference, here):
         pairs = derived.clear_pairs(tables, (*derived.TRAINED_ON, *derived.VOTED))
         apart = (pairs["chosen"] - pairs["rejected"]).to_numpy()
         order = np.argsort(apart, kind="stable")
@@ -136,7 +115,7 @@ def by_length(reference: Tables, here: Tables | None) -> Figure:
             found = [estimates.proportion(right[part]) for part in parts]
             look = OWN if own else {"capsize": 3, "marker": marker, "label": kind}
             middle = [float(np.median(apart[part])) for part in parts]
-            ax.errorbar(middle, [one.value for one in found], yerr=bars(found), color=colour, **look)
+            ax.errorbar(middle, [one.value for one in found], yerr=style.bars(found), color=colour, **look)
     ax.axvline(0, color=style.NEUTRAL, linewidth=1)
     ax.axhline(0.5, color=style.NEUTRAL, linewidth=1, linestyle=":")
     ax.set_xscale("symlog", linthresh=5)
@@ -144,7 +123,7 @@ def by_length(reference: Tables, here: Tables | None) -> Figure:
     ax.set(
         xlabel="tokens of the chosen response less those of the rejected", ylabel="ranked right", ylim=(0, 1)
     )
-    legend(figure, here, 3)
+    style.legend_of_both(figure, here, 3)
     return figure
 
 
@@ -158,7 +137,7 @@ def optimum(reference: Tables, here: Tables | None) -> Figure:
     if here is not None and derived.clear_pairs(here, derived.VOTED).empty:
         here = None  # its data have no human votes
     figure, axes = style.panels(1, 2, sharey=True)
-    for tables, own in both(reference, here):
+    for tables, own in style.both(reference, here):
         pairs = derived.clear_pairs(tables, derived.VOTED)
         for ax, kind in zip(axes, KINDS, strict=True):
             for by_code, dash, apart in ((False, "-", 0.96), (True, "--", 1.04)):
@@ -169,7 +148,7 @@ def optimum(reference: Tables, here: Tables | None) -> Figure:
                 ax.errorbar(
                     np.array(list(found)) * apart * (1.14 if own else 1),
                     [one.value for one in found.values()],
-                    yerr=bars(list(found.values())),
+                    yerr=style.bars(list(found.values())),
                     color=shade,
                     **(OWN if own else look),
                 )
@@ -179,7 +158,7 @@ def optimum(reference: Tables, here: Tables | None) -> Figure:
     for ax, kind in zip(axes, KINDS, strict=True):
         ax.set(xscale="log", xlabel="β, strength of the pull to the reference", title=kind, ylim=(0, 1.05))
     axes[0].set_ylabel("ranking accuracy")
-    legend(figure, here, 3)
+    style.legend_of_both(figure, here, 3)
     return figure
 
 
@@ -201,7 +180,7 @@ def threshold_explorer(reference: Tables, here: Tables | None) -> str:
 def tenths(reference: Tables, here: Tables | None) -> Figure:
     """By tenths of c of the fine-tuned reference: tokens of both responses, and agreement of raters."""
     figure, axes = style.panels(1, 2, height=3.2)
-    for tables, own in both(reference, here):
+    for tables, own in style.both(reference, here):
         for ax, names, column in (
             (axes[0], derived.TRAINED_ON, "tokens"),
             (axes[1], derived.VOTED, "alpha"),
@@ -212,17 +191,19 @@ def tenths(reference: Tables, here: Tables | None) -> Figure:
             found = [estimates.mean(part) for part in parts]
             look = OWN if own else {"marker": "o", "capsize": 3}
             places = np.arange(1, len(found) + 1) + (0.2 if own else 0)
-            ax.errorbar(places, [one.value for one in found], yerr=bars(found), color=style.POSITIVE, **look)
+            ax.errorbar(
+                places, [one.value for one in found], yerr=style.bars(found), color=style.POSITIVE, **look
+            )
     axes[0].set(xlabel="tenth of c, from easy to hard", ylabel="tokens of both responses", ylim=(0, None))
     axes[1].set(xlabel="tenth of c, from easy to hard", ylabel="share of raters for the chosen")
     if here is not None:
-        legend(figure, here, 2)
+        style.legend_of_both(figure, here, 2)
     return figure
 
 
 def pair_cards(reference: Tables, here: Tables | None) -> str:
     """The hard, easy and easily flipped pairs as HTML; this machine's are folded below the reference's."""
-    shown = {own: _cards(tables["cards"].to_dict("records")) for tables, own in both(reference, here)}
+    shown = {own: _cards(tables["cards"].to_dict("records")) for tables, own in style.both(reference, here)}
     folded = f"<details><summary>On this machine</summary>{shown[True]}</details>" if here is not None else ""
     return shown[False] + folded
 
@@ -255,14 +236,14 @@ def judges(reference: Tables, here: Tables | None) -> Figure:
     """How often each offline judge agrees with the raters."""
     figure, (ax,) = style.panels(1, 1, height=2.8)
     rows = list(dict.fromkeys(zip(*reference["offline_judges"][["data", "judge"]].to_numpy().T, strict=True)))
-    for tables, own in both(reference, here):
+    for tables, own in style.both(reference, here):
         table = tables["offline_judges"]
         rows += [row for row in zip(table["data"], table["judge"], strict=True) if row not in rows]
         for row in table.to_dict("records"):
             one = Estimate(row["accuracy"], row["low"], row["high"], row["n"])
             place = rows.index((row["data"], row["judge"])) + (0.25 if own else 0)
             look = OWN if own else {"marker": "o", "capsize": 3}
-            ax.errorbar([one.value], [place], xerr=bars([one]), color=JUDGES[row["judge"]], **look)
+            ax.errorbar([one.value], [place], xerr=style.bars([one]), color=JUDGES[row["judge"]], **look)
     ax.axvline(0.5, color=style.THEORY, linestyle="--", linewidth=1, label="a coin")
     ax.set(
         yticks=range(len(rows)),
@@ -271,5 +252,5 @@ def judges(reference: Tables, here: Tables | None) -> Figure:
         xlim=(0.3, 0.9),
         xlabel="agrees with the raters, pairs of prompts it was not fitted to",
     )
-    legend(figure, here, 2)
+    style.legend_of_both(figure, here, 2)
     return figure

@@ -10,7 +10,7 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
 from prefbook.figures import style
-from prefbook.figures.ranking import OWN, both, legend
+from prefbook.figures.ranking import OWN
 from prefbook.ledger.quoted import ranking as quoted
 from prefbook.ledger.tables import Tables
 
@@ -88,7 +88,7 @@ def judged_answers(reference: Tables, here: Tables | None) -> Figure:
     one that may be a coin the win rate is not shown.
     """
     figure, (ax,) = style.panels(1, 1)
-    for tables, own in both(reference, here):
+    for tables, own in style.both(reference, here):
         answers = tables["win_rate"]
         measures = {"ranking accuracy": ("accuracy", style.POSITIVE, "o")}
         if not _may_be_a_coin(tables):
@@ -104,7 +104,7 @@ def judged_answers(reference: Tables, here: Tables | None) -> Figure:
             ax.set_title(_judged_by(tables))
     ax.axhline(0.5, color=style.NEUTRAL, linewidth=1, linestyle=":")
     ax.set(xlabel="step", ylabel="share", ylim=(0, 1.03))
-    legend(figure, here, 3)
+    style.legend_of_both(figure, here, 3)
     return figure
 
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from prefbook.figures import style
-from prefbook.figures.ranking import OWN, bars, both, legend
+from prefbook.figures.ranking import OWN
 from prefbook.figures.ranking_training import RANKED, SPLITS, two_flows
 from prefbook.ledger.derived import ranking as derived
 from prefbook.ledger.tables import Tables
@@ -57,7 +57,7 @@ def thresholds(reference: Tables, here: Tables | None) -> Figure:
     figure, axes = style.panels(1, len(betas), height=3.4, sharex=True)
     line = np.linspace(ends["c"].min(), ends["c"].max(), 400)
     for ax, beta in zip(axes, betas, strict=True):
-        for edition, own in both(reference, here):
+        for edition, own in style.both(reference, here):
             part = _ends(edition)
             part = part[part["β"] == beta]
             for right, (label, colour, marker) in RANKED.items():
@@ -74,7 +74,7 @@ def thresholds(reference: Tables, here: Tables | None) -> Figure:
         )
         ax.set(title=f"β = {beta:g}", xlabel="c (nats)", yscale="log")
     axes[0].set_ylabel("DPO loss (nats)")
-    legend(figure, here, 4)
+    style.legend_of_both(figure, here)
     return figure
 
 
@@ -87,7 +87,7 @@ def reach(reference: Tables, here: Tables | None) -> Figure:
     betas = sorted(ends["β"].unique())
     figure, axes = style.panels(1, len(betas), height=3.4)
     for ax, beta in zip(axes, betas, strict=True):
-        for edition, own in both(reference, here):
+        for edition, own in style.both(reference, here):
             part = _ends(edition)
             part = part[part["β"] == beta]
             for split, colour, marker in (("trained", style.POSITIVE, "o"), ("unseen", style.SECOND, "s")):
@@ -100,7 +100,7 @@ def reach(reference: Tables, here: Tables | None) -> Figure:
         ends_of = ends[ends["β"] == beta]["gain"]
         ax.set_ylim(1.15 * min(ends_of.min(), -1), 1.15 * max(ends_of.max(), 1))
     axes[0].set_ylabel("gain of DPO (nats)")
-    legend(figure, here, 3)
+    style.legend_of_both(figure, here, 3)
     return figure
 
 
@@ -110,7 +110,7 @@ def win_rates(reference: Tables, here: Tables | None) -> Figure:
     betas = sorted(tables["world_answers"].query("objective == 'DPO'")["β"].unique())
     figure, axes = style.panels(1, len(betas), height=3.4, sharey=True)
     for ax, beta in zip(axes, betas, strict=True):
-        for edition, own in both(reference, here):
+        for edition, own in style.both(reference, here):
             answers, pairs = edition["world_answers"], edition["world_pairs"]
             for name, dash in (("DPO", "-"), ("DPO, fresh pairs", ":"), ("DPO, same pairs", "--")):
                 of = f"objective == {name!r} and β == {beta}"
@@ -127,7 +127,7 @@ def win_rates(reference: Tables, here: Tables | None) -> Figure:
         ax.axhline(0.5, color=style.NEUTRAL, linewidth=1, linestyle=":")
         ax.set(title=f"β = {beta:g}", xlabel="step", ylim=(0.2, 1.02))
     axes[0].set_ylabel("share")
-    legend(figure, here, 3)
+    style.legend_of_both(figure, here, 3)
     return figure
 
 
@@ -150,7 +150,7 @@ def _course(
     ax.errorbar(
         np.array(list(found), dtype=float),
         [one.value for one in found.values()],
-        yerr=bars(list(found.values())),
+        yerr=style.bars(list(found.values())),
         color=colour,
         **look,
     )
@@ -161,7 +161,7 @@ def law(reference: Tables, here: Tables | None) -> Figure:
     pairs that the reference has right foretell.
     """
     figure, axes = style.panels(1, 2, height=3.4, sharey=True)
-    for tables, own in both(reference, here):
+    for tables, own in style.both(reference, here):
         for ax, split in zip(axes, SPLITS, strict=True):
             pairs = derived.last_look(tables, split).sort_values("c", ignore_index=True)
             c, right = pairs["c"].to_numpy(), (pairs["gain"] >= pairs["c"]).to_numpy()
@@ -169,7 +169,9 @@ def law(reference: Tables, here: Tables | None) -> Figure:
             found = [estimates.proportion(right[part]) for part in parts]
             look = OWN if own else {"linestyle": "none", "marker": "o", "capsize": 3, "label": "found"}
             middle = [float(np.median(c[part])) for part in parts]
-            ax.errorbar(middle, [one.value for one in found], yerr=bars(found), color=style.POSITIVE, **look)
+            ax.errorbar(
+                middle, [one.value for one in found], yerr=style.bars(found), color=style.POSITIVE, **look
+            )
             if not own:
                 line = np.linspace(c.min(), c.max(), 300)
                 foretold = theory.flips_foretold(pairs["gain"][c <= 0], line)
@@ -178,7 +180,7 @@ def law(reference: Tables, here: Tables | None) -> Figure:
         ax.axvline(0, color=style.NEUTRAL, linewidth=1)
         ax.set(title=f"{split} pairs", xlabel="c, how wrong the reference is (nats)", ylim=(-0.03, 1.03))
     axes[0].set_ylabel("ranked right after DPO")
-    legend(figure, here, 3)
+    style.legend_of_both(figure, here, 3)
     return figure
 
 
@@ -187,7 +189,7 @@ def equal_divergence(reference: Tables, here: Tables | None) -> Figure:
     pairs that flipped, and win rate.
     """
     figure, axes = style.panels(1, 3, height=3.6)
-    for tables, own in both(reference, here):
+    for tables, own in style.both(reference, here):
         parts = _first_draw(tables)
         for name, (colour, marker) in OBJECTIVES.items():
             if name not in parts:
@@ -200,7 +202,7 @@ def equal_divergence(reference: Tables, here: Tables | None) -> Figure:
         axes, ("ranked right, unseen", "wrong trained pairs flipped", "win rate"), strict=True
     ):
         ax.set(xlabel="KL from the reference (nats)", title=column)
-    legend(figure, here, 4)
+    style.legend_of_both(figure, here)
     return figure
 
 
@@ -223,7 +225,7 @@ def beside_dpo(reference: Tables, here: Tables | None) -> Figure:
     found = derived.less_dpo(reference.of(reference.seed))
     names = [name for name in OBJECTIVES if name in found]
     figure, axes = style.panels(1, len(titles), height=3.2, sharey=True)
-    for tables, own in both(reference, here):
+    for tables, own in style.both(reference, here):
         ends = derived.less_dpo(tables)
         for ax, measure in zip(axes, titles, strict=True):
             for place, name in enumerate(names):
@@ -231,11 +233,15 @@ def beside_dpo(reference: Tables, here: Tables | None) -> Figure:
                     one, (colour, marker) = ends[name][measure], OBJECTIVES[name]
                     look = OWN if own else {"marker": marker, "capsize": 3}
                     ax.errorbar(
-                        [one.value], [place + (0.25 if own else 0)], xerr=bars([one]), color=colour, **look
+                        [one.value],
+                        [place + (0.25 if own else 0)],
+                        xerr=style.bars([one]),
+                        color=colour,
+                        **look,
                     )
     for ax, title in zip(axes, titles.values(), strict=True):
         ax.axvline(0, color=style.THEORY, linestyle="--", linewidth=1, label="DPO")
         ax.set(title=title, xlabel="less DPO's")
     axes[0].set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.4, -0.6))
-    legend(figure, here, 1)
+    style.legend_of_both(figure, here, 1)
     return figure

@@ -17,7 +17,10 @@ import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+
+from prefbook.ledger.tables import Tables
+from prefdyn.measures.estimates import Estimate
 
 POSITIVE, NEGATIVE = "#0072B2", "#D55E00"
 FIRST, SECOND = "#009E73", "#CC79A7"
@@ -56,6 +59,23 @@ def use_style() -> None:
             "svg.fonttype": "path",
         }
     )
+
+
+def first_runs(reference: Tables, here: Tables | None) -> tuple[Tables, Tables | None]:
+    """The tables of the first seed of each edition."""
+    return reference.of(reference.seed), None if here is None else here.of(here.seed)
+
+
+def both(reference: Tables, here: Tables | None) -> list[tuple[Tables, bool]]:
+    """The editions to draw, the first seed of each, and whether it is this machine's."""
+    one, own = first_runs(reference, here)
+    return [(one, False)] if own is None else [(one, False), (own, True)]
+
+
+def bars(found: Sequence[Estimate]) -> NDArray[np.float64]:
+    """Lengths of error bars, shape (2, n); none where an interval has no ends."""
+    lengths = [(one.value - one.low, one.high - one.value) for one in found]
+    return np.nan_to_num(np.maximum(np.array(lengths, dtype=float).reshape(-1, 2).T, 0))
 
 
 def panels(

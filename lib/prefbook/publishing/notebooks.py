@@ -67,8 +67,8 @@ def trim(html: Path) -> None:
         script.write_text("")
     pages = {page: page.read_text(encoding="utf-8") for page in html.rglob("*.html")}
     for page, text in pages.items():
-        if page.name != "search.html" and text != (lighter := SEARCHING.sub("", text)):
-            page.write_text(lighter, encoding="utf-8")
+        if page.name != "search.html" and text != (trimmed := SEARCHING.sub("", text)):
+            page.write_text(trimmed, encoding="utf-8")
     for build in (html / "_static" / "mathjax").glob("*.js"):
         if not any(f"mathjax/{build.name}" in text for text in pages.values()):
             build.unlink()

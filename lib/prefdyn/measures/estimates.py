@@ -306,6 +306,13 @@ def over_clusters(found: Estimate, clusters: ArrayLike | None) -> Estimate:
     return Estimate(found.value, np.nan, np.nan, found.n)
 
 
+def size(signed: Estimate) -> Estimate:
+    """The absolute value of an estimate, with an interval from the smallest to the largest in its own."""
+    ends = abs(signed.low), abs(signed.high)
+    low = 0.0 if signed.low <= 0 <= signed.high else min(ends)
+    return Estimate(abs(signed.value), low, max(ends), signed.n)
+
+
 def count(violations: int, n: int) -> Estimate:
     """A number of violations among n cases, which is what it is: its interval is a point."""
     return Estimate(float(violations), float(violations), float(violations), n)

@@ -82,6 +82,15 @@ def lines(figure: Figure, panel: int, colour: object, marker: str | None = None)
 
 
 @each_figure
+def test_legend_fits_below_the_figure(draw: Callable[..., Figure], editions: tuple[Tables, Tables]) -> None:
+    figure = draw(*editions)
+    figure.draw_without_rendering()
+    for legend in figure.legends:
+        box = legend.get_window_extent()
+        assert box.x0 >= 0 and box.x1 <= figure.bbox.width
+
+
+@each_figure
 def test_this_machine_is_in_the_legend_where_it_measured(
     draw: Callable[..., Figure], editions: tuple[Tables, Tables]
 ) -> None:

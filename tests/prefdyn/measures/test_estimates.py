@@ -249,6 +249,16 @@ def test_simultaneous_means_hold_all_at_once() -> None:
     assert one[1][0] == pytest.approx(alone.high - alone.value)
 
 
+@pytest.mark.parametrize(
+    ("signed", "expected"),
+    [((-3, -4, -1), (3, 1, 4)), ((2, 1, 4), (2, 1, 4)), ((-1, -3, 2), (1, 0, 3)), ((1, -2, 3), (1, 0, 3))],
+)
+def test_size_of_an_estimate_is_as_sure_as_the_estimate(
+    signed: tuple[float, float, float], expected: tuple[float, float, float]
+) -> None:
+    assert estimates.size(Estimate(*signed, 9)) == Estimate(*expected, 9)
+
+
 # Clusters and groups ------------------------------------------------------------------------------
 
 

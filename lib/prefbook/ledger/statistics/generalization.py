@@ -25,12 +25,6 @@ def _exact(value: float, n: int) -> Estimate:
     return Estimate(value, value, value, n)
 
 
-def _size(signed: Estimate) -> Estimate:
-    """An estimate's size, from the smallest to the largest in its interval."""
-    low = 0.0 if signed.low <= 0 <= signed.high else min(abs(signed.low), abs(signed.high))
-    return Estimate(abs(signed.value), low, max(abs(signed.low), abs(signed.high)), signed.n)
-
-
 # Hidden states ------------------------------------------------------------------------------------------
 
 
@@ -105,7 +99,7 @@ def off_the_law(tables: Tables, power: float, of: str = "nested_sets") -> Estima
     foretells; mean over sets, by its size. See `margins_left`.
     """
     left, law = (margins_left(tables, HELD_OUT, column, of).iloc[:, -1] for column in ("margin", "foretold"))
-    return _size(estimates.mean(logarithms(left) - power * logarithms(law)))
+    return estimates.size(estimates.mean(logarithms(left) - power * logarithms(law)))
 
 
 def risk_as_samples_grow(tables: Tables) -> Estimate:

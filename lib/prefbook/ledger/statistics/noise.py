@@ -59,7 +59,7 @@ def asymmetry(tables: Tables) -> Estimate:
     may be most; its size, with an interval from the smallest to the largest that it may be.
     """
     each = [estimates.mean(part.mean(axis=1)) for part in sums(tables).values()]
-    return _size(max(each, key=lambda e: max(abs(e.low), abs(e.high))))
+    return estimates.size(max(each, key=lambda e: max(abs(e.low), abs(e.high))))
 
 
 def smallest_gain(tables: Tables, reading: str, region: str) -> Estimate:
@@ -84,7 +84,7 @@ def ipo_less_dpo(tables: Tables) -> Estimate:
         for setting in settings(tables)
         for _, apart in at_equal_loss(tables, setting, "IPO")
     ]
-    return _size(max(each, key=lambda e: max(abs(e.low), abs(e.high))))
+    return estimates.size(max(each, key=lambda e: max(abs(e.low), abs(e.high))))
 
 
 def at_equal_loss(tables: Tables, setting: str, loss: str) -> list[tuple[float, NDArray[np.float64]]]:
@@ -231,13 +231,6 @@ def _signed_root(square: Estimate) -> Estimate:
     """An estimate of a square as one of its root, below 0 where the square is."""
     value, low, high = (float(np.sign(v) * np.sqrt(abs(v))) for v in (square.value, square.low, square.high))
     return Estimate(value, low, high, square.n)
-
-
-def _size(signed: Estimate) -> Estimate:
-    """An estimate's size, from the smallest to the largest in its interval."""
-    ends = abs(signed.low), abs(signed.high)
-    low = 0.0 if signed.low <= 0 <= signed.high else min(ends)
-    return Estimate(abs(signed.value), low, max(ends), signed.n)
 
 
 def _over_families(tables: Tables, table: pd.DataFrame, column: str) -> Estimate:
