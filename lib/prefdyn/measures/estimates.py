@@ -314,7 +314,11 @@ def size(signed: Estimate) -> Estimate:
 
 
 def count(violations: int, n: int) -> Estimate:
-    """A number of violations among n cases, which is what it is: its interval is a point."""
+    """A number of violations among n cases, which is what it is: its interval is a point. Without cases there
+    is no such number.
+    """
+    if n == 0:
+        return unknown(0)
     return Estimate(float(violations), float(violations), float(violations), n)
 
 

@@ -227,6 +227,7 @@ def test_too_few_units_are_refused(size: int) -> None:
 
 def test_count_is_exactly_itself() -> None:
     assert estimates.count(2, 50) == Estimate(2.0, 2.0, 2.0, 50)
+    assert np.isnan(estimates.count(0, 0).value), "no violation of nothing says nothing"
 
 
 def test_estimate_reads_as_value_and_interval() -> None:

@@ -188,7 +188,7 @@ def _violations(tables: Tables, statement: str) -> Estimate:
     found = tables["identities"]
     row = found[found["statement"] == statement]
     points, broken = int(row["points"].item()), int(row["violations"].item())
-    return estimates.count(broken, points) if points else UNKNOWN
+    return estimates.count(broken, points)
 
 
 # RA-5 -----------------------------------------------------------------------------------------------
