@@ -35,7 +35,7 @@ import report
 import trl_engine
 
 from prefdyn import data
-from prefdyn.engine import training
+from prefdyn.engine import training, weights
 from prefdyn.engine.captured import Answers, Responses
 from prefdyn.engine.likelihood import TokenPair, as_trees, tokenize_persona
 from prefdyn.models import loading
@@ -126,7 +126,7 @@ def examples(lm: loading.LanguageModel, source: str, count: int) -> list[TokenPa
 def timed_ours(
     lm: loading.LanguageModel, pairs: list[TokenPair], settings: training.Settings
 ) -> tuple[float, pd.Series]:
-    with training.restoring(lm):
+    with weights.restoring(lm):
         start = time.perf_counter()
         record = training.fine_tune(lm, pairs, settings)
         return time.perf_counter() - start, record["loss"]
@@ -135,7 +135,7 @@ def timed_ours(
 def timed_peer(
     lm: loading.LanguageModel, pairs: list[TokenPair], settings: training.Settings
 ) -> tuple[float, pd.Series]:
-    with training.restoring(lm), contextlib.redirect_stdout(io.StringIO()), precomputing() as reference:
+    with weights.restoring(lm), contextlib.redirect_stdout(io.StringIO()), precomputing() as reference:
         trainer = trl_engine.trainer(
             lm, pairs, settings, gradient_checkpointing=False, precompute_ref_log_probs=True
         )

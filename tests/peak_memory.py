@@ -17,7 +17,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from prefdyn.engine.likelihood import TokenPair
 from prefdyn.engine.lora import adapted
-from prefdyn.engine.training import Settings, fine_tune, restoring
+from prefdyn.engine.training import Settings, fine_tune
+from prefdyn.engine.weights import restoring
 from prefdyn.models import loading
 from prefdyn.models.token_trees import ATTENTION
 

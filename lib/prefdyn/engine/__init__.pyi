@@ -25,4 +25,4 @@ from .training import RECORD as RECORD
 from .training import Settings as Settings
 from .training import batch_order as batch_order
 from .training import fine_tune as fine_tune
-from .training import restoring as restoring
+from .weights import restoring as restoring

@@ -9,7 +9,7 @@ import pandas as pd
 
 from prefdyn.engine.likelihood import TokenPair, check_tokens, log_probs
 from prefdyn.engine.states import TOKENS_PER_FORWARD, by_length, without_dropout
-from prefdyn.engine.training import full_tensor, requiring_grad
+from prefdyn.engine.weights import full_tensor, requiring_grad
 from prefdyn.errors import PrefdynError
 from prefdyn.models import LanguageModel
 

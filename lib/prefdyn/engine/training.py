@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -21,16 +20,15 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
-from transformers import PreTrainedModel
 
 from prefdyn.engine import losses
 from prefdyn.engine.captured import Passes
 from prefdyn.engine.likelihood import TokenPair, check_tokens
-from prefdyn.engine.memory import copy_of, recomputing, short, takes
+from prefdyn.engine.memory import recomputing, short, takes
 from prefdyn.engine.objectives import SFT, Margins, Measured, Reference, Supervised, reference_log_probs
 from prefdyn.engine.states import TOKENS_PER_FORWARD, by_length
 from prefdyn.engine.steps import ReplayedSteps, worth_replaying
+from prefdyn.engine.weights import distance, requiring_grad, vocabulary_of
 from prefdyn.errors import PrefdynError
 from prefdyn.models import LanguageModel
 
@@ -198,7 +196,7 @@ def fine_tune(
     adapters = [weight for name, weight in lm.model.named_parameters() if "lora_" in name]
     cancels = settings.loss != SFT and all(pair.one_token for pair in needed)
     alone = not adapters and visit is None and lm.processes == 1
-    with _vocabulary_of(lm.model, needed, active=cancels and alone) as renamed:
+    with vocabulary_of(lm.model, needed, active=cancels and alone) as renamed:
         trainable = adapters or list(lm.model.parameters())
         numbers = {"adamw": 3, "rmsprop": 2, "sgd": 1}[settings.optimizer]
         again = short(lm, takes(lm, trainable, numbers, _tokens_at_once(batches, settings)))
@@ -245,7 +243,7 @@ def _run(
         if step not in evaluate_at:
             return
         if start is not None:
-            recorder.distance[step] = _distance(trainable, start)
+            recorder.distance[step] = distance(trainable, start)
         for name, pairs in splits.items():
             if step == 0:
                 now = objective.initial(pairs)
@@ -342,79 +340,3 @@ def _optimizer(weights: list[nn.Parameter], settings: Settings, replayed: bool) 
     if settings.optimizer == "rmsprop":
         return torch.optim.RMSprop(weights, lr=settings.learning_rate, alpha=0.99, capturable=capturable)
     return torch.optim.SGD(weights, lr=settings.learning_rate)
-
-
-def _distance(weights: Sequence[Tensor], start: Sequence[Tensor]) -> Tensor:
-    with torch.no_grad():
-        parts = [
-            full_tensor((now - then).float().square().sum()) for now, then in zip(weights, start, strict=True)
-        ]
-        return torch.stack(parts).sum().sqrt()
-
-
-def full_tensor(value: Tensor) -> Tensor:
-    """What was computed of a weight, brought together where several processes hold a part of it each."""
-    return value.full_tensor() if isinstance(value, DTensor) else value
-
-
-@contextmanager
-def requiring_grad(weights: Sequence[nn.Parameter]) -> Iterator[None]:
-    """While it lasts, these weights get gradients; afterwards they have none."""
-    for weight in weights:
-        weight.requires_grad_(True)
-    try:
-        yield
-    finally:
-        for weight in weights:
-            weight.requires_grad_(False)
-            weight.grad = None
-
-
-@contextmanager
-def _vocabulary_of(
-    model: PreTrainedModel, pairs: Sequence[TokenPair], active: bool
-) -> Iterator[Callable[[TokenPair], TokenPair]]:
-    """While it lasts, the embedding and unembedding hold only the rows of tokens that occur.
-
-    It yields how pairs are then written. Exact where every answer is one token and its softmax cancels: no
-    other row gets a gradient. Elsewhere (`active` is false) it changes nothing.
-    """
-    if not active:
-        yield lambda pair: pair
-        return
-    used = sorted({token for pair in pairs for token in (*pair.prompt, *pair.chosen, *pair.rejected)})
-    index = {token: row for row, token in enumerate(used)}
-    rows = torch.tensor(used, device=model.device)
-    embedding: Any = model.get_input_embeddings()
-    unembedding: Any = model.get_output_embeddings()
-    whole = (embedding.weight, unembedding.weight)
-    padding = embedding.padding_idx
-    small = nn.Parameter(whole[0].detach()[rows].clone())
-    embedding.weight, embedding.padding_idx = small, index.get(padding) if padding is not None else None
-    unembedding.weight = small if whole[1] is whole[0] else nn.Parameter(whole[1].detach()[rows].clone())
-    try:
-        yield lambda pair: pair.remapped(index)
-    finally:
-        with torch.no_grad():
-            whole[0][rows] = embedding.weight
-            if whole[1] is not whole[0]:
-                whole[1][rows] = unembedding.weight
-        embedding.weight, embedding.padding_idx, unembedding.weight = whole[0], padding, whole[1]
-
-
-@contextmanager
-def restoring(lm: LanguageModel) -> Iterator[None]:
-    """Whatever training happens inside, the model has its old weights afterwards.
-
-    Their copy is where the model is, or on the host where a GPU has no room for it beside a training.
-    """
-    weights = list(lm.model.parameters())
-    # Beside it, training takes a gradient and two moments of each weight.
-    on_host = short(lm, takes(lm, weights, 4, TOKENS_PER_FORWARD))
-    before = [(weight, copy_of(weight, on_host)) for weight in weights]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for weight, value in before:
-                weight.copy_(value)

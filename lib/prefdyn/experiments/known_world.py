@@ -23,7 +23,8 @@ from prefdyn.engine.likelihood import TokenPair
 from prefdyn.engine.memory import copy_of, short, takes
 from prefdyn.engine.objectives import Reference, add_to_reference, reference_log_probs
 from prefdyn.engine.states import TOKENS_PER_FORWARD, without_dropout
-from prefdyn.engine.training import Settings, fine_tune, restoring
+from prefdyn.engine.training import Settings, fine_tune
+from prefdyn.engine.weights import restoring
 from prefdyn.models import LanguageModel
 
 WORTH = 0.6

@@ -15,7 +15,7 @@ from prefdyn.data import Pair
 from prefdyn.engine.gradients import add_mean_log_ratio_gradient
 from prefdyn.engine.likelihood import TokenPair, tokenize_pairs
 from prefdyn.engine.states import without_dropout
-from prefdyn.engine.training import full_tensor, requiring_grad, restoring
+from prefdyn.engine.weights import full_tensor, requiring_grad, restoring
 from prefdyn.measures.response_tokens import ResponseTokens, response_tokens, unembedding
 from prefdyn.models import LanguageModel
 from prefdyn.theory import tokens as theory

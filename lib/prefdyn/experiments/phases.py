@@ -14,7 +14,8 @@ from prefdyn.data import Pair, Persona, fingerprint
 from prefdyn.engine import lora, sampling, states
 from prefdyn.engine.likelihood import TokenPair, tokenize_pairs, tokenize_persona
 from prefdyn.engine.objectives import Reference
-from prefdyn.engine.training import Settings, fine_tune, restoring
+from prefdyn.engine.training import Settings, fine_tune
+from prefdyn.engine.weights import restoring
 from prefdyn.models import LanguageModel
 
 Preferences = Sequence[Persona] | Sequence[Pair]

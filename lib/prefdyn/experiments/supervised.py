@@ -17,7 +17,8 @@ from prefdyn.data import Pair, Ranking, fingerprint
 from prefdyn.engine import scoring
 from prefdyn.engine.likelihood import tokenize_pairs
 from prefdyn.engine.scoring import ResponseLogProbs
-from prefdyn.engine.training import Settings, fine_tune, restoring
+from prefdyn.engine.training import Settings, fine_tune
+from prefdyn.engine.weights import restoring
 from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.ranking import Design, halved_data, untied
 from prefdyn.models import LanguageModel

@@ -22,7 +22,8 @@ from prefdyn.engine import memory
 from prefdyn.engine.likelihood import TokenPair, tokenize_pairs
 from prefdyn.engine.lora import adapted
 from prefdyn.engine.memory import recomputing
-from prefdyn.engine.training import Settings, fine_tune, restoring
+from prefdyn.engine.training import Settings, fine_tune
+from prefdyn.engine.weights import restoring
 from prefdyn.models import LanguageModel, loading
 from prefdyn.models.token_trees import ATTENTION, last_hidden_states, pack
 

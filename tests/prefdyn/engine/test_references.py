@@ -17,7 +17,8 @@ from prefdyn.data import Pair
 from prefdyn.engine import objectives
 from prefdyn.engine.likelihood import tokenize_pairs
 from prefdyn.engine.references import REFERENCE_COLUMNS, reference_of, reference_table
-from prefdyn.engine.training import Settings, fine_tune, restoring
+from prefdyn.engine.training import Settings, fine_tune
+from prefdyn.engine.weights import restoring
 from prefdyn.errors import PrefdynError
 from prefdyn.models import LanguageModel
 

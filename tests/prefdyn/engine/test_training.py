@@ -22,7 +22,8 @@ from prefdyn.data import Pair
 from prefdyn.engine import losses, objectives, training
 from prefdyn.engine.likelihood import TokenPair, log_probs, tokenize_pairs, tokenize_persona
 from prefdyn.engine.objectives import reference_log_probs
-from prefdyn.engine.training import RECORD, Settings, batch_order, fine_tune, restoring
+from prefdyn.engine.training import RECORD, Settings, batch_order, fine_tune
+from prefdyn.engine.weights import restoring
 from prefdyn.errors import PrefdynError
 from prefdyn.measures.response_tokens import response_tokens
 from prefdyn.models import LanguageModel, loading
@@ -266,20 +267,6 @@ def test_distance_is_the_norm_of_the_change_of_all_weights(make_pairs: object) -
     by_hand = rounding.distance(lm.model, start)
     count = sum(weight.numel() for weight in lm.model.parameters())
     assert test[3] == pytest.approx(by_hand, rel=rounding.rounding(1, count)) and by_hand > 1e-2
-
-
-def test_restoring_gives_back_every_weight_exactly_even_after_an_error(
-    fresh_smoke: LanguageModel, smoke: LanguageModel
-) -> None:
-    lm = fresh_smoke
-    settings = Settings(learning_rate=1e-2, steps=2, batch_size=4, beta=1.0)
-    with pytest.raises(KeyboardInterrupt), restoring(lm):
-        for make_pairs in (answers, responses):
-            fine_tune(lm, make_pairs(lm), settings)
-        assert not torch.equal(lm.unembedding, smoke.unembedding)
-        raise KeyboardInterrupt
-    for one, other in zip(lm.model.parameters(), smoke.model.parameters(), strict=True):
-        assert torch.equal(one, other)
 
 
 def test_reference_is_measured_in_the_order_given_whatever_the_batches(smoke: LanguageModel) -> None:
