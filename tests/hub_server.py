@@ -7,6 +7,8 @@ import hashlib
 import json
 import os
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -35,6 +37,19 @@ class Hub(ThreadingHTTPServer):
         """Of a process that has no other hub, and keeps what it gets from this one in a folder."""
         address = f"http://127.0.0.1:{self.server_port}"
         return {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0"}
+
+    def run(self, code: str, home: Path) -> str:
+        """What Python code prints in such a process, which must not fail."""
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=self.environment(home),
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def publish(self, repository: str, folder: Path) -> str:
         """A folder's files as they are now are the repository's next commit, whose id it gives."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import gzip
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import hub_server
@@ -130,16 +128,7 @@ def test_installed_clients_read_what_the_hub_publishes(tmp_path: Path) -> None:
         hub.publish(f"datasets/{PERSONAS_ON_HUB}", data.SAMPLE / PERSONA_FOLDER.parent)
         hub.publish(f"datasets/{PAIRS_ON_HUB}", data.SAMPLE / "hh-rlhf")
         hub.publish("datasets/tatsu-lab/alpaca_eval", tmp_path)
-        done = subprocess.run(
-            [sys.executable, "-c", FROM_HUB],
-            env=hub.environment(tmp_path / "home"),
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-    assert done.returncode == 0, done.stderr
-    names, persona, pairs, responses = done.stdout.splitlines()
+        names, persona, pairs, responses = hub.run(FROM_HUB, tmp_path / "home").splitlines()
     local = data.persona_names()
     assert names.split() == local and persona == data.fingerprint([data.load_persona(local[0])])
     assert pairs == data.fingerprint(data.load_pairs()) and responses.split() == ["a", "b"]
