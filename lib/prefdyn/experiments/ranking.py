@@ -435,7 +435,7 @@ def _world_work(p: Mapping[str, Any]) -> list[Work]:
     shortest = known_prompts(p["data"])[: p["world_runs"] * prompts]
     prompt = float(np.mean([len(text) for text in shortest])) / CHARACTERS_PER_TOKEN
     each, share = prompt + 2 * tokens, 2 * tokens / (prompt + 2 * tokens)
-    trainings = p["world_runs"] * len(p["world_betas"]) + len(p["objectives"]) + 2
+    trainings = p["world_runs"] * len(p["world_betas"]) + len(p["objectives"]) + 3
     measured = prompts * (p["world_pairs"] * 1.5 + 4) * (1 + LOOKS)
     asked = prompts * (3 * p["world_pairs"] * p["world_runs"] + 2 * (1 + LOOKS) * trainings)
     return [

@@ -277,6 +277,7 @@ def test_plan_counts_every_run() -> None:
         for seeds in ([0], [0, 1, 2])
     )
     assert once["DPO on response pairs"] == once["SFT on response pairs"] == 2
-    assert once["trainings with a known judge"] == 2 * 2 + 6 + 2
+    # Two β in each of two draws, six objectives, and a refresh: what goes before it, and two ways on.
+    assert once["trainings with a known judge"] == 2 * 2 + 6 + 3
     for name in ("DPO on response pairs", "SFT on response pairs", "fine-tuning on halves", "answers"):
         assert thrice[name] == 3 * once[name]
