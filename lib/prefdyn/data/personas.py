@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import zlib
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from prefdyn.data.sources import Source, check_length, check_text, folder_of, from_hub, read_jsonl
-from prefdyn.errors import PrefdynError, extra
+from prefdyn.errors import PrefdynError
 
 PERSONA_FOLDER = Path("anthropic-evals") / "persona"
 PERSONAS_ON_HUB = "Anthropic/model-written-evals"
@@ -69,9 +68,10 @@ class Persona:
 _PERSONA_FIELDS = {"statement": str, "answer_matching_behavior": str}
 
 
-def _persona(name: str, rows: Iterable[tuple[int, Mapping[str, Any]]], where: str) -> Persona:
+def _persona(path: Path) -> Persona:
+    name, where = path.stem, str(path)
     statements, labels = [], []
-    for number, row in rows:
+    for number, row in read_jsonl(path, _PERSONA_FIELDS):
         answer = row["answer_matching_behavior"].strip()
         if answer not in ("Yes", "No"):
             field = "answer_matching_behavior"
@@ -105,13 +105,7 @@ def persona_names(source: Source = "sample") -> list[str]:
     Raises:
         PrefdynError: the folder is missing, holds none, or one whose name is no text.
     """
-    if source == "hub":
-        from huggingface_hub import list_repo_files
-
-        with from_hub(PERSONAS_ON_HUB):
-            files = [Path(name) for name in list_repo_files(PERSONAS_ON_HUB, repo_type="dataset")]
-        return sorted(name.stem for name in files if name.parts[0] == "persona" and name.suffix == ".jsonl")
-    folder = folder_of(source, PERSONA_FOLDER)
+    folder = _folder(source)
     names = sorted(path.stem for path in folder.glob("*.jsonl"))
     if not names:
         raise PrefdynError(f"{folder}: no persona there (files NAME.jsonl)")
@@ -136,14 +130,20 @@ def load_persona(name: str, source: Source = "sample") -> Persona:
         raise PrefdynError(
             f"there is no persona {name!r} in {source}: did you mean {', '.join(near)}? ({len(known)} in all)"
         )
-    if source == "hub":
-        with extra("hub"):
-            from datasets import load_dataset
-        with from_hub(PERSONAS_ON_HUB):
-            rows = load_dataset(PERSONAS_ON_HUB, data_files=f"persona/{name}.jsonl", split="train")
-        return _persona(name, enumerate(rows, start=1), f"{PERSONAS_ON_HUB}/persona/{name}.jsonl")
-    path = folder_of(source, PERSONA_FOLDER) / f"{name}.jsonl"
-    return _persona(name, read_jsonl(path, _PERSONA_FIELDS), str(path))
+    return _persona(_folder(source) / f"{name}.jsonl")
+
+
+def _folder(source: Source) -> Path:
+    return _fetched(PERSONAS_ON_HUB) / "persona" if source == "hub" else folder_of(source, PERSONA_FOLDER)
+
+
+@functools.cache
+def _fetched(repository: str) -> Path:
+    """The folder where the hub's client keeps a repository's personas, asked for once a process."""
+    from huggingface_hub import snapshot_download
+
+    with from_hub(repository):
+        return Path(snapshot_download(repository, repo_type="dataset", allow_patterns="persona/*.jsonl"))
 
 
 def split_indices(

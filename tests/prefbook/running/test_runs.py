@@ -147,7 +147,7 @@ def test_hub_that_cannot_be_reached_is_one_sentence(monkeypatch: pytest.MonkeyPa
     def fail(*arguments: object, **options: object) -> None:
         raise ConnectionError("[Errno -2] Name or service not known\nand more")
 
-    monkeypatch.setattr(huggingface_hub, "list_repo_files", fail)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
     check_refused(
         r"model-written-evals cannot be fetched from the hub \(.*not known\): check the network",
         chosen={"data": "hub"},

@@ -15,14 +15,12 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     import datasets
     import huggingface_hub
 
-    def files(repository: str, repo_type: str) -> list[str]:
+    def snapshot(repository: str, repo_type: str, **_: object) -> str:
         assert repo_type == "dataset"
-        return sorted(
-            str(path.relative_to(repository)) for path in Path(repository).rglob("*") if path.is_file()
-        )
+        return repository
 
     for module, constant in ((personas, "PERSONAS_ON_HUB"), (pairs, "PAIRS_ON_HUB")):
         monkeypatch.setattr(module, constant, str(tmp_path / constant))
-    monkeypatch.setattr(huggingface_hub, "list_repo_files", files)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
     return tmp_path

@@ -98,7 +98,7 @@ def test_unreachable_hub_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> Non
     def fail(*_: object, **__: object) -> None:
         raise ConnectionError("no route\nto host")
 
-    monkeypatch.setattr(huggingface_hub, "list_repo_files", fail)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
     monkeypatch.setattr(datasets, "load_dataset", fail)
     for load in (data.persona_names, data.load_pairs):
         with pytest.raises(
@@ -132,3 +132,19 @@ def test_installed_clients_read_what_the_hub_publishes(tmp_path: Path) -> None:
     local = data.persona_names()
     assert names.split() == local and persona == data.fingerprint([data.load_persona(local[0])])
     assert pairs == data.fingerprint(data.load_pairs()) and responses.split() == ["a", "b"]
+
+
+PERSONAS_FROM_HUB = """
+from prefdyn import data
+
+print(data.fingerprint([data.load_persona(name, "hub") for name in data.persona_names("hub")]))
+"""
+
+
+def test_personas_that_were_fetched_are_read_without_a_network(tmp_path: Path) -> None:
+    with hub_server.serving() as hub:
+        hub.publish(f"datasets/{PERSONAS_ON_HUB}", data.SAMPLE / PERSONA_FOLDER.parent)
+        first = hub.run(PERSONAS_FROM_HUB, tmp_path)
+    offline = "import os\n\nos.environ['HF_HUB_OFFLINE'] = '1'\n"
+    local = data.fingerprint([data.load_persona(name) for name in data.persona_names()])
+    assert hub.run(offline + PERSONAS_FROM_HUB, tmp_path) == first == f"{local}\n"
