@@ -107,12 +107,12 @@ def by_length(reference: Tables, here: Tables | None) -> Figure:
     figure, (ax,) = style.panels(1, 1, height=3.2)
     for tables, own in style.both(reference, here):
         pairs = derived.clear_pairs(tables, (*derived.TRAINED_ON, *derived.VOTED))
-        apart = (pairs["chosen"] - pairs["rejected"]).to_numpy()
+        apart, prompts = (pairs["chosen"] - pairs["rejected"]).to_numpy(), pairs["cluster"].to_numpy()
         order = np.argsort(apart, kind="stable")
         for kind, (colour, marker) in KINDS.items():
             right = derived.log_ratio(pairs, kind == "per token") >= 0
             parts = [part for part in np.array_split(order, 7) if len(part) > 2]
-            found = [estimates.proportion(right[part]) for part in parts]
+            found = [estimates.proportion(right[part], prompts[part]) for part in parts]
             look = OWN if own else {"capsize": 3, "marker": marker, "label": kind}
             middle = [float(np.median(apart[part])) for part in parts]
             ax.errorbar(middle, [one.value for one in found], yerr=style.bars(found), color=colour, **look)

@@ -31,7 +31,7 @@ def hits(
 
 
 def accuracy(rankings: Sequence[Ranking], scores: Sequence[ResponseLogProbs], normalised: bool) -> Estimate:
-    """Ranking accuracy over rankings, with Wilson's interval.
+    """Ranking accuracy over rankings, with Wilson's interval; rankings of one prompt may be alike.
 
     Args:
         normalised: of the likelihoods per token (RA's R with a tilde) instead of those of whole responses.
@@ -39,7 +39,8 @@ def accuracy(rankings: Sequence[Ranking], scores: Sequence[ResponseLogProbs], no
     Raises:
         PrefdynError: fewer than three rankings.
     """
-    return estimates.proportion(hits(rankings, scores, normalised))
+    prompts = [ranking.prompt for ranking in rankings]
+    return estimates.proportion(hits(rankings, scores, normalised), prompts)
 
 
 def table(

@@ -90,7 +90,8 @@ def accuracy(data: Mapping[str, Sequence[Example]], scored: Sequence[Scored]) ->
         data: by name, examples; those of a subset SUBSET have rows of their own as well, under NAME/SUBSET.
 
     Returns: Rows of `ACCURACY`. `ties` says whether examples in which raters are tied are "left out" or
-        "counted"; `low` and `high` are the 95% interval, NaN for fewer than three examples;
+        "counted"; `low` and `high` are the 95% interval, over prompts where examples share them
+        (`estimates.proportion`), NaN for fewer than three examples;
         `prefers_shorter` is how often the response with fewer characters has the higher score, of examples
         with two, NaN where there are none.
     """
@@ -109,8 +110,9 @@ def comparisons(data: Mapping[str, Sequence[Example]], scored: Sequence[Scored])
     """Every two models on the same examples of each data set.
 
     Returns: Rows of `COMPARISONS`: `only_first` and `only_second`, on how many examples one of them alone is
-        right; `difference`, how much more often the first is, with its 95% interval (`paired.difference`);
-        `p`, McNemar's exact test; `p_holm`, adjusted by Holm's method for all rows of the same score.
+        right; `difference`, how much more often the first is, with its 95% interval, and `p`, of McNemar's
+        exact test, both over prompts where examples share them (`paired.compare`); `p_holm`, adjusted by
+        Holm's method for all rows of the same score.
     """
     rows: list[tuple[Any, ...]] = []
     for name, examples in data.items():
@@ -119,8 +121,8 @@ def comparisons(data: Mapping[str, Sequence[Example]], scored: Sequence[Scored])
             mine, theirs = one.values, other.values
             for part in parts:
                 for score in mine.keys() & theirs.keys():
-                    hits = [_hits(values[score], examples, part, score) == 1 for values in (mine, theirs)]
-                    found = paired.compare(*hits)
+                    first, second = (_hits(of[score], examples, part, score) == 1 for of in (mine, theirs))
+                    found = paired.compare(first, second, _prompts(examples, part))
                     about = (name, one.model, other.model, score, part.right, len(part.members))
                     gap = found.difference
                     rows.append(
@@ -197,21 +199,27 @@ def _hits(
     return np.array([float(verdict(values[i], examples[i].ranks)) for i in part.members])
 
 
+def _prompts(examples: Sequence[Example], part: _Part) -> list[int]:
+    """Of each example, the first that asks the same."""
+    first: dict[object, int] = {}
+    return [first.setdefault((examples[i].turns, examples[i].dialogue), i) for i in part.members]
+
+
 def _rows(examples: Sequence[Example], part: _Part, scored: Sequence[Scored]) -> Iterator[tuple[Any, ...]]:
     characters = [-np.array([len(text.strip()) for text in one.responses], dtype=float) for one in examples]
     chance = theory.chance if part.right == ORDER else best_of.found_by_chance
-    of_kind = (part.right, part.ties)
+    of_kind, prompts = (part.right, part.ties), _prompts(examples, part)
     guess = paired.guessed([chance(examples[i].ranks) for i in part.members])
     yield BASELINE, "chance", *of_kind, *_cells(guess), math.nan
     if part.ties != "counted":
         for name, values in (("shorter wins", characters), ("longer wins", [-one for one in characters])):
-            hits = _share(_hits(values, examples, part, name))
+            hits = _share(_hits(values, examples, part, name), prompts)
             yield BASELINE, name, *of_kind, *_cells(hits), _prefers(values, characters, part)
     for one in scored:
         for score, values in one.values.items():
             if score == REWARD and part.ties == "counted":
                 continue  # RA says when likelihoods are tied, nobody when rewards are
-            hits = _share(_hits(values, examples, part, score))
+            hits = _share(_hits(values, examples, part, score), prompts)
             yield one.model, score, *of_kind, *_cells(hits), _prefers(values, characters, part)
 
 
@@ -228,10 +236,10 @@ def _ties(
             yield one.model, score, TIES, "counted", *_cells(found), math.nan
 
 
-def _share(hits: NDArray[np.float64]) -> Estimate:
+def _share(hits: NDArray[np.float64], prompts: Sequence[int]) -> Estimate:
     if len(hits) < 3:
         return Estimate(float(hits.mean()), math.nan, math.nan, len(hits))
-    return estimates.proportion(hits)
+    return estimates.proportion(hits, prompts)
 
 
 def _cells(found: Estimate) -> tuple[int, float, float, float]:

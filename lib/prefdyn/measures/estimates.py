@@ -196,33 +196,52 @@ def mean_over_pairs(
     return over_clusters(out, clusters)
 
 
-def proportion(hits: ArrayLike) -> Estimate:
+def proportion(hits: ArrayLike, clusters: ArrayLike | None = None) -> Estimate:
     """The share of hits in a sample of zeros and ones, shape (n,), with Wilson's interval.
 
     A half counts as one half. It stays within [0, 1], and has a length where every case is a hit or none is.
+
+    Args:
+        clusters: names of what each case belongs to, shape (n,), where cases of a kind may be alike: the
+            interval is that of `effective_number` cases, if these clusters are `FEWEST_CLUSTERS` or more.
 
     Raises:
         PrefdynError: fewer than three cases.
     """
     x = _checked(hits)
+    cases = len(x) if clusters is None else effective_number(x, clusters)
     share = float(x.mean())
-    low, high = proportion_confint(x.sum(), len(x), alpha=1 - LEVEL, method="wilson")
+    if np.isnan(cases):
+        return Estimate(share, np.nan, np.nan, len(x))
+    low, high = proportion_confint(share * cases, cases, alpha=1 - LEVEL, method="wilson")
     return Estimate(share, min(share, float(low)), max(share, float(high)), len(x))
 
 
-def share(hits: ArrayLike, clusters: ArrayLike, seed: int = 0) -> Estimate:
-    """The share of hits where cases of a kind may be alike: as `proportion` if no two are of a kind, else as
-    `mean`.
+def effective_number(sample: ArrayLike, clusters: ArrayLike) -> float:
+    """How many independent units' mean would be as uncertain as the mean of a sample of shape (n,) is.
+
+    It is n, and less where units of a cluster are alike (Kott and Carr 1997, Journal of Official Statistics
+    13, 367-383, with the degrees of freedom of the clusters as Korn and Graubard count them; Dean and Pagano
+    2015, Journal of Survey Statistics and Methodology 3, 484-503, compare it with others). A sample without
+    scatter is worth its number of clusters.
 
     Args:
-        clusters: the kind of each case, shape (n,).
+        clusters: names of what each unit belongs to, shape (n,).
 
-    Raises:
-        PrefdynError: fewer than three cases.
+    Returns:
+        A number from 0 to n; NaN where clusters of several units are fewer than `FEWEST_CLUSTERS`.
     """
-    if len(np.unique(np.asarray(clusters))) == len(_checked(hits)):
-        return proportion(hits)
-    return mean(hits, clusters, seed)
+    x = np.asarray(sample, dtype=np.float64)
+    names, index = np.unique(np.asarray(clusters), return_inverse=True)
+    if len(names) == len(x):
+        return float(len(x))
+    if len(names) < FEWEST_CLUSTERS:
+        return float("nan")
+    apart = x - x.mean()
+    alone, together = float((apart**2).sum()), float((np.bincount(index, apart) ** 2).sum())
+    worth = len(x) * alone / together if together else len(x) if alone else len(names)
+    normal, student = stats.norm.ppf((1 + LEVEL) / 2), stats.t.ppf((1 + LEVEL) / 2, len(names) - 1)
+    return float(min(worth, len(x)) * (normal / student) ** 2)
 
 
 def bootstrap(statistic: Callable[..., NDArray[np.float64]], *columns: ArrayLike, seed: int = 0) -> Estimate:

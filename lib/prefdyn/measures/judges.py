@@ -135,7 +135,7 @@ class BradleyTerryJudge:
         for fold in range(FOLDS):
             w = bradley_terry(x[held_out != fold], decay)
             hits[held_out == fold] = _verdict(expit(x[held_out == fold] @ w))
-        return cls(states, bradley_terry(x, decay), scale, estimates.share(hits, prompts, seed))
+        return cls(states, bradley_terry(x, decay), scale, estimates.proportion(hits, prompts))
 
     def rewards(self, prompts: Sequence[str], answers: Sequence[str]) -> NDArray[np.float64]:
         """Shape (n,); only differences between answers to one prompt mean something."""

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
-from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from prefdyn.measures.estimates import LEVEL, Estimate
+from prefdyn.measures.estimates import LEVEL, Estimate, effective_number
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class Comparison:
         both, first, second, neither: examples on which both, the first alone, the second alone or neither is
             right.
         difference: how much more often the first is right, with its 95% interval.
-        p: McNemar's exact test of whether they are right equally often.
+        p: of the exact test of whether they are right equally often (`sign_flips`).
     """
 
     both: int
@@ -33,7 +32,7 @@ class Comparison:
     p: float
 
 
-def compare(first: ArrayLike, second: ArrayLike) -> Comparison:
+def compare(first: ArrayLike, second: ArrayLike, prompts: ArrayLike | None = None) -> Comparison:
     """Two models on the same examples, in the same order.
 
     Only examples on which one of the two is right say anything about which is better, and what both find
@@ -42,15 +41,21 @@ def compare(first: ArrayLike, second: ArrayLike) -> Comparison:
 
     Args:
         first, second: whether each is right, shape (n,), n at least 1.
+        prompts: names of the examples' prompts, shape (n,), where several share one and may be alike: test
+            and interval are over prompts. The interval has no ends if these are few, see
+            `estimates.effective_number`.
     """
     a, b = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
     only_first, only_second = int((a & ~b).sum()), int((~a & b).sum())
     both, neither = int((a & b).sum()), int((~a & ~b).sum())
-    p = float(mcnemar([[both, only_first], [only_second, neither]], exact=True).pvalue)
-    return Comparison(both, only_first, only_second, neither, difference(only_first, only_second, len(a)), p)
+    kinds = np.arange(len(a)) if prompts is None else np.unique(np.asarray(prompts), return_inverse=True)[1]
+    ahead = a.astype(np.int64) - b
+    p = sign_flips(np.bincount(kinds, ahead).astype(np.int64))
+    gap = difference(only_first, only_second, len(a), effective_number(ahead, kinds))
+    return Comparison(both, only_first, only_second, neither, gap, p)
 
 
-def difference(first: int, second: int, n: int) -> Estimate:
+def difference(first: int, second: int, n: int, worth: float) -> Estimate:
     """The difference of two shares of the same n examples, with an interval.
 
     The interval is Wald's after half an example is added to each of the four cells (Agresti and Min 2005,
@@ -58,13 +63,34 @@ def difference(first: int, second: int, n: int) -> Estimate:
 
     Args:
         first, second: examples that are in one share alone.
+        worth: of how many independent examples these n say as much; NaN if that is unknown.
     """
-    b, c, size = first + 0.5, second + 0.5, n + 2
+    value = (first - second) / n
+    if np.isnan(worth):
+        return Estimate(value, np.nan, np.nan, n)
+    b, c, size = first * worth / n + 0.5, second * worth / n + 0.5, worth + 2
     centre = (b - c) / size
     half = stats.norm.ppf((1 + LEVEL) / 2) * np.sqrt((b + c) / size - centre**2) / np.sqrt(size)
-    value = (first - second) / n
     low, high = max(-1.0, centre - half), min(1.0, centre + half)
     return Estimate(value, float(min(value, low)), float(max(value, high)), n)
+
+
+def sign_flips(ahead: ArrayLike) -> float:
+    """How probable it is that a sum would be as far from 0 as it is if each term had either sign by a fair
+    coin, exactly: Fisher's randomization test. With one example a prompt it is McNemar's exact test.
+
+    Args:
+        ahead: on how many examples of a prompt one model is right alone, less those on which the other is;
+            whole numbers, shape (prompts,).
+    """
+    terms = np.asarray(ahead, dtype=np.int64)
+    mass = np.ones(1)
+    for size, count in zip(*np.unique(np.abs(terms[terms != 0]), return_counts=True), strict=True):
+        steps = np.zeros(2 * size * count + 1)
+        steps[:: 2 * size] = stats.binom.pmf(np.arange(count + 1), count, 0.5)
+        mass = np.convolve(mass, steps)
+    sums = np.arange(len(mass)) - len(mass) // 2
+    return min(1.0, float(mass[np.abs(sums) >= abs(terms.sum())].sum()))
 
 
 def holm(ps: Sequence[float]) -> NDArray[np.float64]:

@@ -147,7 +147,7 @@ def test_pairs_of_a_prompt_are_resampled_together(tables: Tables) -> None:
     pairs = scored().query("data == 'pandalm' and preferred > 0")
     ahead = (pairs["logp 1"] - pairs["logp 2"]) * np.where(pairs["preferred"] == 1, 1, -1)
     assert found.value == pytest.approx((ahead >= 0).mean()) and found.n == 36
-    assert found == estimates.share(ahead >= 0, "pandalm " + pairs["prompt"].astype(str), 0)
+    assert found == estimates.proportion(ahead >= 0, "pandalm " + pairs["prompt"].astype(str))
 
 
 def test_gap_is_that_of_the_optimum_at_the_papers_strength(tables: Tables) -> None:

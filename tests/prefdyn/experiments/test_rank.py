@@ -45,7 +45,8 @@ def scored(*totals: float, tokens: tuple[int, ...]) -> ResponseLogProbs:
 
 
 def test_table_counts_what_is_right_with_and_without_ties() -> None:
-    rankings = [Ranking("p", ("a", "b"), ranks) for ranks in [(0, 1), (0, 1), (1, 0), (0, 0)]]
+    ranks = [(0, 1), (0, 1), (1, 0), (0, 0)]
+    rankings = [Ranking(f"{number}?", ("a", "b"), one) for number, one in enumerate(ranks)]
     scores = [
         scored(-4, -6, tokens=(4, 2)),  # right in both ways: -1 against -3 a token
         scored(-9, -6, tokens=(9, 2)),  # wrong whole, right per token
@@ -59,6 +60,14 @@ def test_table_counts_what_is_right_with_and_without_ties() -> None:
     assert table.loc[("left out", "whole"), "low"] == pytest.approx(proportion([1, 0, 0]).low)
     assert table["examples"].tolist() == [3, 3, 4, 4]
     assert table.loc[("counted", "whole"), "chance"] == pytest.approx(3 / 8)
+
+
+def test_interval_is_over_prompts() -> None:
+    rankings = [Ranking(f"{number // 2}?", ("a", "b"), (0, 1)) for number in range(20)]
+    scores = [scored(-1, -2 if number < 12 else 0, tokens=(1, 1)) for number in range(20)]
+    row = rank.table(rankings, scores, "m", "d").iloc[0]
+    found = proportion([number < 12 for number in range(20)], [number // 2 for number in range(20)])
+    assert (row["accuracy"], row["low"], row["high"]) == (found.value, found.low, found.high)
 
 
 def test_table_without_ties_has_two_rows() -> None:

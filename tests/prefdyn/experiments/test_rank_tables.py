@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,8 +19,13 @@ from prefdyn.measures.paired import compare
 SHORT, LONG = "Yes.", "Yes, please, with milk."
 
 
-def example(ranks: Sequence[int], responses: Sequence[str] = (), **about: str) -> Example:
-    return Example((("user", "Tea?"),), tuple(responses or "abcde"[: len(ranks)]), tuple(ranks), **about)
+CUPS = itertools.count(1)
+
+
+def example(ranks: Sequence[int], responses: Sequence[str] = (), asked: str = "", **about: str) -> Example:
+    """With a prompt that no other has, unless it is given one."""
+    turns = (("user", asked or f"Cup {next(CUPS)}?"),)
+    return Example(turns, tuple(responses or "abcde"[: len(ranks)]), tuple(ranks), **about)
 
 
 def likelihoods(*totals: float, tokens: Sequence[int] = ()) -> ResponseLogProbs:
@@ -162,7 +168,7 @@ def test_two_models_are_compared_on_the_same_examples() -> None:
 
 def test_many_comparisons_are_adjusted_within_a_score() -> None:
     rng = np.random.default_rng(0)
-    examples = [example((0, 1))] * 60
+    examples = [example((0, 1)) for _ in range(60)]
     models = [
         scored(examples, [likelihoods(gap, 0) for gap in rng.normal(size=60) + mean], None, name)
         for name, mean in (("a", 2), ("b", 0), ("c", 0))
@@ -171,6 +177,25 @@ def test_many_comparisons_are_adjusted_within_a_score() -> None:
     of_whole = table[table["score"] == WHOLE]
     assert len(of_whole) == 3 and (of_whole["p_holm"] >= of_whole["p"]).all()
     assert of_whole["p_holm"].min() == pytest.approx(3 * of_whole["p"].min())
+
+
+def test_examples_of_one_prompt_are_alike_for_intervals_and_tests() -> None:
+    """Ten prompts, each with two pairs that go the same way: ten pieces of evidence, and not twenty."""
+    examples = [example((0, 1), asked=f"{number // 2}?") for number in range(20)]
+    goods = [number // 2 < 8 for number in range(20)]
+    models = [
+        scored(examples, [likelihoods(0, -1 if good else 1) for good in whose], None, name)
+        for name, whose in (("a", goods), ("b", [False] * 20))
+    ]
+    table = rank_tables.accuracy({"d": examples}, models)
+    ends = table[(table["model"] == "a") & (table["score"] == WHOLE)][["low", "high"]].to_numpy()
+    prompts = [number // 2 for number in range(20)]
+    expected = proportion(goods, prompts)
+    assert ends.tolist() == [[expected.low, expected.high]]
+    (row,) = rank_tables.comparisons({"d": examples}, models).query(f"score == '{WHOLE}'").to_dict("records")
+    assert row["only_first"] == 16 and row["p"] == pytest.approx(2 / 2**8)  # by pairs it were 2 / 2**16
+    gap = compare(goods, [0] * 20, prompts).difference
+    assert (row["low"], row["high"]) == (gap.low, gap.high)
 
 
 def test_one_model_has_nothing_to_be_compared_with() -> None:
@@ -184,7 +209,11 @@ def test_rows_of_examples_say_what_a_model_was_given_and_what_it_did() -> None:
     first, second, _, last = rank_tables.example_rows(
         examples, scored(examples, scores, [*REFERENCE, scores[-1]])
     )
-    assert first["prompt"] == "Tea?" and first["responses"] == [SHORT, LONG] and first["tokens"] == [4, 2]
+    assert (
+        first["prompt"] == examples[0].turns[0][1]
+        and first["responses"] == [SHORT, LONG]
+        and first["tokens"] == [4, 2]
+    )
     assert first[WHOLE] == [-4, -6] and first[PER_TOKEN] == [-1, -3] and first[REWARD] == [0.5, -0.5]
     assert first["right"] == {PER_TOKEN: True, WHOLE: True, REWARD: True}
     assert second["right"] == {PER_TOKEN: False, WHOLE: True, REWARD: False} and second["example"] == 1

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import spearmanr, ttest_1samp
+from scipy.stats import norm, spearmanr, t, ttest_1samp
+from statsmodels.regression.linear_model import OLS
 
 from prefdyn.errors import PrefdynError
 from prefdyn.measures import estimates
@@ -285,7 +286,7 @@ OVER_CLUSTERS: dict[str, Callable[..., Estimate]] = {
     "spearman": lambda x, y, kinds: estimates.spearman(x, y, clusters=kinds),
     "gain": lambda x, y, kinds: estimates.gain_in_spearman(x, y[::-1], y, clusters=kinds),
     "pairs": lambda x, y, kinds: estimates.mean_over_pairs(x, AROUND, clusters=kinds),
-    "share": lambda x, y, kinds: estimates.share(x > 0, kinds),
+    "proportion": lambda x, y, kinds: estimates.proportion(x > 0, kinds),
 }
 
 
@@ -343,14 +344,52 @@ def test_pseudo_values_of_a_square_are_without_its_bias() -> None:
 # Shares of cases that may be alike ----------------------------------------------------------------
 
 
-def test_share_of_cases_of_their_own_is_a_proportion() -> None:
+def test_share_of_cases_of_their_own_is_as_without_clusters() -> None:
     hits = [1, 0, 1, 1, 0, 1, 1, 1, 0, 1]
-    assert estimates.share(hits, range(10)) == estimates.proportion(hits)
+    assert estimates.proportion(hits, range(10)) == estimates.proportion(hits)
 
 
 def test_share_of_copies_is_no_surer_than_that_of_the_originals() -> None:
     hits = np.random.default_rng(0).random(60) < 0.6
-    once = estimates.share(hits, np.arange(60))
-    copied = estimates.share(np.repeat(hits, 5), np.repeat(np.arange(60), 5))
+    once = estimates.proportion(hits)
+    copied = estimates.proportion(np.repeat(hits, 5), np.repeat(np.arange(60), 5))
     assert copied.value == once.value and copied.n == 300
-    assert copied.high - copied.low == pytest.approx(once.high - once.low, rel=0.15)
+    assert 1 < (copied.high - copied.low) / (once.high - once.low) < 1.02  # 59 degrees of freedom
+
+
+def test_effective_number_by_hand() -> None:
+    """Two cases of each of nine kinds: alike in six of them, and one hit of two in three. Of nine hits in
+    eighteen, the scatter of one case is 1/4, and that of the kinds' sums 6 of 1 and 3 of 0 about their mean.
+    """
+    hits = [1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0, 1]
+    alone, together = 18 / 4, 6 * 1.0
+    freedom = (norm.ppf(0.975) / t.ppf(0.975, 8)) ** 2
+    found = estimates.effective_number(hits, np.repeat(np.arange(9), 2))
+    assert found == pytest.approx(18 * alone / together * freedom)
+    # What is not alike at all is worth its number, and what does not scatter its number of kinds.
+    assert estimates.effective_number([1, 0] * 9, np.repeat(np.arange(9), 2)) == pytest.approx(18 * freedom)
+    assert estimates.effective_number([1] * 18, np.repeat(np.arange(9), 2)) == pytest.approx(9 * freedom)
+
+
+def test_mean_of_clusters_scatters_as_that_of_their_effective_number() -> None:
+    """statsmodels' variance that is robust to clusters, without its factors for small samples."""
+    rng = np.random.default_rng(2)
+    kinds = rng.integers(40, size=200)
+    hits = (rng.random(200) < rng.beta(1, 1, size=40)[kinds]).astype(float)
+    options = {"groups": kinds, "use_correction": False}
+    robust = OLS(hits, np.ones(200)).fit(cov_type="cluster", cov_kwds=options).bse[0]
+    freedom = (norm.ppf(0.975) / t.ppf(0.975, len(set(kinds)) - 1)) ** 2
+    worth = estimates.effective_number(hits, kinds) / freedom
+    assert np.sqrt(hits.var() / worth) == pytest.approx(robust)
+
+
+@pytest.mark.parametrize(("prompts", "each", "share"), [(12, 5, 0.5), (30, 2, 0.9), (100, 5, 0.9)])
+def test_interval_of_alike_cases_covers_their_share(prompts: int, each: int, share: float) -> None:
+    """Shares of prompts are drawn with a correlation of .3 between two cases of one."""
+    rng, a = np.random.default_rng(3), share * 0.7 / 0.3
+    kinds, covered = np.repeat(np.arange(prompts), each), []
+    for _ in range(500):
+        hits = rng.random(len(kinds)) < rng.beta(a, a * (1 - share) / share, size=prompts)[kinds]
+        found = estimates.proportion(hits, kinds)
+        covered.append(found.low <= share <= found.high)
+    assert np.mean(covered) > 0.95 - 3 * np.sqrt(0.95 * 0.05 / 500)

@@ -7,6 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar
 
 from prefdyn.measures import paired
 
@@ -21,6 +22,40 @@ def test_cells_and_p_of_a_hand_worked_table() -> None:
     assert found.p == pytest.approx(2 * tail)
     assert found.p == pytest.approx(stats.binomtest(6, 8).pvalue)
     assert paired.compare(second, first).difference.value == pytest.approx(-4 / 20)
+
+
+def test_p_is_mcnemars_where_no_prompt_is_shared() -> None:
+    rng = np.random.default_rng(0)
+    for n in (1, 2, 9, 40, 700):
+        first, second = rng.random((2, n)) < [[0.6], [0.5]]
+        found = paired.compare(first, second)
+        published = mcnemar([[found.both, found.first], [found.second, found.neither]], exact=True)
+        assert found.p == pytest.approx(published.pvalue), n
+        assert found == paired.compare(first, second, rng.permutation(n))
+
+
+def test_sign_flips_by_all_signs() -> None:
+    terms = np.array([3, -1, 2, 0, 1, -1, 2])
+    sums = [np.dot(signs, terms) for signs in product((1, -1), repeat=7)]
+    assert paired.sign_flips(terms) == pytest.approx(np.mean(np.abs(sums) >= 6))
+    assert paired.sign_flips([4]) == paired.sign_flips([0, 0]) == paired.sign_flips([2, -2]) == 1
+    assert paired.sign_flips([1] * 10) == pytest.approx(2 / 2**10)
+
+
+def test_examples_of_one_prompt_are_worth_no_more_than_one() -> None:
+    """Each of thirty prompts five times: a test that takes the copies for new evidence is too sure."""
+    rng = np.random.default_rng(1)
+    first, second = rng.random((2, 30)) < [[0.7], [0.5]]
+    once = paired.compare(first, second)
+    copied = paired.compare(*(np.repeat(hits, 5) for hits in (first, second)), np.repeat(np.arange(30), 5))
+    assert (copied.first, copied.second) == (5 * once.first, 5 * once.second)
+    assert copied.p == pytest.approx(once.p)
+    assert copied.difference.value == pytest.approx(once.difference.value) and copied.difference.n == 150
+    widths = [found.difference.high - found.difference.low for found in (once, copied)]
+    assert widths[0] < widths[1] < 1.05 * widths[0]  # by the degrees of freedom of thirty prompts
+    few = paired.compare(np.repeat([1, 1, 0], 9), np.repeat([0, 0, 0], 9), np.repeat([0, 1, 2], 9))
+    assert few.difference.value == 2 / 3 and np.isnan([few.difference.low, few.difference.high]).all()
+    assert few.p == 0.5
 
 
 def test_models_that_never_differ_have_an_interval_all_the_same() -> None:
@@ -40,7 +75,7 @@ def test_interval_covers_the_difference_as_often_as_it_says(
         for c in range(n + 1 - b):
             mass = stats.multinomial.pmf((b, c, n - b - c), n, chances) if b + c < 60 else 0.0
             if mass > 1e-9:
-                interval = paired.difference(b, c, n)
+                interval = paired.difference(b, c, n, n)
                 covered += mass * (interval.low <= truth <= interval.high)
     assert covered >= 0.93
 

@@ -68,7 +68,7 @@ def accuracy(tables: Tables, names: tuple[str, ...], per_token: bool) -> Estimat
     pairs = clear_pairs(tables, names)
     if len(pairs) < 3:
         return UNKNOWN
-    return estimates.share(log_ratio(pairs, per_token) >= 0, pairs["cluster"], tables.seed)
+    return estimates.proportion(log_ratio(pairs, per_token) >= 0, pairs["cluster"])
 
 
 def idealized(tables: Tables, per_token: bool, by_code: bool) -> dict[float, Estimate]:
@@ -81,7 +81,7 @@ def idealized(tables: Tables, per_token: bool, by_code: bool) -> dict[float, Est
     if pairs.empty:
         raise NotMeasured(f"{tables.folder}: none of the ranked data have human votes")
     found = {beta: ideal_hits(tables, pairs, beta, per_token, by_code) for beta in theory.BETAS}
-    return {beta: estimates.share(hits, pairs["cluster"], tables.seed) for beta, hits in found.items()}
+    return {beta: estimates.proportion(hits, pairs["cluster"]) for beta, hits in found.items()}
 
 
 def ideal_hits(

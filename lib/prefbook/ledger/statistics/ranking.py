@@ -323,7 +323,7 @@ def accuracy_at_one_length(tables: Tables) -> Estimate:
     pairs = pairs[(pairs["chosen"] - pairs["rejected"]).abs() <= NEAR]
     if len(pairs) < 3:
         return UNKNOWN
-    return estimates.share(log_ratio(pairs, False) >= 0, pairs["cluster"], tables.seed)
+    return estimates.proportion(log_ratio(pairs, False) >= 0, pairs["cluster"])
 
 
 def better_than_shorter(tables: Tables) -> Estimate:
