@@ -30,12 +30,8 @@ def over_prompts(values: ArrayLike, prompts: ArrayLike, seed: int) -> Estimate:
     Args:
         values, prompts: shape (n,).
     """
-    x, kinds = np.asarray(values, dtype=float), np.asarray(prompts)
-    if len(x) < 3:
-        return UNKNOWN
-    found = estimates.mean(x, kinds, seed)
-    enough = len(set(kinds.tolist())) >= estimates.FEWEST_CLUSTERS
-    return found if enough else Estimate(found.value, np.nan, np.nan, found.n)
+    x = np.asarray(values, dtype=float)
+    return estimates.mean(x, prompts, seed) if len(x) >= 3 else UNKNOWN
 
 
 def clear_pairs(tables: Tables, names: tuple[str, ...] = ()) -> pd.DataFrame:
