@@ -113,12 +113,11 @@ def left(reference: Tables, here: Tables | None) -> Figure:
     figure.colorbar(shades, ax=one, shrink=0.7, label="δ")
     looks = {"held out": (style.FIRST, "o", 1.0), "trained": (style.SECOND, "s", 1.06)}
     for split, (shade, marker, aside) in looks.items():
-        parts = derived.margins_left(tables, split)
-        means = [estimates.mean(parts[count]) for count in counts]
+        means = [derived.geometric_mean(part) for _, part in derived.margins_left(tables, split).items()]
         value, bars = [one.value for one in means], style.bars(means)
         two.errorbar(np.array(counts) * aside, value, bars, color=shade, fmt=marker, label=split)
         if own is not None:
-            mine = derived.margins_left(own, split).mean()
+            mine = derived.margins_left(own, split).apply(lambda part: derived.geometric_mean(part).value)
             style.this_machine(two, mine.index * aside, mine, color=shade, label=None)
     grid = np.geomspace(counts[0], counts[-1], 60)
     foretold = law(tables, grid)

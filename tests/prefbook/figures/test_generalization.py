@@ -139,6 +139,19 @@ def test_the_laws_are_drawn_with_what_is_left(editions: tuple[Tables, Tables]) -
     np.testing.assert_allclose(line(figure.axes[1], "1/K: own answers")[1], 1 / counts)
 
 
+def test_points_of_sets_are_geometric_means_of_what_is_left(editions: tuple[Tables, Tables]) -> None:
+    """Of every number: the mean over anchors of a set's margin over theirs alone, and then over sets."""
+    table = editions[0].of(0)["nested_sets"]
+    figure = figures.left(editions[0], None)
+    for split, container in zip(("held out", "trained"), figure.axes[1].containers, strict=False):
+        drawn = np.asarray(container.lines[0].get_ydata(), dtype=float)
+        margins = table[table["split"] == split].groupby(["set", "K"])["margin"].mean().unstack()
+        left = margins.to_numpy() / margins[[1]].to_numpy()
+        known = (left > 0).all(axis=0)
+        assert known.any() and np.isnan(drawn[~known]).all()
+        np.testing.assert_allclose(drawn[known], np.prod(left[:, known], axis=0) ** (1 / len(left)))
+
+
 def test_every_anchor_has_a_dot_for_each_number(editions: tuple[Tables, Tables]) -> None:
     table = editions[0]["nested_sets"].query("split == 'held out'")
     figure = figures.left(editions[0], None)

@@ -30,6 +30,13 @@ def logarithms(ratios: pd.Series) -> pd.Series:
     return np.log(ratios.where(ratios > 0))
 
 
+def geometric_mean(ratios: pd.Series) -> Estimate:
+    """Of what is left, over sets; NaN where a set has nothing left."""
+    found = estimates.mean(logarithms(ratios))
+    value, low, high = np.exp([found.value, found.low, found.high])
+    return Estimate(float(value), float(low), float(high), found.n)
+
+
 def over_families(table: pd.DataFrame, column: str, seed: int) -> Estimate:
     """The mean of a column over personas, resampled by family; without those for which it has no value."""
     known = table.dropna(subset=column)

@@ -8,10 +8,16 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from prefbook.ledger.derived.generalization import HELD_OUT, TRAINED, b_over_a, logarithms, margins_left
+from prefbook.ledger.derived.generalization import (
+    HELD_OUT,
+    TRAINED,
+    b_over_a,
+    geometric_mean,
+    logarithms,
+    margins_left,
+)
 from prefbook.ledger.statistics.generalization import log_left, off_the_law, rare_label_all_weights
 from prefbook.ledger.tables import NotMeasured, Tables
-from prefdyn.measures import estimates
 from prefdyn.measures.estimates import Estimate
 
 
@@ -89,11 +95,10 @@ def _needed(concepts: int, tables: Tables, form: str = "Theorem 4.2") -> str:
 
 def _left(tables: Tables, split: str, of: str = "nested_sets") -> str:
     """What is left of the margin among the most personas, geometric mean over sets."""
-    found = estimates.mean(logarithms(margins_left(tables, split, of=of).iloc[:, -1]))
-    if np.isnan(found.value):  # of some set
+    found = geometric_mean(margins_left(tables, split, of=of).iloc[:, -1])
+    if np.isnan(found.value):
         return "none"
-    value, low, high = np.exp([found.value, found.low, found.high])
-    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
 
 
 def _left_again(tables: Tables) -> str:
