@@ -22,6 +22,7 @@ from prefbook.ledger.quoted import QUOTED
 from prefbook.ledger.statistics.generalization import log_left, off_the_law
 from prefbook.ledger.tables import PENDING, Tables
 from prefbook.project import chapters
+from prefdyn.measures import estimates
 
 ROOT = Path(__file__).parents[2]
 each_chapter = pytest.mark.parametrize("chapter", chapters(ROOT))
@@ -287,6 +288,18 @@ def test_three_seeds_say_what_chapter_1_says_of_all_weights_and_of_the_clouds() 
     assert len(gain["seeds"]) == 3 and {seed["outcome"] for seed in gain["seeds"]} == {"open"}
     assert len({seed["estimate"] > 0 for seed in gain["seeds"][1:]}) == 2
     assert all(seed["interval"][0] > 0 for part in entries["LD-4"]["statistics"] for seed in part["seeds"])
+
+
+def test_three_seeds_say_what_chapter_1_says_of_cause_or_company() -> None:
+    (more,) = reference().entries["LD-11"]["statistics"]
+    assert [seed["outcome"] for seed in more["seeds"]] == ["holds", "open", "zero"]
+    arms = ["large projections", "small projections"]
+    table = reference().tables("distinguishability")["intervention"]
+    wide = table.pivot_table(["fall", "accuracy"], ["seed", "behaviour"], "arm")
+    gaps = {name: wide[name][arms[0]] - wide[name][arms[1]] for name in ("fall", "accuracy")}
+    over = {name: estimates.mean(gap, gap.index.get_level_values("behaviour")) for name, gap in gaps.items()}
+    assert over["fall"].low < 0 < over["fall"].value and over["fall"].high < more["matters"]
+    assert over["accuracy"].high < 0
 
 
 def test_sets_of_chapter_2_have_one_verdict_in_both_precisions() -> None:

@@ -19,9 +19,13 @@ from prefbook.ledger.derived.distinguishability import (
     fall_by_gradient,
     log_change,
 )
-from prefbook.ledger.statistics.distinguishability import gain_of_the_gradient
+from prefbook.ledger.statistics.distinguishability import (
+    gain_of_the_gradient,
+    larger_distance_learned_faster,
+)
 from prefbook.ledger.tables import NotMeasured, Tables
 from prefdyn.measures import estimates
+from prefdyn.measures.estimates import Estimate
 
 UNDEFINED = "not defined"
 """Where a run is too small for a number."""
@@ -71,6 +75,14 @@ def _more(tables: Tables, column: str) -> pd.Series:
     return halves["large projections"] - halves["small projections"]
 
 
+def _more_over_seeds(tables: Tables, column: str) -> str:
+    """The mean of `_more` over the behaviours of every seed together; one may be there with several."""
+    whole = Tables(tables.folder)
+    seeds = sorted(set(whole.seeds) - set(whole.pending.get("intervention", ())))
+    more = pd.concat([_more(whole.of(seed), column) for seed in seeds])
+    return str(estimates.mean(more, more.index))
+
+
 def _times_as_far(tables: Tables) -> str:
     """The projected distance of the half of large projections over that of small ones."""
     means = tables["intervention"].groupby("arm")["projected δ"].mean()
@@ -87,18 +99,21 @@ def _undone_among_learned(tables: Tables) -> str:
     return str(estimates.spearman(table["δ² ratio"], table["fall of all weights"], tables.seed, family))
 
 
-def _gains_by_seed(tables: Tables) -> str:
-    """LD-10's difference with each further seed.
+def _further_seeds(statistic: Callable[[Tables], Estimate], table: str) -> Callable[[Tables], str]:
+    """What a claim's statistic is with each seed besides the first that its table has."""
 
-    Raises:
-        NotMeasured: there is none.
-    """
-    whole = Tables(tables.folder)
-    further = set(whole.seeds) - {tables.seed} - set(whole.pending.get("gradients", ()))
-    if not further:
-        raise NotMeasured("the first gradients were taken with one seed")
-    gains = [gain_of_the_gradient(whole.of(seed)).value for seed in sorted(further)]
-    return " and ".join(_signed(gain, ".3f") for gain in gains)
+    def said(tables: Tables) -> str:
+        """
+        Raises:
+            NotMeasured: there is none.
+        """
+        whole = Tables(tables.folder)
+        further = set(whole.seeds) - {tables.seed} - set(whole.pending.get(table, ()))
+        if not further:
+            raise NotMeasured(f"{table} was made with one seed")
+        return " and ".join(str(statistic(whole.of(seed))) for seed in sorted(further))
+
+    return said
 
 
 def _learned(tables: Tables) -> str:
@@ -228,11 +243,12 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "ratio factor": lambda tables: _factor(tables, "Tr Σ / δ²"),
     "ratio factor, unsquared": lambda tables: _factor(tables, "Tr Σ / δ"),
     "by gradient": lambda tables: str(fall_by_gradient(tables)),
-    "gains by seed": _gains_by_seed,
+    "gains by seed": _further_seeds(gain_of_the_gradient, "gradients"),
     "distances of halves": lambda tables: _of_halves(tables, "δ", ".1f"),
     "falls of halves": lambda tables: _of_halves(tables, "fall", ".3f"),
-    "halves right way": lambda tables: _of(_more(tables, "fall") > 0),
-    "accuracy of halves": lambda tables: str(estimates.mean(_more(tables, "accuracy"))),
+    "halves by seed": _further_seeds(larger_distance_learned_faster, "intervention"),
+    "halves of all seeds": lambda tables: _more_over_seeds(tables, "fall"),
+    "accuracy of halves": lambda tables: _more_over_seeds(tables, "accuracy"),
     "agreement of halves": lambda tables: str(
         estimates.spearman(_more(tables, "projected δ"), _more(tables, "fall"), tables.seed)
     ),
