@@ -250,8 +250,20 @@ def test_second_model_gets_the_verdicts_that_chapter_5_says() -> None:
     own = {id_: entry["verdict"] for id_, entry in other.entries.items() if entry["chapter"] == "across"}
     assert len(own) == 7
     alike = {id_ for id_, verdict in own.items() if verdict == reference().verdict(id_)}
-    assert set(own) - alike == {"AC-5"}
-    assert other.entries["AC-5"]["interval"][1] < 0
+    assert set(own) - alike == {"AC-2a", "AC-5"}
+    outcomes = {
+        (id_, part["statistic"]): [seed["outcome"] for seed in part["seeds"]]
+        for id_ in own
+        for part in other.entries[id_]["statistics"]
+    }
+    assert all(len(seeds) == 3 for seeds in outcomes.values())
+    assert all(len(set(seeds)) == 1 for (id_, _), seeds in outcomes.items() if id_ in alike)
+    flipped, noise, company = (seeds for (id_, _), seeds in outcomes.items() if id_ in ("AC-2a", "AC-5"))
+    assert sorted(flipped) == ["holds", "holds", "open"]
+    assert other.entries["AC-2a"]["estimate"] < reference().entries["AC-2a"]["estimate"]
+    assert sorted(company) == ["open", "zero", "zero"]
+    assert all(seed["interval"][1] < 0 for seed in other.entries["AC-5"]["statistics"][0]["seeds"])
+    assert len(noise) == 3
 
 
 def test_second_model_gets_the_verdicts_that_chapters_2_to_4_say() -> None:
