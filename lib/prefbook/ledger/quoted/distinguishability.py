@@ -20,6 +20,7 @@ from prefbook.ledger.derived.distinguishability import (
     log_change,
 )
 from prefbook.ledger.statistics.distinguishability import (
+    fall_at_every_beta,
     gain_of_the_gradient,
     larger_distance_learned_faster,
 )
@@ -243,6 +244,7 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "ratio factor": lambda tables: _factor(tables, "Tr Σ / δ²"),
     "ratio factor, unsquared": lambda tables: _factor(tables, "Tr Σ / δ"),
     "by gradient": lambda tables: str(fall_by_gradient(tables)),
+    "lowest by seed": _further_seeds(fall_at_every_beta, "beta_falls"),
     "gains by seed": _further_seeds(gain_of_the_gradient, "gradients"),
     "distances of halves": lambda tables: _of_halves(tables, "δ", ".1f"),
     "falls of halves": lambda tables: _of_halves(tables, "fall", ".3f"),
