@@ -292,7 +292,7 @@ def test_three_seeds_say_what_chapter_5_says_they_do() -> None:
 
 def test_three_seeds_say_what_chapter_1_says_of_all_weights_of_the_clouds_and_of_undoing() -> None:
     entries = reference().entries
-    for id_ in ("LD-4", "LD-5a", "LD-5b", "LD-5c", "LD-6", "LD-12", "LD-13"):
+    for id_ in ("LD-4", "LD-5a", "LD-5b", "LD-5c", "LD-6", "LD-7", "LD-12", "LD-13"):
         for part in entries[id_]["statistics"]:
             assert [seed["seed"] for seed in part["seeds"]] == [0, 1, 2]
             assert len({seed["outcome"] for seed in part["seeds"]}) == 1
