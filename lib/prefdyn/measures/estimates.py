@@ -261,9 +261,11 @@ def resample_counts(units: int, seed: int = 0, resamples: int = RESAMPLES) -> ND
     """How often each unit is drawn in each bootstrap resample, shape (resamples, units), whole numbers; not
     to be written to.
     """
-    drawn = np.random.default_rng(seed).integers(units, size=(resamples, units))
-    drawn += np.arange(resamples)[:, None] * units  # a place for each unit of each resample
-    counts = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(resamples, units).astype(np.float64)
+    rng, counts = np.random.default_rng(seed), np.empty((resamples, units))
+    for part in np.array_split(counts, -(-counts.size // CACHED)):
+        drawn = rng.integers(units, size=part.shape)
+        drawn += np.arange(len(part))[:, None] * units  # a place for each unit of each resample
+        part[:] = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(part.shape)
     counts.setflags(write=False)
     return counts
 

@@ -146,53 +146,52 @@ def correlations(
         raise PrefdynError(f"{n} personas are too few for a correlation between measures: give at least 5")
     kinds = None if clusters is None else np.asarray(clusters)[known].tolist()
     names, kind = np.unique(np.arange(n) if kinds is None else kinds, return_inverse=True)
-    counts = np.vstack([np.ones(len(names)), resample_counts(len(names), seed, resamples)])
-    belongs = np.equal.outer(np.arange(len(names)), kind).astype(np.float32)
+    # Sums of n products of weights and ranks, whole numbers that float32 holds exactly up to 2^24.
+    exact = np.float32 if n**3 < 2**24 else np.float64
+    counts = np.vstack([np.ones(len(names)), resample_counts(len(names), seed, resamples)]).astype(exact)
+    belongs = np.equal.outer(np.arange(len(names)), kind).astype(exact)
     largest = np.abs(values).max(axis=(1, 2, 3), keepdims=True)
     values = np.round(values / np.where(largest > 0, largest, 1), DIGITS)
-    orders = [[belongs @ _order(values[:, :, split, half]) for half in (0, 1)] for split in range(splits)]
+    orders = [
+        [belongs @ _order(values[:, :, split, half]).astype(exact) for half in (0, 1)]
+        for split in range(splits)
+    ]
     drawn = [_drawn(orders, some, kind) for some in np.array_split(counts, -(-len(counts) // BLOCK))]
     return Correlations(tuple(measures), np.concatenate(drawn), n, kinds)
 
 
-def _order(values: Array) -> NDArray[np.float32]:
+def _order(values: Array) -> Array:
     """+1 where a unit lies below another, -1 where above; shape (n, m n) for values of shape (m, n)."""
     m, n = values.shape
     first, second = values[:, :, None], values[:, None, :]
-    return np.sign(first - second).astype(np.float32).reshape(m * n, n).T
+    return np.sign(first - second).reshape(m * n, n).T
 
 
-def _drawn(orders: Sequence[Sequence[NDArray[np.float32]]], counts: Array, kind: NDArray[np.int64]) -> Array:
+def _drawn(orders: Sequence[Sequence[Array]], counts: Array, kind: NDArray[np.int64]) -> Array:
     """The correlations of some resamples, shape (resamples, m, m).
+
+    A resample is a weight for each unit, that of its cluster. The rank of a unit is the weight of all below
+    it and half of that of its equals, itself included: the mid-rank that the resample would give, less 1/2.
+    Twice the rank, centred, is the weight below less the weight above: whole numbers. A correlation is their
+    inner product by the weights over two lengths, which are 0 where all are equal.
 
     Args:
         orders: of each split, of both halves, summed over the units of each of c clusters, shape (c, m n).
         counts: how often each cluster is in a resample, shape (resamples, c).
         kind: of each unit the number of its cluster, shape (n,).
     """
-    root = np.sqrt(counts)[:, None, kind]
-    drawn = counts.astype(np.float32)
+    weights = counts[:, None, kind]
     across = []
     with np.errstate(invalid="ignore", divide="ignore"):  # 0 / 0 where a measure is the same for all
         for pair in orders:
-            (first, longs), (second, others) = (_ranks(order, drawn, root) for order in pair)
-            product = first @ second.transpose(0, 2, 1) / (longs[:, :, None] * others[:, None, :])
+            first, second = ((counts @ order).reshape(len(counts), -1, len(kind)) for order in pair)
+            weighted = first * weights
+            longs, others = (
+                np.sqrt(np.vecdot(one, ranks), dtype=np.float64)
+                for one, ranks in ((weighted, first), (second * weights, second))
+            )
+            product = weighted @ second.transpose(0, 2, 1) / (longs[:, :, None] * others[:, None, :])
             across += [product, product.transpose(0, 2, 1)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of a mean of nothing: a measure that never varies
         return np.asarray(np.nanmean(across, axis=0), dtype=np.float64)
-
-
-def _ranks(order: NDArray[np.float32], counts: NDArray[np.float32], root: Array) -> tuple[Array, Array]:
-    """Ranks within each resample, centred, times the root of the weights, shape (resamples, m, n), and their
-    lengths, (resamples, m), 0 where all are equal.
-
-    A correlation is then an inner product over two lengths. A resample is a weight for each unit, that of its
-    cluster, and `root` has the weights' roots, shape (resamples, 1, n). The rank of
-    a unit is the weight of all below it and half of that of its equals, itself included: the mid-rank that
-    the resample would give, less 1/2. Twice the rank, centred, is the weight below less the weight above:
-    whole numbers, exact in float32.
-    """
-    twice = (counts @ order).reshape(len(counts), -1, root.shape[-1])
-    ranks = twice * root
-    return ranks, np.sqrt(np.vecdot(ranks, ranks))

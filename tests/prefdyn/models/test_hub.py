@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -51,19 +53,28 @@ def said(
     environment: dict[str, str], *names: str, meanwhile: Callable[[], object] = lambda: None
 ) -> list[str]:
     """What `LOADS` says; something happens while it knows the first fingerprint and has not loaded."""
-    with subprocess.Popen(
-        [sys.executable, "-c", LOADS, *names],
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(
+            [sys.executable, "-c", LOADS, *names],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        ) as process,
+    ):
+        assert process.stdin is not None and process.stdout is not None
         first = process.stdout.readline()
         meanwhile()
-        rest, errors = process.communicate("\n" * len(names), timeout=300)
-    assert process.returncode == 0, errors
+        with contextlib.suppress(BrokenPipeError):  # of one that asked for nothing and has ended
+            process.stdin.write("\n" * len(names))
+            process.stdin.close()
+        # What came with the first line is buffered here, where `communicate` would not look.
+        rest = process.stdout.read()
+        process.wait(timeout=300)
+        errors.seek(0)
+        assert process.returncode == 0, errors.read()
     return [first.rstrip("\n"), *rest.splitlines()]
 
 
