@@ -53,7 +53,7 @@ def read_sections(path: Path) -> dict[str, Any]:
         PrefdynError: no such file, not YAML, or no mapping of names.
     """
     try:
-        sections = yaml.safe_load(path.read_text(encoding="utf-8"))
+        sections = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)  # ten times as fast
     except FileNotFoundError as error:
         raise PrefdynError(f"{path}: no such file") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:

@@ -48,7 +48,8 @@ def judge(claim: Claim, tables: Tables, edition: str) -> Entry:
         NotMeasured: a statistic was measured with no seed yet.
         PrefdynError: a table is missing.
     """
-    parts = [_part(claim, statistic, tables) for statistic in claim.statistics]
+    seeds = tables.seeds
+    parts = [_part(claim, statistic, tables, seeds) for statistic in claim.statistics]
     provenance = tables.provenance
     about = ("id", "chapter", "kind", "sentence", "paper", "place", "declared", "seen")
     return {
@@ -74,13 +75,13 @@ def judge_all(claims: Iterable[Claim], tables: Tables, edition: str) -> dict[str
     return judged
 
 
-def _part(claim: Claim, statistic: Statistic, tables: Tables) -> Entry:
+def _part(claim: Claim, statistic: Statistic, tables: Tables, asked: Sequence[int]) -> Entry:
     criterion = statistic.criterion
     if claim.kind != "empirical":
         criterion = replace(criterion, matters=None)  # nothing is practically zero in algebra or a theorem
     seeds: list[Entry] = []
     to_come: NotMeasured | None = None
-    for seed in tables.seeds:
+    for seed in asked:
         try:
             found = measure(claim, statistic, tables.of(seed))
         except NotMeasured as error:
