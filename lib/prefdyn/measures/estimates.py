@@ -403,21 +403,21 @@ def _spearman_of_part(
     a: NDArray[np.float64], b: NDArray[np.float64], counts: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     weights = np.ascontiguousarray(counts.T)  # a row a point, so that rows are moved whole
-    ranks = [_weighted_ranks(values, weights) for values in (a, b)]
-    total = weights.sum(0)
+    x, y = (_weighted_ranks(values, weights) for values in (a, b))
+    weighted = weights * x
     with np.errstate(invalid="ignore"):
-        x, y = (rank - (weights * rank).sum(0) / total for rank in ranks)
-        weighted = weights * x
-        return (weighted * y).sum(0) / np.sqrt((weighted * x).sum(0) * (weights * y**2).sum(0))
+        lengths = np.einsum("ij,ij->j", weighted, x) * np.einsum("ij,ij->j", weights * y, y)
+        return np.einsum("ij,ij->j", weighted, y) / np.sqrt(lengths)
 
 
 def _weighted_ranks(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean ranks, up to a constant, of points that are there so many times, shape (n, resamples); equal
-    values share theirs.
+    """Twice the mean ranks, less their mean, of points that are there so many times, shape (n, resamples);
+    equal values share theirs. It is the weight below a point less the weight above.
     """
     order = np.argsort(values, kind="stable")
     first = np.flatnonzero(np.diff(values[order], prepend=np.nan) != 0)  # of each run of equal values
     sizes = np.add.reduceat(weights[order], first, axis=0)
     group = np.empty(len(values), dtype=np.int64)
     group[order] = np.repeat(np.arange(len(first)), np.diff(first, append=len(values)))
-    return (np.cumsum(sizes, axis=0) - sizes / 2)[group]
+    upto = np.cumsum(sizes, axis=0)
+    return (2 * upto - sizes - upto[-1])[group]
