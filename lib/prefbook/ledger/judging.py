@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -48,9 +48,13 @@ def judge(claim: Claim, tables: Tables, edition: str) -> Entry:
         NotMeasured: a statistic was measured with no seed yet.
         PrefdynError: a table is missing.
     """
-    seeds = tables.seeds
+    return _judged(claim, tables, edition, tables.seeds, tables.provenance)
+
+
+def _judged(
+    claim: Claim, tables: Tables, edition: str, seeds: Sequence[int], provenance: Mapping[str, str]
+) -> Entry:
     parts = [_part(claim, statistic, tables, seeds) for statistic in claim.statistics]
-    provenance = tables.provenance
     about = ("id", "chapter", "kind", "sentence", "paper", "place", "declared", "seen")
     return {
         **{name: getattr(claim, name) for name in about},
@@ -69,9 +73,10 @@ def judge_all(claims: Iterable[Claim], tables: Tables, edition: str) -> dict[str
         PrefdynError: a table is missing.
     """
     judged = {}
+    seeds, provenance = tables.seeds, tables.provenance
     for claim in claims:
         with contextlib.suppress(NotMeasured):
-            judged[claim.id] = judge(claim, tables, edition)
+            judged[claim.id] = _judged(claim, tables, edition, seeds, provenance)
     return judged
 
 

@@ -56,10 +56,8 @@ class Tables(Mapping[str, pd.DataFrame]):
             raise NotMeasured(
                 f"{path}: the seed {self._seed} is not made yet ({self.folder / PENDING} names it)"
             )
-        whole = _read(*_now(path))
-        if self._seed is None:
-            return whole.copy()
-        return whole[whole["seed"] == self._seed].reset_index(drop=True)
+        found = _read(*_now(path)) if self._seed is None else _of_seed(*_now(path), self._seed)
+        return found.copy(deep=False)  # shares the values until either is written to
 
     def __iter__(self) -> Iterator[str]:
         return (path.stem for path in sorted(self.folder.glob("*.csv")) if is_measured(path))
@@ -223,6 +221,12 @@ def taken_from(tables: Tables, what: str) -> Iterator[None]:
             f"{tables.folder}: {what} cannot be taken from these tables ({_line(str(error))}{empty}), so "
             "they are damaged or of another version of the chapter: run it again"
         ) from error
+
+
+@functools.lru_cache(maxsize=512)
+def _of_seed(path: Path, changed: int, size: int, seed: int) -> pd.DataFrame:
+    whole = _read(path, changed, size)
+    return whole[whole["seed"] == seed].reset_index(drop=True)
 
 
 @functools.lru_cache(maxsize=512)
