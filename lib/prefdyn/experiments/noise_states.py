@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from prefdyn import data
 from prefdyn.data import Persona
 from prefdyn.engine import losses, states
 from prefdyn.experiments import noisy
@@ -110,7 +111,7 @@ def persona_noise(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
         persona_curves: behaviour; rate; raw, centred: accuracy, mean over trials, with low, high: its 95%
             Student interval; and foretold: see `theory.accuracy_of_states`.
         persona_correlations: over behaviours: predictor; outcome (a column of persona_noise); correlation,
-            low, high: Spearman's, with its 95% bootstrap interval; n.
+            low, high: Spearman's, with its 95% bootstrap interval over families; n.
     """
     cast = _cast(bench, design)
     whole = np.concatenate([bench.features(persona) for persona in cast])
@@ -179,9 +180,9 @@ def _resplit(bench: Bench, design: Design, persona: Persona, word: str, g: NDArr
 
 
 def _correlations(summary: pd.DataFrame, seed: int) -> pd.DataFrame:
-    rows = []
+    rows, families = [], summary["behaviour"].map(data.family)
     for outcome in ("at ε = 0.2, raw", "at ε = 0.2, centred", "fall, centred", "c, centred"):
         for predictor in PREDICTORS:
-            rho = estimates.spearman(summary[predictor], summary[outcome], seed)
+            rho = estimates.spearman(summary[predictor], summary[outcome], seed, families)
             rows.append((predictor, outcome, rho.value, rho.low, rho.high, rho.n))
     return pd.DataFrame(rows, columns=["predictor", "outcome", "correlation", "low", "high", "n"])

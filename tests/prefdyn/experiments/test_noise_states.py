@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import pandas as pd
 import pytest
 from small_chapters import NOISE as SMALL
 
@@ -88,4 +89,16 @@ def test_correlations_are_over_behaviours(bench: Bench) -> None:
     assert len(table) == 12 and table["n"].eq(4).all()
     row = table.query("predictor == '‖Σ‖' and outcome == 'c, centred'").iloc[0]
     rho = estimates.spearman(tables["persona_noise"]["‖Σ‖"], tables["persona_noise"]["c, centred"], 0)
+    assert row["correlation"] == pytest.approx(rho.value)
+
+
+def test_their_intervals_resample_families() -> None:
+    rng = np.random.default_rng(0)
+    outcomes = ("at ε = 0.2, raw", "at ε = 0.2, centred", "fall, centred", "c, centred")
+    summary = pd.DataFrame({name: rng.normal(size=24) for name in (*noise_states.PREDICTORS, *outcomes)})
+    summary["behaviour"] = [f"desire-for-{i}" if i < 8 else f"trait-{i}" for i in range(24)]
+    table = noise_states._correlations(summary, 3)
+    row = table.query("predictor == '‖Σ‖' and outcome == 'c, centred'").iloc[0]
+    families = ["desire"] * 8 + [f"trait-{i}" for i in range(8, 24)]
+    rho = estimates.spearman(summary["‖Σ‖"], summary["c, centred"], 3, families)
     assert (row["correlation"], row["low"], row["high"]) == pytest.approx((rho.value, rho.low, rho.high))
