@@ -187,8 +187,10 @@ def tenths(reference: Tables, here: Tables | None) -> Figure:
         ):
             pairs = derived.tuned(tables, names).sort_values("c", ignore_index=True)
             pairs["tokens"] = pairs["chosen"] + pairs["rejected"]
-            parts = [part for part in np.array_split(pairs[column].to_numpy(), TENTHS) if len(part) > 2]
-            found = [estimates.mean(part) for part in parts]
+            parts = [pairs.iloc[part] for part in np.array_split(np.arange(len(pairs)), TENTHS)]
+            found = [
+                estimates.mean(part[column], part["cluster"], tables.seed) for part in parts if len(part) > 2
+            ]
             look = OWN if own else {"marker": "o", "capsize": 3}
             places = np.arange(1, len(found) + 1) + (0.2 if own else 0)
             ax.errorbar(

@@ -166,7 +166,8 @@ def law(reference: Tables, here: Tables | None) -> Figure:
             pairs = derived.last_look(tables, split).sort_values("c", ignore_index=True)
             c, right = pairs["c"].to_numpy(), (pairs["gain"] >= pairs["c"]).to_numpy()
             parts = [part for part in np.array_split(np.arange(len(c)), 7) if len(part) > 2]
-            found = [estimates.proportion(right[part]) for part in parts]
+            prompts = pairs["cluster"].to_numpy()
+            found = [estimates.proportion(right[part], prompts[part]) for part in parts]
             look = OWN if own else {"linestyle": "none", "marker": "o", "capsize": 3, "label": "found"}
             middle = [float(np.median(c[part])) for part in parts]
             ax.errorbar(

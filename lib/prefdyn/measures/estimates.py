@@ -50,15 +50,16 @@ def mean(sample: ArrayLike, clusters: ArrayLike | None = None, seed: int = 0) ->
 
     Args:
         clusters: names of what each unit belongs to, shape (n,), where units of a kind may be alike: the
-            interval is that of a bootstrap over them, if they are `FEWEST_CLUSTERS` or more.
+            interval is that of a bootstrap over them, if they are `FEWEST_CLUSTERS` or more, and Student's
+            where every unit is a cluster of its own.
 
     Raises:
         PrefdynError: fewer than three units.
     """
     x = _checked(sample)
     centre = float(x.mean())
-    if clusters is not None:
-        names, index = np.unique(np.asarray(clusters), return_inverse=True)
+    names, index = np.unique(np.arange(len(x)) if clusters is None else clusters, return_inverse=True)
+    if len(names) < len(x):
         counts = resample_counts(len(names), seed)
         sums, sizes = np.stack([np.bincount(index, x), np.bincount(index)]) @ counts.T
         return over_clusters(from_resamples(centre, sums / sizes, len(x), widened=True), clusters)
@@ -199,7 +200,8 @@ def mean_over_pairs(
 def proportion(hits: ArrayLike, clusters: ArrayLike | None = None) -> Estimate:
     """The share of hits in a sample of zeros and ones, shape (n,), with Wilson's interval.
 
-    A half counts as one half. It stays within [0, 1], and has a length where every case is a hit or none is.
+    A half counts as one half, and a share of its own as so much of a hit, for which the interval is rather
+    too long. It stays within [0, 1], and has a length where every case is a hit or none is.
 
     Args:
         clusters: names of what each case belongs to, shape (n,), where cases of a kind may be alike: the
@@ -416,7 +418,9 @@ def _weighted_ranks(values: NDArray[np.float64], weights: NDArray[np.float64]) -
     """
     order = np.argsort(values, kind="stable")
     first = np.flatnonzero(np.diff(values[order], prepend=np.nan) != 0)  # of each run of equal values
-    sizes = np.add.reduceat(weights[order], first, axis=0)
+    sizes = weights[order]
+    if len(first) < len(values):
+        sizes = np.add.reduceat(sizes, first, axis=0)
     group = np.empty(len(values), dtype=np.int64)
     group[order] = np.repeat(np.arange(len(first)), np.diff(first, append=len(values)))
     upto = np.cumsum(sizes, axis=0)

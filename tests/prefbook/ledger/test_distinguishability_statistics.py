@@ -32,7 +32,7 @@ def tables(tmp_path: Path) -> Tables:
     made = {
         "embeddings": {
             "behaviour": NAMES,
-            "family": FAMILIES,
+            "family": NAMES,
             "δ": DELTAS,
             "δ of chance": 2.5,
             "Yes or No": [0.001, *[0.02] * 9],
@@ -50,6 +50,7 @@ def tables(tmp_path: Path) -> Tables:
             "error of the first step": [1e-3, -1e-3, *[1e-12] * 8],
         },
         "theorem_4_1": {
+            "behaviour": NAMES,
             "R²": [0.9, *[0.99] * 9],
             "holds": [True] * 9 + [False],
             "steps above": [2, 1, *[0] * 8],
@@ -214,6 +215,18 @@ def test_only_what_was_learned_counts_as_undone(tables: Tables) -> None:
     assert statistics.distance_and_undoing(tables).value == pytest.approx(1)
 
 
+def test_means_over_behaviours_resample_families(tables: Tables) -> None:
+    family = ["same", "same", *NAMES[2:]]
+    write_table(tables["embeddings"].assign(family=family), tables.folder / "embeddings.csv")
+    changes = np.linspace(-1, 2, 10)
+    clouds = {"behaviour": NAMES, "trained on": derived.OWN, "δ before": 1.0, "δ after": np.exp(changes)}
+    write_table(pd.DataFrame(clouds).assign(seed=4), tables.folder / "clouds.csv")
+    found = statistics.clouds_part(Tables(tables.folder))
+    expected = estimates.mean(changes, family, seed=4)
+    assert (found.value, found.low, found.high) == pytest.approx((expected.value, expected.low, expected.high))
+    assert found.low != pytest.approx(estimates.mean(changes).low)
+
+
 def test_fewer_than_three_learned_leave_the_claim_open(tables: Tables) -> None:
     table = tables["misalignment"].assign(accuracy=0.7)
     write_table(table, tables.folder / "misalignment.csv")
@@ -264,7 +277,7 @@ def test_spread_is_compared_draw_by_draw(tables: Tables) -> None:
         ("slack", "15.0 (10.0 to 20.0)"),
         ("accuracy before", "0.50"),
         ("accuracy after", "0.55"),
-        ("crossings", "4 of 1,200"),
+        ("crossings", "4 of 900"),
         ("bounded", "1 of 2"),
         ("guaranteed", "25.0%"),
         ("always Yes", "60%"),
@@ -284,6 +297,8 @@ def test_spread_is_compared_draw_by_draw(tables: Tables) -> None:
         ("distances of halves", "4.0 and 2.0"),
         ("falls of halves", "3.667 and 2.333"),
         ("learned", "4 of 5"),
+        ("faster from elsewhere", "0.2 [0.2, 0.2]"),
+        ("boundaries followed", "2"),
         ("last layer undone", "4.0"),
         ("spread, equal", "0.71"),
         ("spread, weighted", "0.00"),

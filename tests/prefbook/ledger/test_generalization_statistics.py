@@ -262,7 +262,7 @@ def test_a_wait_that_outlasts_the_training_is_left_out(tables: Tables) -> None:
 
 def test_the_rare_label_is_that_of_three_to_one(tables: Tables) -> None:
     assert STATISTICS["rare_label"](tables).value == pytest.approx(0.125)
-    assert STATISTICS["rare_label_all_weights"](tables) == estimates.mean([0.0, 0.1, 0.2])
+    assert STATISTICS["rare_label_all_weights"](tables) == estimates.proportion([0.0, 0.1, 0.2])
 
 
 def test_errors_above_a_bound_are_more_than_chance(tables: Tables) -> None:

@@ -393,3 +393,13 @@ def test_interval_of_alike_cases_covers_their_share(prompts: int, each: int, sha
         found = estimates.proportion(hits, kinds)
         covered.append(found.low <= share <= found.high)
     assert np.mean(covered) > 0.95 - 3 * np.sqrt(0.95 * 0.05 / 500)
+
+
+def test_units_that_are_clusters_of_their_own_have_students_interval() -> None:
+    sample = [0.1, 0.5, 0.2, 0.9]
+    assert estimates.mean(sample, ["a", "b", "c", "d"]) == estimates.mean(sample)
+
+
+def test_shares_without_scatter_have_an_interval() -> None:
+    found = estimates.proportion([0.0] * 8)
+    assert (found.value, found.low) == (0, 0) and found.high == pytest.approx(0.3244, abs=1e-4)  # Wilson's

@@ -14,6 +14,28 @@ LEARNED = 0.75
 """Held-out accuracy from which on a behaviour counts as learned."""
 OWN, SHUFFLED, OTHER = "its own labels", "shuffled labels", "another behaviour"
 EQUAL, WEIGHTED = "equal weights", "weights that undo the priority"
+BASE, ALIGNED, ELSEWHERE = "base", "aligned", "aligned on another behaviour"
+
+
+def mean_over_behaviours(tables: Tables, values: pd.Series) -> Estimate:
+    """The mean of values that are indexed by behaviour; resampled by family. Nothing is known of fewer than
+    three.
+    """
+    if len(values) < 3:
+        return estimates.unknown(len(values))
+    family = tables["embeddings"].drop_duplicates("behaviour").set_index("behaviour")["family"]
+    return estimates.mean(values, values.index.map(family), tables.seed)
+
+
+def faster_undone(tables: Tables, start: str, than: str) -> Estimate:
+    """Fall of the loss on opposite labels from one start less from another (nats), mean over behaviours that
+    had been learned.
+    """
+    table = tables["misalignment"]
+    falls = table[table["accuracy"] >= LEARNED].pivot_table("fall", "behaviour", "start")
+    if falls.empty:
+        return estimates.unknown(0)
+    return mean_over_behaviours(tables, falls[start] - falls[than])
 
 
 def with_accuracy(tables: Tables, column: str) -> Estimate:

@@ -13,7 +13,11 @@ from prefdyn.measures.estimates import Estimate
 
 
 def _mean(name: str) -> Callable[[Tables], str]:
-    return lambda tables: str(estimates.mean(tables["personas"][name]))
+    def said(tables: Tables) -> str:
+        personas = tables["personas"]
+        return str(estimates.mean(personas[name], personas["family"], tables.seed))
+
+    return said
 
 
 def _rho(x: str, y: str) -> Callable[[Tables], str]:

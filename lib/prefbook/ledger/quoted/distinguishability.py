@@ -9,6 +9,8 @@ import pandas as pd
 from scipy import stats
 
 from prefbook.ledger.derived.distinguishability import (
+    BASE,
+    ELSEWHERE,
     EQUAL,
     LEARNED,
     OTHER,
@@ -17,7 +19,9 @@ from prefbook.ledger.derived.distinguishability import (
     WEIGHTED,
     accuracy_by_size,
     fall_by_gradient,
+    faster_undone,
     log_change,
+    mean_over_behaviours,
 )
 from prefbook.ledger.statistics.distinguishability import (
     fall_at_every_beta,
@@ -50,7 +54,8 @@ def _slack(tables: Tables) -> str:
 def _crossings(tables: Tables) -> str:
     turns = tables["boundary"]
     crossed = turns["steps below bound"].sum() + turns["steps above actual"].sum()
-    return f"{crossed} of {2 * turns['steps'].sum():,}"
+    bounded = turns.loc[~turns["begins below 0"], "steps"].sum()  # by the first of the two theorems
+    return f"{crossed} of {turns['steps'].sum() + bounded:,}"
 
 
 def _papers_pair(tables: Tables, place: int) -> str:
@@ -59,9 +64,9 @@ def _papers_pair(tables: Tables, place: int) -> str:
 
 
 def _factor(tables: Tables, quantity: str, trained_on: str = OWN) -> str:
-    change = estimates.mean(log_change(tables, quantity, trained_on))
+    change = mean_over_behaviours(tables, log_change(tables, quantity, trained_on))
     value, low, high = np.exp([change.value, change.low, change.high])
-    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+    return f"{value:.2f}" if np.isnan(low) else f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _of_halves(tables: Tables, column: str, form: str) -> str:
@@ -81,7 +86,7 @@ def _more_over_seeds(tables: Tables, column: str) -> str:
     whole = Tables(tables.folder)
     seeds = sorted(set(whole.seeds) - set(whole.pending.get("intervention", ())))
     more = pd.concat([_more(whole.of(seed), column) for seed in seeds])
-    return str(estimates.mean(more, more.index))
+    return str(mean_over_behaviours(tables, more))
 
 
 def _times_as_far(tables: Tables) -> str:
@@ -158,6 +163,22 @@ def _faster_undone(pairs: pd.DataFrame) -> pd.Series:
     return pairs["lead by undoing"] - pairs["lead by misaligning"]
 
 
+def _whole_responses(tables: Tables) -> str:
+    """LD-15's rank correlation with the change of the whole response."""
+    pairs = tables["text_by_pair"]
+    return str(estimates.spearman(pairs["CHES"], pairs["chosen"] * pairs["chosen tokens"], tables.seed))
+
+
+def _whole_responses_at_one_length(tables: Tables) -> str:
+    """The same as a partial rank correlation, the number of tokens held constant."""
+    pairs = tables["text_by_pair"]
+    change = pairs["chosen"] * pairs["chosen tokens"]
+    ranks = pd.DataFrame({"x": pairs["CHES"], "y": change, "z": pairs["chosen tokens"]}).rank()
+    r = ranks.corr()
+    held = np.sqrt((1 - r.loc["x", "z"] ** 2) * (1 - r.loc["y", "z"] ** 2))
+    return _signed((r.loc["x", "y"] - r.loc["x", "z"] * r.loc["y", "z"]) / held, ".2f") if held else UNDEFINED
+
+
 def _displaced(tables: Tables) -> str:
     share = estimates.proportion(tables["text_by_pair"]["chosen"] < 0)
     return f"{share.value:.0%} [{share.low:.0%}, {share.high:.0%}]"
@@ -226,6 +247,7 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "accuracy after": lambda tables: f"{tables['unembedding']['accuracy after'].mean():.2f}",
     "accuracy by size": lambda tables: str(accuracy_by_size(tables)),
     "crossings": _crossings,
+    "boundaries followed": lambda tables: f"{len(tables['boundary'])}",
     "bounded": lambda tables: _of(~tables["boundary"]["begins below 0"]),
     "guaranteed": lambda tables: f"{tables['boundary']['guaranteed'].max():.1%}",
     "always Yes": lambda tables: f"{tables['boundary']['share of Yes'].max():.0%}",
@@ -256,6 +278,7 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     ),
     "halves, times as far": _times_as_far,
     "learned": _learned,
+    "faster from elsewhere": lambda tables: str(faster_undone(tables, ELSEWHERE, than=BASE)),
     "undone among learned": _undone_among_learned,
     "last layer foretold": lambda tables: (
         f"{np.exp(np.log(tables['last_layer_undone']['δ² ratio']).mean()):.0f}"
@@ -274,6 +297,8 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "chosen": _over_text(lambda pairs: pairs["chosen"] * pairs["chosen tokens"]),
     "rejected": _over_text(lambda pairs: pairs["rejected"] * pairs["rejected tokens"]),
     "displaced": _displaced,
+    "CHES and whole responses": _whole_responses,
+    "CHES at one length": _whole_responses_at_one_length,
     "text aligning": _over_text(lambda pairs: pairs["lead by aligning"]),
     "text undoing": _over_text(lambda pairs: pairs["lead by undoing"]),
     "text from base": _over_text(lambda pairs: pairs["lead by misaligning"]),

@@ -7,15 +7,19 @@ from collections.abc import Callable
 import pandas as pd
 
 from prefbook.ledger.derived.distinguishability import (
+    ALIGNED,
+    BASE,
+    ELSEWHERE,
     EQUAL,
     FALL,
-    LEARNED,
     OTHER,
     OWN,
     SHUFFLED,
     WEIGHTED,
     falls_by_beta,
+    faster_undone,
     log_change,
+    mean_over_behaviours,
     with_accuracy,
 )
 from prefbook.ledger.tables import Tables
@@ -24,7 +28,6 @@ from prefdyn.measures.estimates import Estimate
 
 EXACT = 1e-6
 """How far what an identity says may be off, relatively: float64 leaves a thousandth of it."""
-BASE, ALIGNED, ELSEWHERE = "base", "aligned", "aligned on another behaviour"
 
 
 def departures_from_the_first_step(tables: Tables) -> Estimate:
@@ -36,7 +39,7 @@ def departures_from_the_first_step(tables: Tables) -> Estimate:
 def fall_over_the_one_foretold(tables: Tables) -> Estimate:
     """Fall of the loss over that of the first step repeated, the unembedding alone, median."""
     table = tables["unembedding"]
-    return estimates.median(table[FALL] / table["fall foretold"], tables.seed)
+    return estimates.median(table[FALL] / table["fall foretold"], tables.seed, table["family"])
 
 
 def accuracy_of_last_layer(tables: Tables) -> Estimate:
@@ -48,7 +51,8 @@ def accuracy_of_last_layer(tables: Tables) -> Estimate:
 
 def straightness(tables: Tables) -> Estimate:
     """R² of a straight line through the origin fitted to the weights' movement, median over behaviours."""
-    return estimates.median(tables["theorem_4_1"]["R²"], tables.seed)
+    table = tables["theorem_4_1"]
+    return estimates.median(table["R²"], tables.seed, _families(tables, table))
 
 
 def steps_above_the_bound(tables: Tables) -> Estimate:
@@ -76,7 +80,7 @@ def priority_and_loss_gap(tables: Tables) -> Estimate:
 
 def fall_of_all_weights(tables: Tables) -> Estimate:
     """Rank correlation of distinguishability with the fall of the held-out loss, all weights, over
-    behaviours; resampled by family.
+    behaviours; resampled by family, as all statistics over behaviours are.
     """
     return _with_fall(tables["fine_tuning"], tables.seed)
 
@@ -96,7 +100,7 @@ def fall_within_families(tables: Tables) -> Estimate:
 
 def clouds_part(tables: Tables) -> Estimate:
     """Change of log δ of held-out statements by training on them, mean over behaviours."""
-    return estimates.mean(log_change(tables, "δ", OWN))
+    return mean_over_behaviours(tables, log_change(tables, "δ", OWN))
 
 
 def clouds_part_by_labels(tables: Tables) -> Estimate:
@@ -111,12 +115,12 @@ def clouds_part_by_the_behaviour(tables: Tables) -> Estimate:
 
 def clouds_shrink(tables: Tables) -> Estimate:
     """Change of log Tr Σ of held-out statements by training, mean over behaviours."""
-    return estimates.mean(log_change(tables, "Tr Σ", OWN))
+    return mean_over_behaviours(tables, log_change(tables, "Tr Σ", OWN))
 
 
 def clouds_small_for_their_distance(tables: Tables) -> Estimate:
     """Change of log (Tr Σ / δ²) of held-out statements by training, mean over behaviours."""
-    return estimates.mean(log_change(tables, "Tr Σ / δ²", OWN))
+    return mean_over_behaviours(tables, log_change(tables, "Tr Σ / δ²", OWN))
 
 
 def clouds_small_by_labels(tables: Tables) -> Estimate:
@@ -128,12 +132,12 @@ def misaligned_faster(tables: Tables) -> Estimate:
     """Fall of the loss on opposite labels, from the aligned model less from the base model (nats), mean over
     behaviours that had been learned.
     """
-    return _less_from(tables, BASE)
+    return faster_undone(tables, ALIGNED, than=BASE)
 
 
 def misaligned_faster_than_elsewhere(tables: Tables) -> Estimate:
     """The same less from a model aligned on another behaviour."""
-    return _less_from(tables, ELSEWHERE)
+    return faster_undone(tables, ALIGNED, than=ELSEWHERE)
 
 
 def distance_and_undoing(tables: Tables) -> Estimate:
@@ -180,7 +184,7 @@ def larger_distance_learned_faster(tables: Tables) -> Estimate:
     over behaviours.
     """
     falls = tables["intervention"].pivot_table("fall", "behaviour", "arm")
-    return estimates.mean(falls["large projections"] - falls["small projections"])
+    return mean_over_behaviours(tables, falls["large projections"] - falls["small projections"])
 
 
 def evened_out(tables: Tables) -> Estimate:
@@ -214,15 +218,7 @@ def _families(tables: Tables, table: pd.DataFrame) -> pd.Series:
 def _less(tables: Tables, quantity: str, control: str) -> Estimate:
     """Of the training on a behaviour's own labels, less that of a control, mean over behaviours with both."""
     change = (log_change(tables, quantity, OWN) - log_change(tables, quantity, control)).dropna()
-    return estimates.mean(change) if len(change) > 2 else estimates.unknown(len(change))
-
-
-def _less_from(tables: Tables, start: str) -> Estimate:
-    table = tables["misalignment"]
-    falls = table[table["accuracy"] >= LEARNED].pivot_table("fall", "behaviour", "start")
-    if len(falls) < 3:
-        return estimates.unknown(len(falls))
-    return estimates.mean(falls[ALIGNED] - falls[start])
+    return mean_over_behaviours(tables, change)
 
 
 STATISTICS: dict[str, Callable[[Tables], Estimate]] = {

@@ -168,14 +168,17 @@ def _rare_label(tables: Tables, arm: str = "three to one", when: str = "first st
     over personas.
     """
     table = tables["imbalance"]
-    return over_families(table[(table["arm"] == arm) & (table["when"] == when)], "rare", tables.seed)
+    part = table[(table["arm"] == arm) & (table["when"] == when)].dropna(subset="rare")
+    if len(part) < 3:
+        return estimates.unknown(len(part))
+    return estimates.proportion(part["rare"], part["family"])
 
 
 def rare_label_all_weights(tables: Tables, arm: str = "three to one", last: bool = False) -> Estimate:
     """The same with all weights free, after half of the updates or all."""
     table = tables["imbalance_all_weights"]
     step = table["step"].max() if last else table["step"].min()
-    return estimates.mean(table.loc[(table["arm"] == arm) & (table["step"] == step), "rare"])
+    return estimates.proportion(table.loc[(table["arm"] == arm) & (table["step"] == step), "rare"])
 
 
 def errors_above_the_bound(tables: Tables) -> Estimate:
