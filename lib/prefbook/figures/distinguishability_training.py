@@ -31,7 +31,8 @@ def fine_tuning(reference: Tables, here: Tables | None) -> Figure:
     """Full fine-tuning: held-out loss and accuracy on the way, of five, and the fall of all behaviours."""
     known, own = style.first_runs(reference, here)
     table, curves = known["fine_tuning"], known["fine_tuning_curves"]
-    colours = style.ordered_colours(list(table["behaviour"]))
+    falls = reference["fine_tuning"]
+    colours = style.ordered_colours(list(falls["behaviour"].unique()))
     counts = curves.groupby("behaviour")["step"].size()
     drawn = [name for name in table["behaviour"] if counts[name] == counts.max()]
     figure, (left, middle, right) = style.panels(1, 3, height=3.6)
@@ -39,7 +40,6 @@ def fine_tuning(reference: Tables, here: Tables | None) -> Figure:
         part = part_of(curves, behaviour=name)
         for ax, column in ((left, "loss"), (middle, "accuracy")):
             ax.plot(part["step"], part[column], "o-", color=colours[name], label=style.readable(name))
-    falls = reference["fine_tuning"]
     shades = [colours[name] for name in falls["behaviour"]]
     right.scatter(falls["δ of training"], falls[FALL], c=shades, s=26, edgecolor="white", linewidth=0.4)
     if own is not None:

@@ -232,6 +232,7 @@ def _numbered_pages(root: Path) -> list[str]:
 
 def _citations(path: Path) -> Iterator[tuple[str, tuple[str, str]]]:
     """For each key: authors as a text names them, and the year."""
+    from pybtex.backends.plaintext import Backend
     from pybtex.database import parse_file
     from pybtex.exceptions import PybtexError
     from pybtex.richtext import Text
@@ -240,9 +241,10 @@ def _citations(path: Path) -> Iterator[tuple[str, tuple[str, str]]]:
         entries = parse_file(str(path)).entries
     except PybtexError as error:
         raise PrefdynError(f"{path}: the bibliography cannot be read ({first_line(error)})") from error
+    plain = Backend()  # `render_as` would look for one among all installed packages, each time
     for key, entry in entries.items():
         names = [
-            Text.from_latex(" ".join([*person.prelast_names, *person.last_names])).render_as("text")
+            Text.from_latex(" ".join([*person.prelast_names, *person.last_names])).render(plain)
             for person in entry.persons["author"]
         ]
         authors = " and ".join(names) if len(names) < 3 else f"{names[0]} et al."

@@ -14,7 +14,7 @@ from pathlib import Path
 from prefbook.ledger.editions import Edition, others, reference
 from prefbook.ledger.judging import Entry
 from prefbook.ledger.tables import head
-from prefbook.project import chapters
+from prefbook.running.runs import modules_of_page
 from prefdyn.cache import LIBRARY
 from prefdyn.errors import PrefdynError
 
@@ -85,10 +85,11 @@ class Shipped:
         return found
 
     def _modules(self, chapter: str) -> list[Path]:
-        """Where the experiments of a chapter can be: in no other chapter's module; its own comes last."""
-        foreign = set(chapters(self.root)) - {chapter}
-        found = [path for path in sorted((LIBRARY / "experiments").glob("*.py")) if path.stem not in foreign]
-        return sorted(found, key=lambda path: path.stem == chapter)
+        """Where the experiments of a chapter are: in the modules that its page names; its own comes last."""
+        science = [name.split(".") for name in modules_of_page(self.root / "book" / f"{chapter}.md")]
+        stems = {parts[2] for parts in science if parts[:2] == ["prefdyn", "experiments"] and parts[2:]}
+        found = [path for stem in stems if (path := LIBRARY / "experiments" / f"{stem}.py").is_file()]
+        return sorted(found, key=lambda path: (path.stem == chapter, path.stem))
 
     @cached_property
     def ledger(self) -> list[Entry]:

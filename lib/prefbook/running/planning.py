@@ -24,7 +24,7 @@ def describe(run: Run, card: str = "") -> str:
         return f"{run.chapter}: nothing is measured, the page shows the reference edition alone"
     name = loading.full_name(run.values["model"])
     size, work = plan.model_size(name), run.work()
-    where, device, free, seconds, workers = _place(run, name, size, card)
+    where, device, free, seconds, workers = _place(run, size, card)
     plan.check_memory(work, name, size, device, shards(), free)
     known = loading.KNOWN.get(name)
     fetch = f", {known.download:.0f} MiB to fetch" if known and not loading.is_cached(name) else ""
@@ -43,9 +43,7 @@ def describe(run: Run, card: str = "") -> str:
     return "\n".join(head)
 
 
-def _place(
-    run: Run, name: str, size: plan.Size, card: str
-) -> tuple[str, torch.device, float, plan.Seconds, int]:
+def _place(run: Run, size: plan.Size, card: str) -> tuple[str, torch.device, float, plan.Seconds, int]:
     """Where a run is planned for, in words; its device, the bytes that one has free, its pace, and how many
     workers share the trainings.
     """

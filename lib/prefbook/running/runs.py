@@ -17,7 +17,7 @@ from typing import Any
 import jupytext
 
 from prefbook.ledger.editions import reference
-from prefbook.ledger.tables import is_measured
+from prefbook.ledger.tables import PENDING, is_measured
 from prefbook.project import chapters
 from prefbook.running import parameters
 from prefdyn import data
@@ -54,14 +54,22 @@ class Run:
         the science of its experiments, what draws it, data, a local model's files.
         """
         own = self.folder.resolve()
-        shipped = sorted((self.root / "results").glob(f"reference*/{self.chapter}/*.csv"))
-        tables = [path for path in shipped if path.parent.resolve() != own]
+        of = "*" if self._quotes_the_book else self.chapter
+        results = self.root / "results"
+        shipped = [path for name in ("*.csv", PENDING) for path in results.glob(f"reference*/{of}/{name}")]
+        tables = [path for path in sorted(shipped) if path.parent.resolve() != own]
         claims = self.root / "book" / "claims.yml"
-        parts = [sha256(path) for path in (self.source, claims, *_drawing(self.chapter), *tables)]
+        drawing = _drawing("" if self._quotes_the_book else self.chapter)
+        parts = [sha256(path) for path in (self.source, claims, *drawing, *tables)]
         states = [_state(place) for place in _places(self.values)]
-        science = science_version(CHAPTERS[self.chapter].__name__, *_named(self.source))
+        science = science_version(CHAPTERS[self.chapter].__name__, *modules_of_page(self.source))
         content = [science, *parts, json.dumps(self.settings, sort_keys=True), *states]
         return hashlib.sha256("".join(content).encode()).hexdigest()
+
+    @property
+    def _quotes_the_book(self) -> bool:
+        """Whether the page has numbers of the other chapters' reference edition."""
+        return "chapter.quote_book()" in self.source.read_text(encoding="utf-8")
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -96,7 +104,7 @@ class Run:
         return CHAPTERS[self.chapter].work(self.values) if self.values["measure"] else []
 
 
-def _named(source: Path) -> list[str]:
+def modules_of_page(source: Path) -> list[str]:
     """Modules of the science that a page's code imports from: a chapter's experiments stand in several."""
     named: set[str] = set()
     for cell in jupytext.read(source).cells:
@@ -108,13 +116,13 @@ def _named(source: Path) -> list[str]:
 
 def _drawing(chapter: str) -> list[Path]:
     """The files of this package that a page of the chapter uses, and the templates: all but those that are
-    named after another chapter, or draw the cover.
+    named after another chapter, or draw the cover; "" is for a page that uses other chapters' files, too.
     """
     book = Path(__file__).parents[1]
     drawing = ("chapter.py", "project.py", "ledger/**/*.py", "figures/*.py", "figures/templates/*")
     telling = ("publishing/scoreboard.py", "publishing/quoting.py", "publishing/templates/*")
     files = [path for pattern in (*drawing, *telling) for path in book.glob(pattern)]
-    foreign = tuple(f"{name}_" for name in ("cover", *CHAPTERS) if name != chapter)
+    foreign = tuple(f"{name}_" for name in ("cover", *(CHAPTERS if chapter else ())) if name != chapter)
     return sorted(path for path in files if not f"{path.stem}_".startswith(foreign))
 
 

@@ -5,7 +5,7 @@ own file.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,16 +87,19 @@ def load(name: str, source: Source = "hub", limit: int = 0, seed: int = 0) -> li
     return [_of(ranking, bare in DIALOGUES) for ranking in datasets.load(name, source, limit, seed)]
 
 
-def form(name: str, template: Template) -> str:
+def form(found: Sequence[Example], template: Template) -> str:
     """In words, how the prompts of a data set are put."""
     if template == "chat":
         return "prompts are in each model's chat template"
-    if name.partition(":")[0] in DIALOGUES:
+    dialogues = sum(bool(one.dialogue) for one in found)
+    if found and dialogues == len(found):
         return "prompts are dialogues as published"
-    if template == "none":
-        return "prompts are the bare questions, and responses follow as they stand"
     shown = "\\n\\nHuman: QUESTION\\n\\nAssistant:"
-    return f'questions have no form of their own and are put as "{shown}"'
+    put = {
+        "none": "prompts are the bare questions, and responses follow as they stand",
+        "dialogue": f'questions have no form of their own and are put as "{shown}"',
+    }[template]
+    return f"{put}; {dialogues} prompts are dialogues as published" if dialogues else put
 
 
 def _drawn(found: list[Example], limit: int, seed: int) -> list[Example]:

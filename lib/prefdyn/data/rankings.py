@@ -82,8 +82,11 @@ def field(row: Row, name: str, kind: type | tuple[type, ...], where: str, number
     """A field of a row, of the kind that the schema says.
 
     Raises:
-        PrefdynError: it is missing or of another kind, NaN, or holds half a character.
+        PrefdynError: the row is no object; the field is missing or of another kind, NaN, or holds half a
+            character.
     """
+    if not isinstance(row, Mapping):
+        raise PrefdynError(f"{where}, row {number}: {name!r} is looked for in a {type(row).__name__}")
     value = row.get(name)
     if isinstance(value, bool) or not isinstance(value, kind):
         found = "missing" if name not in row else f"a {type(value).__name__}"

@@ -171,7 +171,8 @@ def train(
     initial = put(weights)
     batches = None
     if settings.batch_size < len(s):
-        batches = [torch.from_numpy(batch).to(g.device) for batch in batch_order(len(s), settings)]
+        order = batch_order(len(s), settings, strata=s.tolist())
+        batches = [torch.from_numpy(batch).to(g.device) for batch in order]
     descent = Descent(settings.beta, settings.learning_rate, settings.steps)
     path = g.new_empty(settings.steps + 1, g.shape[1])
     for at, u in zip(path, descent_steps(g.T, s[None], [loss], descent, g, batches), strict=True):

@@ -14,7 +14,6 @@ from prefdyn.engine.captured import Passes, Responses
 from prefdyn.engine.likelihood import response_log_probs, tokenize_responses
 from prefdyn.engine.states import TOKENS_PER_FORWARD, by_length, check_numbers, without_dropout
 from prefdyn.models import LanguageModel, Precision
-from prefdyn.models.token_trees import Tree
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,8 @@ def score(
     the sample's pairs and 128 of PandaLM's, in batches of 1 to 64 prompts in random order. Other prompts in
     the batch moved none. The other response to the same prompt moved some from what `exact` gives: in float32
     by at most 1.1e-4 nats, two millionths of the number, in bfloat16 by at most 0.72 nats, 0.8% of it. No
-    pair changed its order. Another device or library of matrix products rounds otherwise.
+    pair changed its order. Another device or library of matrix products rounds otherwise. And where a prompt
+    with its longest response exceeds `max_length`, so much of it is cut for the other responses, too.
 
     Args:
         prompts: n of them; a space at the end of one goes to its responses.
@@ -69,10 +69,14 @@ def score(
         PrefdynError: a prompt has no responses, `max_length` holds none, a prompt or a response is empty, or
             a log-likelihood is no number.
     """
-    trees: list[Tree] = [
-        tokenize_responses(lm, *pair, max_length) for pair in zip(prompts, responses, strict=True)
+    together = [
+        (prompt, some)
+        for prompt, tails in zip(prompts, responses, strict=True)
+        for some in ([[tail] for tail in tails] if exact and tails else [tails])
     ]
-    asked = Responses([(prompt, [tail]) for prompt, tails in trees for tail in tails] if exact else trees)
+    if not together:
+        return []
+    asked = Responses([tokenize_responses(lm, prompt, tails, max_length) for prompt, tails in together])
     totals: list[NDArray[np.float64]] = [np.empty(0)] * len(asked.trees)
     replayed = None if exact else Passes(lm, precision).of(asked, tokens_per_forward)
     parts = replayed or _as_ever(lm, asked, 1 if exact else tokens_per_forward, precision)
@@ -83,9 +87,10 @@ def score(
         ends = np.cumsum([len(asked.trees[i][1]) for i in part])
         for i, of_one in zip(part, np.split(found, ends[:-1]), strict=True):
             totals[i] = of_one
-    counts = [np.array([len(tail) for tail in tails], dtype=np.int64) for _, tails in trees]
-    split = np.split(np.concatenate([np.empty(0), *totals]), np.cumsum([len(count) for count in counts]))
-    return [ResponseLogProbs(total, count) for total, count in zip(split, counts, strict=False)]
+    lengths = np.array([len(tail) for _, tails in asked.trees for tail in tails], dtype=np.int64)
+    ends = np.cumsum([len(tails) for tails in responses])[:-1]
+    split = zip(np.split(np.concatenate(totals), ends), np.split(lengths, ends), strict=True)
+    return [ResponseLogProbs(total, count) for total, count in split]
 
 
 def _as_ever(

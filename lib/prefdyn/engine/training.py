@@ -1,10 +1,10 @@
 """Preference training on one device, and the record that every run leaves.
 
-What makes it fast is the maths: token trees instead of padding and repeats (`packing`), two rows of W for
-one-token answers (`likelihood`), the reference computed once, and an embedding table cut to the tokens that
-occur, since a row that never gets a gradient never moves under an optimizer without weight decay. Weights
-stay float32 (at a learning rate of 1e-5 an update vanishes in bfloat16 weights) and autocast does the matrix
-products in bfloat16.
+What makes it fast is the maths: token trees instead of padding and repeats (`models.token_trees`), two rows
+of W for one-token answers (`likelihood`), the reference computed once, and an embedding table cut to the
+tokens that occur, since a row that never gets a gradient never moves under an optimizer without weight
+decay. Weights stay float32 (at a learning rate of 1e-5 an update vanishes in bfloat16 weights) and autocast
+does the matrix products in bfloat16.
 """
 
 from __future__ import annotations
@@ -316,7 +316,7 @@ class _Recorder:
         frame[[*RECORD[4:10], "weight"]] = torch.cat(self.values).double().cpu().numpy()
         frame = pd.concat(self.lm.gathered(frame))
         grouped = frame.groupby(RECORD[:3], sort=True)
-        record = grouped.mean().join(grouped.size().rename("n")).reset_index()
+        record = grouped.mean(skipna=False).join(grouped.size().rename("n")).reset_index()
         record["loss"] /= record["weight"]
         record["distance"] = (
             record["step"].map({step: float(value) for step, value in self.distance.items()}).astype(float)

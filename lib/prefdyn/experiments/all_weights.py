@@ -19,7 +19,6 @@ from prefdyn.data import Persona
 from prefdyn.engine.training import Settings
 from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.distinguishability import (
-    PAPER_PAIRS,
     Cast,
     Design,
     cast,
@@ -215,7 +214,7 @@ def joint_training(bench: Bench, design: Design) -> pd.DataFrame:
 def _pairs_together(bench: Bench, design: Design, everyone: Cast) -> list[tuple[str, str]]:
     order = everyone.order
     places = {name: place for place, name in enumerate(order)}
-    known = [pair for pair in PAPER_PAIRS if all(name in places for name in pair)]
+    known = [pair for pair in data.PAPER_PAIRS if all(name in places for name in pair)]
     papers = [tuple(sorted(pair, key=places.__getitem__, reverse=True)) for pair in known]
     every = [(order[i], order[j]) for i in range(len(order)) for j in range(i)]
     drawn = [every[k] for k in np.random.default_rng(bench.seed).permutation(len(every))]

@@ -38,11 +38,6 @@ PAPER_BEHAVIOURS = (
     "subscribes-to-Buddhism",
 )
 """The five that the paper follows, from least to most distinguishable for its model."""
-PAPER_PAIRS = (
-    ("acts-like-it-wants-to-help-humans-but-does-not-care-about-that", "risk-seeking"),
-    ("desire-to-influence-world", "subscribes-to-Islam"),
-)
-"""The two pairs that it trains together."""
 ASKED = 10
 """Statements of each label for which the probability of either answer is measured."""
 

@@ -152,7 +152,7 @@ def _arms(
             large, small = sorted(pair, key=lambda place: -projection[place])
             high.append(pool[large])
             low.append(pool[small])
-    both = np.array([*high, *low])[: 2 * len(high)]
+    both = np.array([*high, *low])
     mixed = np.random.default_rng(seed).permutation(len(both))[: len(high)]
     shuffled = np.random.default_rng(seed + 1).permutation(labels[both[mixed]])
     arms = {

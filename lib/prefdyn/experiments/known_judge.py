@@ -96,7 +96,8 @@ def known_judge(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
             - reward: mean.
             - win rate: how often raters prefer an answer to one of the reference's, by the known rewards.
             - KL: mean of log pi/pi_ref over the answers (nats).
-        world_courses: `run`, `objective`, `β`, `step`, and `distance`, of the weights from the start.
+        world_courses: `run`, `objective`, `β`, `step`, and `distance`, of the weights from where the
+            training began, for a refresh in the middle.
         identities: of all of these trainings; one row a `statement`, by its number in the paper: `points`,
             pairs at looks at which it says something; `violations`, those that violate it.
     """

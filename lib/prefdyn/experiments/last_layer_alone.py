@@ -59,6 +59,7 @@ def unembedding(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
 
             - c_n, c_v: the smallest constants that fit.
             - β′²ηc_n², holds: the condition's left side, and whether it is at most 1/4.
+            - rate: movement a step, ||W_T - W_0|| / T.
             - R²: of a straight line through the origin fitted to the movement.
             - steps above: at which the movement exceeds the bound, of `steps`.
             - steps above ours: at which it exceeds sqrt(2) / 4 eta beta t δ of training.

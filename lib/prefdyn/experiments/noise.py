@@ -185,7 +185,7 @@ def work(p: Mapping[str, Any]) -> list[Work]:
     pairs = [pair for pair in data.load_pairs(p["data"]) if pair.characters <= longest]
     lengths, seeds = Lengths.of(pairs), len(set(p["seeds"]))
     epoch = -(-p["text_pairs"] // p["text_batch_size"])
-    runs = (len(p["text_rates"]) * p["text_runs"] + len(p["pilot"])) * seeds
+    runs = (len(p["text_rates"]) * p["text_runs"] + sum(map(bool, p["pilot"]))) * seeds
     batch, epochs = largest_batch(pairs, p["text_batch_size"]), p["text_epochs"]
     questions = persona_features(p)
     questions = replace(questions, runs=questions.runs * seeds)
@@ -193,9 +193,14 @@ def work(p: Mapping[str, Any]) -> list[Work]:
     bare = min(questions.tokens / 2, BARE * questions.each)
     # Fine-tuning runs the prompts with one response of the two, preference training all.
     alone = lengths.of_one
-    return [
+    states = [
         questions,
         replace(questions, name="states of bare statements", tokens=bare, each=questions.each / 2),
+    ]
+    if not runs:
+        return states
+    return [
+        *states,
         Work(
             "fine-tuning on responses",
             "train",

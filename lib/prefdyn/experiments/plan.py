@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -321,6 +322,12 @@ def table(
 
 
 def book_data(path: str | Path) -> str:
-    """What a source of data holds, in words."""
-    pairs = data.load_pairs(path)
-    return f"{len(data.persona_names(path))} personas, {len(pairs)} response pairs"
+    """What a source of data holds, in words; a chapter may need a part of it alone."""
+    held = []
+    for count, what in (
+        (lambda: len(data.persona_names(path)), "personas"),
+        (lambda: len(data.load_pairs(path)), "response pairs"),
+    ):
+        with contextlib.suppress(PrefdynError):
+            held.append(f"{count()} {what}")
+    return ", ".join(held) or "neither personas nor response pairs"

@@ -107,8 +107,8 @@ def rank(
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always", UserWarning)
             out.data[short] = examples.load(name, source, limit, seed)
-        drawn = f", drawn with seed {seed}" if len(out.data[short]) == limit else ""
-        form = examples.form(name, template)
+        drawn = f", {limit} at most, drawn with seed {seed}" if limit else ""
+        form = examples.form(out.data[short], template)
         out.about.append(f"{short}: {len(out.data[short])} examples{drawn}; {form}")
         left_out = [str(one.message).rpartition(": ")[2] for one in said if one.category is UserWarning]
         out.about.extend(f"{short}: {line}" for line in left_out)

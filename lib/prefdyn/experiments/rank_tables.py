@@ -230,6 +230,8 @@ def _ties(
         for score, values in one.values.items():
             pairs: dict[str, dict[str, best_of.Margins]] = {"ref": {}, "tied": {}}
             for i in index:
+                if len(set(examples[i].ranks)) == 1:
+                    continue  # nothing is to be found among responses that are all alike
                 kind, _, name = examples[i].id.partition(":")
                 pairs[kind][name] = best_of.margins(values[i], examples[i].ranks)
             found = best_of.ties(pairs["ref"], pairs["tied"])

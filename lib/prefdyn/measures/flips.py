@@ -67,9 +67,7 @@ def share_flipped(followed: pd.DataFrame, step: int) -> Estimate:
     Unknown (NaN) where the reference ranks fewer than three pairs wrong.
     """
     hits = flipped(followed, step)
-    return (
-        estimates.proportion(hits) if len(hits) >= 3 else Estimate(np.nan, np.nan, np.nan, max(1, len(hits)))
-    )
+    return estimates.proportion(hits) if len(hits) >= 3 else estimates.unknown(len(hits))
 
 
 def trajectory(followed: pd.DataFrame, wins: Mapping[int, ArrayLike], pairs: int) -> pd.DataFrame:

@@ -146,7 +146,8 @@ def correlations(
         raise PrefdynError(f"{n} personas are too few for a correlation between measures: give at least 5")
     kinds = None if clusters is None else np.asarray(clusters)[known].tolist()
     names, kind = np.unique(np.arange(n) if kinds is None else kinds, return_inverse=True)
-    # Sums of n products of weights and ranks, whole numbers that float32 holds exactly up to 2^24.
+    # Sums of n products of weights and ranks, whole numbers that float32 holds exactly up to 2^24. A resample
+    # of many large clusters may exceed it, and is then rounded to seven digits.
     exact = np.float32 if n**3 < 2**24 else np.float64
     counts = np.vstack([np.ones(len(names)), resample_counts(len(names), seed, resamples)]).astype(exact)
     belongs = np.equal.outer(np.arange(len(names)), kind).astype(exact)

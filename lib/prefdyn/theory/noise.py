@@ -38,7 +38,14 @@ def stopping_time(loss: Loss, beta: float, angle: float) -> float:
 
     Args:
         angle: between the two means, in radians: 2 theta.
+
+    Raises:
+        PrefdynError: a loss whose curvature is not known here.
     """
+    if loss.name not in CURVATURE:
+        raise PrefdynError(
+            f"the loss {loss.name!r} has no known curvature: the theorems' time is for {', '.join(CURVATURE)}"
+        )
     return float(np.sin(angle / 6) / (4 * beta**2 * CURVATURE[loss.name]))
 
 

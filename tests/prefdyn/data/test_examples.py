@@ -164,14 +164,16 @@ def test_reward_bench_is_read_from_a_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "template", "says"),
+    ("dialogues", "template", "says"),
     [
-        ("shp:train", "dialogue", r'questions have no form of their own and are put as "\n\nHuman: QUESTION'),
-        ("rows.jsonl", "none", "bare questions"),
-        ("hh-rlhf", "dialogue", "dialogues as published"),
-        ("sample", "none", "dialogues as published"),
-        ("hh-rlhf", "chat", "in each model's chat template"),
+        ([""], "dialogue", r'questions have no form of their own and are put as "\n\nHuman: QUESTION'),
+        ([""], "none", "bare questions"),
+        (["\n\nHuman: Hi"], "dialogue", "prompts are dialogues as published"),
+        (["\n\nHuman: Hi"], "none", "prompts are dialogues as published"),
+        (["\n\nHuman: Hi"], "chat", "in each model's chat template"),
+        (["", "\n\nHuman: Hi"], "none", "bare questions, and responses follow as they stand; 1 prompts are"),
     ],
 )
-def test_the_form_of_prompts_is_told(name: str, template: Any, says: str) -> None:
-    assert says in examples.form(name, template)
+def test_the_form_of_prompts_is_told(dialogues: list[str], template: Any, says: str) -> None:
+    found = [examples.Example((("user", "Hi"),), ("a", "b"), (0, 1), dialogue) for dialogue in dialogues]
+    assert says in examples.form(found, template)

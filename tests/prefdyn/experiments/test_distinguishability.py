@@ -266,10 +266,10 @@ def test_pairs_together_have_one_of_priority_each_and_the_papers_come_first(meas
     assert (deltas[table["first"]].to_numpy() > deltas[table["second"]].to_numpy()).all()
     np.testing.assert_allclose(table["loss gap"], table["fall of the first"] - table["fall of the second"])
     assert len(table) == 4 == len(table[["first", "second"]].drop_duplicates())
-    names = ["a", *np.ravel(ex.PAPER_PAIRS)]
+    names = ["a", *np.ravel(data.PAPER_PAIRS)]
     bench = Bench("smoke", "sample", seed=3, device="cpu")
     drawn = all_weights._pairs_together(bench, DESIGN, everybody(names))
-    assert [set(pair) for pair in drawn[:2]] == [set(pair) for pair in ex.PAPER_PAIRS]
+    assert [set(pair) for pair in drawn[:2]] == [set(pair) for pair in data.PAPER_PAIRS]
 
 
 def test_states_before_are_those_of_the_embeddings_of_held_out_statements(

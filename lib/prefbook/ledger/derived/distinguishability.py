@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from prefbook.ledger.tables import Tables
+from prefdyn.data import family
 from prefdyn.measures import estimates
 from prefdyn.measures.estimates import Estimate
 
@@ -23,8 +24,7 @@ def mean_over_behaviours(tables: Tables, values: pd.Series) -> Estimate:
     """
     if len(values) < 3:
         return estimates.unknown(len(values))
-    family = tables["embeddings"].drop_duplicates("behaviour").set_index("behaviour")["family"]
-    return estimates.mean(values, values.index.map(family), tables.seed)
+    return estimates.mean(values, [family(name) for name in values.index], tables.seed)
 
 
 def faster_undone(tables: Tables, start: str, than: str) -> Estimate:

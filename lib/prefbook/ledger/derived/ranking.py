@@ -21,7 +21,7 @@ PAPERS_BETA = 0.1
 """The strength at which the gap is taken, and at which the paper trains."""
 MIDDLE_BETA = 1.0
 """The strength at which an accuracy that falls with beta has its median over the paper's five."""
-UNKNOWN = estimates.unknown(1)
+UNKNOWN = estimates.unknown(0)
 
 
 def over_prompts(values: ArrayLike, prompts: ArrayLike, seed: int) -> Estimate:

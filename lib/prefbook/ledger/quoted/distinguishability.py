@@ -29,6 +29,7 @@ from prefbook.ledger.statistics.distinguishability import (
     larger_distance_learned_faster,
 )
 from prefbook.ledger.tables import NotMeasured, Tables
+from prefdyn.data import PAPER_PAIRS
 from prefdyn.measures import estimates
 from prefdyn.measures.estimates import Estimate
 
@@ -59,8 +60,16 @@ def _crossings(tables: Tables) -> str:
 
 
 def _papers_pair(tables: Tables, place: int) -> str:
-    """Gap in held-out loss of one of the pairs that the paper trains together (nats)."""
-    return _signed(tables["joint_training"]["loss gap"].iloc[place], ".3f")
+    """Gap in held-out loss of one of the pairs that the paper trains together (nats).
+
+    Raises:
+        NotMeasured: the data have no such behaviours.
+    """
+    pairs = tables["joint_training"]
+    both = {tuple(sorted(pair)): gap for *pair, gap in pairs[["first", "second", "loss gap"]].to_numpy()}
+    if (known := tuple(sorted(PAPER_PAIRS[place]))) not in both:
+        raise NotMeasured(f"the pair {' and '.join(known)} was not trained")
+    return _signed(both[known], ".3f")
 
 
 def _factor(tables: Tables, quantity: str, trained_on: str = OWN) -> str:
@@ -173,10 +182,10 @@ def _whole_responses_at_one_length(tables: Tables) -> str:
     """The same as a partial rank correlation, the number of tokens held constant."""
     pairs = tables["text_by_pair"]
     change = pairs["chosen"] * pairs["chosen tokens"]
-    ranks = pd.DataFrame({"x": pairs["CHES"], "y": change, "z": pairs["chosen tokens"]}).rank()
-    r = ranks.corr()
-    held = np.sqrt((1 - r.loc["x", "z"] ** 2) * (1 - r.loc["y", "z"] ** 2))
-    return _signed((r.loc["x", "y"] - r.loc["x", "z"] * r.loc["y", "z"]) / held, ".2f") if held else UNDEFINED
+    ranks = [stats.rankdata(column) for column in (pairs["CHES"], change, pairs["chosen tokens"])]
+    (_, xy, xz), (_, _, yz), _ = np.corrcoef(ranks)
+    held = np.sqrt((1 - xz**2) * (1 - yz**2))
+    return _signed((xy - xz * yz) / held, ".2f") if held > 0 else UNDEFINED
 
 
 def _displaced(tables: Tables) -> str:

@@ -366,7 +366,7 @@ def _law_off(tables: Tables, split: str) -> Estimate:
     names, index = np.unique(pairs["cluster"], return_inverse=True)
     wrong = (pairs["c"] > 0).to_numpy()
     if len(names) < estimates.FEWEST_CLUSTERS or wrong.sum() < 3 or (~wrong).sum() < 3:
-        return estimates.unknown(max(1, int(wrong.sum())))
+        return estimates.unknown(int(wrong.sum()))
     gain, c = pairs["gain"].to_numpy(), pairs["c"].to_numpy()
     over = (gain[~wrong][:, None] >= c[wrong]).astype(float)
     flipped = (gain[wrong] >= c[wrong]).astype(float)
