@@ -49,8 +49,8 @@ def _before(bench: Bench, design: Design, persona: Persona) -> NDArray[np.float3
 
 
 def clouds(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
-    """The hidden states of held-out statements before and after fine-tuning, and after two trainings that
-    teach nothing of the behaviour.
+    """The hidden states of held-out statements before and after fine-tuning, and after two trainings
+    without the behaviour's own labels.
 
     Tables:
         clouds: one row a behaviour with controls and training:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from small_chapters import DISTINGUISHABILITY as DESIGN
 from small_chapters import OF_DISTINGUISHABILITY as EXPERIMENTS
 
 from prefdyn import data
+from prefdyn.data import Persona
 from prefdyn.errors import PrefdynError
 from prefdyn.experiments import (
     Bench,
@@ -29,10 +31,12 @@ from prefdyn.experiments import (
 )
 from prefdyn.experiments import distinguishability as ex
 from prefdyn.experiments.distinguishability import Cast, evenly
+from prefdyn.experiments.phases import Phase
 from prefdyn.measures.geometry import Moments, moments
 from prefdyn.models import loading
 
 Measure = Callable[[Callable[..., object]], dict[str, pd.DataFrame]]
+Asked = Callable[[Callable[..., object]], list[list[Phase]]]
 
 
 @pytest.fixture(scope="module")
@@ -290,7 +294,7 @@ def test_states_before_are_those_of_the_embeddings_of_held_out_statements(
 
 
 def test_untouched_weights_would_leave_the_clouds(measure: Measure) -> None:
-    """The control: two updates with labels of no meaning move the clouds, but by less than a tenth here."""
+    """The control: two updates with labels of no meaning move the clouds, but by less than a quarter here."""
     table = measure(after_alignment.clouds)["clouds"]
     ratio = table["δ after"] / table["δ before"]
     assert (ratio != 1).all() and ratio.between(0.8, 1.25).all()
@@ -325,6 +329,155 @@ def test_each_further_beta_has_its_best_rate_and_the_main_one_is_the_fine_tuning
     main = falls[falls["β"] == 0.01].set_index("behaviour")["fall of the loss"]
     known = measure(all_weights.fine_tuning)["fine_tuning"].set_index("behaviour")["fall of the loss"]
     np.testing.assert_array_equal(main, known[main.index])
+
+
+# What is trained, and on what it is measured ------------------------------------------------------
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, bench: Bench) -> Asked:
+    """The runs that an experiment asks the bench for."""
+
+    def asked_by(experiment: Callable[..., object]) -> list[list[Phase]]:
+        runs: list[list[Phase]] = []
+        original = Bench.train_all
+
+        def train_all(self: Bench, some: list[list[Phase]], *rest: object) -> object:
+            runs.extend(some)
+            return original(self, some, *rest)  # type: ignore[arg-type]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Bench, "train_all", train_all)
+            experiment(bench, DESIGN)
+        return runs
+
+    return asked_by
+
+
+def told(personas: Iterable[object]) -> dict[tuple[str, str], int]:
+    """The label of each statement, by its behaviour; what is told apart keeps its behaviour's name."""
+    return {
+        (one.name.removesuffix(", held out"), statement): int(label)
+        for one in personas
+        if isinstance(one, Persona)
+        for statement, label in zip(one.statements, one.labels, strict=True)
+    }
+
+
+@pytest.fixture(scope="module")
+def truth(bench: Bench) -> dict[tuple[str, str], int]:
+    return told(bench.personas(DESIGN.personas, 0))
+
+
+PERSONA_TRAININGS = [
+    all_weights.fine_tuning,
+    all_weights.joint_training,
+    all_weights.beta,
+    after_alignment.clouds,
+    after_alignment.misalignment,
+    interventions.intervention,
+    interventions.equalised,
+]
+
+
+@pytest.mark.parametrize("experiment", PERSONA_TRAININGS)
+def test_what_is_measured_is_trained_in_no_phase_and_batches_are_balanced(
+    experiment: Callable[..., object], asked: Asked
+) -> None:
+    runs = asked(experiment)
+    assert runs
+    for run in runs:
+        trained = set().union(*(told(phase.train) for phase in run))
+        for phase in run:
+            measured = set().union(*map(told, phase.evaluate.values())) | set(told(phase.embed))
+            assert measured and not measured & trained
+            assert phase.settings.balanced
+
+
+@pytest.mark.parametrize("experiment", [all_weights.fine_tuning, after_alignment.misalignment])
+def test_undoing_has_opposite_labels_of_statements_that_aligning_has_not_seen(
+    experiment: Callable[..., object],
+    asked: Asked,
+    truth: dict[tuple[str, str], int],
+) -> None:
+    undone = [run for run in asked(experiment) if told(run[-1].train).items() - truth.items()]
+    assert len(undone) >= 3
+    for run in undone:
+        last = told(run[-1].train)
+        assert all(truth[key] == -label for key, label in last.items())
+        (measured,) = run[-1].evaluate.values()
+        assert all(truth[key] == -label for key, label in told(measured).items())
+        assert not any(last.keys() & told(phase.train).keys() for phase in run[:-1])
+
+
+def test_the_start_elsewhere_is_another_behaviours(
+    asked: Asked,
+) -> None:
+    starts = [
+        {name for name, _ in told(run[0].train)} == {name for name, _ in told(run[1].train)}
+        for run in asked(after_alignment.misalignment)
+        if len(run) == 2
+    ]
+    assert starts.count(True) == starts.count(False) == 3  # from the aligned model, and from elsewhere
+
+
+def test_shuffled_labels_are_of_the_same_statements_and_not_theirs(
+    asked: Asked, truth: dict[tuple[str, str], int]
+) -> None:
+    runs = [run[0] for run in asked(after_alignment.clouds)]
+    shuffled = [told(phase.train) for phase in runs if told(phase.train).items() - truth.items()]
+    plain = [told(phase.train) for phase in runs if not told(phase.train).items() - truth.items()]
+    assert len(shuffled) == 3
+    for one in shuffled:
+        assert one.keys() in [other.keys() for other in plain] and sum(one.values()) == 0
+
+
+def test_clouds_after_another_behaviour_are_of_the_run_on_it(
+    bench: Bench, measure: Measure, asked: Asked
+) -> None:
+    table = measure(after_alignment.clouds)["clouds"].query("`trained on` == 'another behaviour'")
+    aligned = [run for run in asked(all_weights.fine_tuning) if run[0].embed]
+    for run, (result, *_) in zip(aligned, bench.train_all(aligned), strict=True):
+        own, other = (watched.name.removesuffix(", held out") for watched in run[0].embed)
+        assert {name for name, _ in told(run[0].train)} == {own} != {other}
+        after = moments(result.features[f"{other}, held out"], run[0].embed[1].labels)
+        row = table[table["behaviour"] == other]
+        np.testing.assert_allclose(row["δ after"], after.distinguishability)
+
+
+def test_a_joint_training_has_both_behaviours(
+    asked: Asked,
+) -> None:
+    for (phase,) in asked(all_weights.joint_training):
+        names = [{name for name, _ in told(part)} for part in (phase.train, phase.evaluate["held out"])]
+        assert len(names[0]) == 2 and names[0] == names[1]
+
+
+def test_rates_are_tuned_on_behaviours_that_are_not_judged(asked: Asked, measure: Measure) -> None:
+    judged = set(measure(all_weights.beta)["beta_falls"]["behaviour"])
+    tried = len(DESIGN.other_betas) * len(DESIGN.rates_tried) * DESIGN.tuned_on
+    for (phase,) in asked(all_weights.beta)[:tried]:
+        assert not judged & {name for name, _ in told(phase.train)}
+
+
+def test_arms_of_the_intervention_have_their_own_labels_or_shuffled_ones(
+    asked: Asked, truth: dict[tuple[str, str], int]
+) -> None:
+    arms = [told(run[0].train) for run in asked(interventions.intervention)]
+    for large, small, shuffled in zip(arms[::3], arms[1::3], arms[2::3], strict=True):
+        assert not large.items() - truth.items() and not small.items() - truth.items()
+        assert not large.keys() & small.keys() and len(large) == len(small) == len(shuffled)
+        assert shuffled.keys() <= large.keys() | small.keys() and shuffled.items() - truth.items()
+
+
+def test_text_is_measured_on_pairs_that_are_not_trained(
+    asked: Asked,
+) -> None:
+    aligning, undoing, base = itertools.chain(*asked(displacement.text))
+    for phase in (aligning, undoing, base):
+        (measured,) = phase.evaluate.values()
+        assert not {pair.prompt for pair in measured} & {pair.prompt for pair in phase.train}
+    assert undoing.train == base.train == [pair.swapped() for pair in aligning.train]
 
 
 # Beyond the paper ---------------------------------------------------------------------------------
