@@ -13,7 +13,6 @@ import pytest
 from small_chapters import GENERALIZATION as SMALL
 
 from prefdyn import data
-from prefdyn.data import Persona
 from prefdyn.errors import PrefdynError
 from prefdyn.experiments import company, frozen, generalization, statements
 from prefdyn.experiments.bench import Bench
@@ -259,6 +258,20 @@ def test_anchors_are_measured_on_the_same_statements_in_every_company(bench: Ben
     assert row["δ"] == pytest.approx(2 * np.linalg.norm(of.concept))
 
 
+def test_a_set_trains_all_its_personas_and_measures_the_anchors_held_out_statements(bench: Bench) -> None:
+    personas = {persona.name: persona for persona in bench.personas(6, 12)}
+    together, anchors = list(personas)[:4], list(personas)[1:3]
+    phase = company._phase(bench, SMALL, personas, together, anchors)
+    assert [one.name for one in phase.train] == together and phase.settings.balanced
+    for name, held_out, trained in zip(
+        anchors, phase.evaluate["held out"], phase.evaluate["trained"], strict=True
+    ):
+        kept = generalization.parts(personas[name], SMALL, bench.seed)[1]
+        assert set(held_out.statements) == {personas[name].statements[i] for i in kept}
+        assert trained == phase.train[together.index(name)]
+        assert not set(held_out.statements) & set(trained.statements)
+
+
 def test_other_precision_changes_margins_by_rounding_alone(bench: Bench) -> None:
     exact, rounded = company.nested_sets(bench, SMALL), company.rounding(bench, SMALL)
     assert set(rounded["precision"]) == {"bfloat16"} and bench.precision == "float32"
@@ -280,18 +293,23 @@ def test_statements_of_a_run_are_apart_from_those_held_out(bench: Bench) -> None
 
 
 def test_lopsided_runs_have_three_of_one_label(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    trained: list[Persona] = []
+    phases: list[generalization.Any] = []
     run = bench.train_all
 
     def watched(runs: list[list[generalization.Any]]) -> object:
-        trained.extend(phase.train[0] for (phase,) in runs)
+        phases.extend(phase for (phase,) in runs)
         return run(runs)
 
     monkeypatch.setattr(bench, "train_all", watched)
     table = statements.imbalance_all_weights(bench, SMALL)
     assert len(table) == 3 * 3 * 2 and table[["rare", "common"]].to_numpy().min() >= 0
+    trained = [phase.train[0] for phase in phases]
     counts = [sorted(((of.labels > 0).sum(), (of.labels < 0).sum())) for of in trained]
     assert counts[::3] == [[4, 4]] * 3 and counts[2::3] == [[2, 6]] * 3
+    for phase, of in zip(phases[2::3], trained[2::3], strict=True):
+        rarer = 1 if (of.labels > 0).sum() < (of.labels < 0).sum() else -1
+        assert {*phase.evaluate["rare"][0].labels} == {rarer}
+        assert {*phase.evaluate["common"][0].labels} == {-rarer}
 
 
 # What is asked of a design --------------------------------------------------------------------------

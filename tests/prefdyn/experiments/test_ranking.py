@@ -197,6 +197,14 @@ def test_runs_have_orders_of_their_own_and_the_same_pairs(bench: Bench) -> None:
     assert one[1].settings.optimizer == "rmsprop" and one[0].settings.loss == "sft"
 
 
+def test_each_split_of_a_run_is_the_part_of_its_name(bench: Bench) -> None:
+    found, (tuning, dpo) = flipping.parts(bench, SMALL), flipping.phases(bench, SMALL, 0)
+    assert tuning.train == dpo.train == found.train
+    assert dpo.evaluate["trained"] == found.train[: SMALL.followed]
+    assert dpo.evaluate["unseen"] == found.unseen and dpo.evaluate["validation"] == found.validation
+    assert list(dpo.answer) == [pair.prompt for pair in found.train[: SMALL.answered]]
+
+
 def test_seed_draws_other_pairs(bench: Bench) -> None:
     assert flipping.parts(bench, SMALL).train != flipping.parts(bench.seeded(1), SMALL).train
 
