@@ -139,7 +139,7 @@ def test_without_an_output_folder_the_page_has_its_tables_all_the_same(root: Pat
     chapter = page()
     chapter.measure(curve)
     assert len(chapter.reference["curve"]) == 3
-    assert [path.name for path in root.iterdir()] == ["book", "_config.yml"] or not (root / "out").exists()
+    assert {path.name for path in root.iterdir()} == {"book", "_config.yml"}
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,16 @@ def test_a_claim_is_as_sure_as_its_weakest_statistic() -> None:
     assert after_holm(claims, entries) == {"E-1"}, "p = .028 where .025 is asked"
 
 
+def test_a_claim_is_as_sure_as_its_weakest_seed() -> None:
+    claims = {name: claim(name, Criterion("above", 0.0)) for name in ("E-0", "E-1")}
+    entries = {"E-0": entry((9.0, 1.0)), "E-1": entry((9.0, 1.0))}
+    entries["E-0"]["statistics"][0]["seeds"] += entry((1.97, 1.0))["statistics"][0]["seeds"]
+    assert after_holm(claims, entries) == {"E-0", "E-1"}, "p = .049, the larger of two, where .05 is asked"
+    claims["E-2"] = claim("E-2", Criterion("above", 0.0))
+    entries["E-2"] = entry((0.5, 1.0), verdict="inconclusive")
+    assert after_holm(claims, entries) == {"E-1"}, "and where .025 is asked"
+
+
 def test_what_follows_from_algebra_is_not_counted() -> None:
     claims = {"I-1": claim("I-1", Criterion("none"))}
     assert after_holm(claims, {"I-1": entry((0.0, 1.0), verdict="checked", kind="identity")}) == frozenset()
