@@ -42,7 +42,13 @@
     document.querySelectorAll(".scoreboard-of-claims").forEach(prepare);
     addEventListener("hashchange", () => {
       const claim = document.getElementById(location.hash.slice(1));
-      if (claim?.querySelector("button.fold")) fold(claim, false);
+      if (!claim?.querySelector("button.fold")) return;
+      fold(claim, false);
+      if (!claim.hidden) return;
+      const form = claim.closest(".scoreboard-of-claims").querySelector("form.score-filter");
+      form.reset(); // what is asked for is shown, whatever was chosen
+      form.dispatchEvent(new Event("change"));
+      claim.scrollIntoView();
     });
   };
   document.readyState === "loading" ? document.addEventListener("DOMContentLoaded", start) : start();

@@ -10,7 +10,7 @@ from jinja2 import Environment
 TEMPLATE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""\
 <div class="pair-cards">
 {% for card in cards %}
-<article class="pair-card"><h4>{{ card.title }}</h4>
+<article class="pair-card"><h3>{{ card.title }}</h3>
 <dl>
 {% for name, value in card.figures.items() %}
 <dt>{{ name }}</dt><dd>{{ value }}</dd>

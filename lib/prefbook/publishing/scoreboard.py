@@ -36,6 +36,20 @@ WIDTH, HEIGHT, EDGE = 130, 18, 5
 REPEAT_HEIGHT = 7
 """What each further seed adds to a picture."""
 
+GLYPHS = {
+    **dict.fromkeys(("supported", "checked", "holds here"), "✓"),
+    **dict.fromkeys(("not supported", "violated"), "✕"),
+    **dict.fromkeys(("inconclusive", "conditions not met"), "?"),
+    **{"practically zero": "0", VACUOUS: "–"},
+}
+"""What stands in the mark of a claim, for whom colours do not tell apart."""
+SHAPES = {
+    **{word: kind for kind in ("theorem", "identity") for word in VERDICTS[kind].values()},
+    **dict.fromkeys(VERDICTS["empirical"].values(), "empirical"),
+    VACUOUS: "theorem",
+}
+"""The kind of claim that has a verdict, for its mark in the key; most of all those that could be otherwise."""
+
 Judged = Mapping[str, Mapping[str, Entry]]
 """Judged claims by edition and id."""
 
@@ -99,7 +113,8 @@ class Scoreboard:
             lines.setdefault(_title(self.root, claim.chapter), []).append(mark)
         met = {mark["verdict"] for line in lines.values() for mark in line}
         words = [word for word in _words(("empirical", "identity", "theorem")) if word in met]
-        return TEMPLATES.get_template("grid.html").render(lines=lines, words=words)
+        template = TEMPLATES.get_template("grid.html")
+        return template.render(lines=lines, words=words, glyphs=GLYPHS, shapes=SHAPES)
 
     def html(self, *kinds: str) -> str:
         """The table of the claims of these kinds, with its filter, which the script scoreboard.js brings to
