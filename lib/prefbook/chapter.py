@@ -207,6 +207,12 @@ class Chapter:
             display(HTML(rows.to_html(border=0, classes="provenance")))
 
 
+def _number(value: float) -> str:
+    """To three digits, without an exponent below a million; a browser breaks no line at its minus."""
+    plain = f"{value:.3g}" if abs(value) < 1000 else f"{float(f'{value:.3g}'):.0f}"
+    return (plain if abs(value) < 1e6 else f"{value:.3g}").replace("-", "−")
+
+
 def _table_html(tables: Tables, name: str, view: Callable[[pd.DataFrame], pd.DataFrame] | None) -> str:
     """A table of the first seed in HTML, with a line that says what is left out."""
     whole = tables.of(tables.seed)[name].drop(columns="seed")
@@ -223,5 +229,5 @@ def _table_html(tables: Tables, name: str, view: Callable[[pd.DataFrame], pd.Dat
     # Names of behaviours ask for room in the first column; what is short leaves it to the others.
     narrow = shown.iloc[:, 0].astype(str).str.len().max() <= SHORT
     classes = ["measured", "short"] if narrow else ["measured"]
-    html = shown.to_html(index=False, float_format=lambda value: f"{value:.3g}", border=0, classes=classes)
+    html = shown.to_html(index=False, float_format=_number, border=0, classes=classes)
     return html + (f"<p>{' '.join(said)}</p>" if said else "")

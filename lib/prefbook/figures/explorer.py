@@ -62,11 +62,18 @@ def noise_explorer(per_label: int = 25, draws: int = 300, seed: int = 0) -> str:
         "rates": RATES.tolist(),
         "times": [time if np.isfinite(time) else -1 for time in TIMES],
         "points": points,
-        "uniforms": rng.random(2 * per_label).round(4).tolist(),
+        "uniforms": [*_evenly(per_label, rng), *_evenly(per_label, rng)],
         "curves": curves,
         "colours": [POSITIVE, NEGATIVE, THEORY],
     }
     return rendered("explorer.html", "explorer", content)
+
+
+def _evenly(count: int, rng: np.random.Generator) -> list[float]:
+    """Numbers between 0 and 1 of which as many lie below any rate as it says, in an order of chance: so the
+    picture has as many wrong labels of either kind as its slider.
+    """
+    return ((rng.permutation(count) + 0.5) / count).round(4).tolist()
 
 
 def _curve(

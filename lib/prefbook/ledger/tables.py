@@ -5,6 +5,7 @@ number from.
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,8 +20,10 @@ PENDING = "pending.txt"
 """The file beside an edition's tables that names those it does not hold yet, one a line; after a colon, the
 seeds that a table lacks, where it is there with others."""
 
-MADE_BY = ("commit", "device", "precision")
+MADE_BY = ("commit", "device", "precision", "data_fingerprint")
 """Fields of provenance in which the tables of an edition may differ."""
+NOTHING = hashlib.sha256().hexdigest()[:16]
+"""The fingerprint of the data of a run that used none."""
 
 
 class NotMeasured(PrefdynError):
@@ -132,8 +135,8 @@ class Tables(Mapping[str, pd.DataFrame]):
 
 def _every(heads: Iterable[Mapping[str, str]], field: str) -> str:
     """What any of the tables has in a field; a table whose seeds were made apart has several already."""
-    parts = (part for head in heads for part in head.get(field, "").split("; "))
-    return "; ".join(dict.fromkeys(filter(None, parts)))
+    parts = dict.fromkeys(part for head in heads for part in head.get(field, "").split("; ") if part)
+    return "; ".join([part for part in parts if part != NOTHING] or parts)
 
 
 def is_measured(path: Path) -> bool:

@@ -13,11 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from prefbook.ledger.tables import NOTHING
 from prefbook.project import read_sections
 from prefbook.publishing import repository, ro_crate
 from prefbook.publishing.quoting import TEMPLATES
 from prefbook.publishing.ro_crate import CARD, HISTORY, LEDGER, METADATA, SCHEMA
-from prefbook.publishing.shipped import NOTHING, RUN, Shipped
+from prefbook.publishing.shipped import RUN, Shipped
 from prefdyn.errors import PrefdynError
 from prefdyn.files import atomic_folder, needed_for
 

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from prefbook.ledger.tables import NOTHING
 from prefbook.publishing import repository
-from prefbook.publishing.shipped import NOTHING, RUN, Shipped, Table
+from prefbook.publishing.shipped import RUN, Shipped, Table
 from prefdyn.files import sha256
 
 METADATA, LEDGER, SCHEMA = "ro-crate-metadata.json", "claims.json", "claims.schema.json"

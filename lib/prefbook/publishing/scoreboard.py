@@ -48,7 +48,7 @@ SHAPES = {
     **dict.fromkeys(VERDICTS["empirical"].values(), "empirical"),
     VACUOUS: "theorem",
 }
-"""The kind of claim that has a verdict, for its mark in the key; most of all those that could be otherwise."""
+"""The kind of claim that has a verdict, for its mark in the key; of several, the empirical one."""
 
 Judged = Mapping[str, Mapping[str, Entry]]
 """Judged claims by edition and id."""
@@ -232,6 +232,7 @@ def _row(
             {
                 "verdict": word,
                 "asides": _disagreements(title, word, verdicts, entry) + _lost(claim, title, word, kept),
+                "headline": _deciding(entry, word),
             }
             for title, word, entry in zip(judged, verdicts, entries, strict=True)
         ],
@@ -239,6 +240,12 @@ def _row(
             _statistic(claim, number, entries, verdicts) for number in range(len(claim.statistics))
         ],
     }
+
+
+def _deciding(entry: Entry | None, word: str) -> int:
+    """The number of the first statistic that has a claim's verdict; 0 where none has it alone."""
+    parts = [] if entry is None else entry["statistics"]
+    return next((number for number, part in enumerate(parts) if part["verdict"] == word), 0)
 
 
 def _disagreements(title: str, word: str, verdicts: Sequence[str], entry: Entry | None) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import hashlib
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,9 +22,6 @@ RUN = (
     *("profile", "seeds", "device", "precision", "versions"),
 )
 """The lines of a table's provenance that tables of one run have in common."""
-
-NOTHING = hashlib.sha256().hexdigest()[:16]
-"""The fingerprint of the data of a run that used none."""
 
 
 @dataclass(frozen=True)

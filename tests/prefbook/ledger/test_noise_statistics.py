@@ -338,7 +338,7 @@ def test_families_are_resampled_whole(make: Make) -> None:
     # Five behaviours of one family that agree are one piece of evidence, not five.
     table = small()["persona_noise"]
     apart = table.assign(**{"fall, raw": [0.3] * 5 + [0.05] * 7})
-    alone = apart.assign(behaviour=[f"b{place}" for place in range(12)])
+    alone = apart.assign(behaviour=[f"b{place}" for place in range(10)] + ["desire-x", "desire-y"])
     wide, narrow = (
         statistics.cost_of_the_shared_direction(make(persona_noise=part)) for part in (apart, alone)
     )

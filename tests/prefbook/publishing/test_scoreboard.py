@@ -166,7 +166,9 @@ def test_grid_has_a_mark_for_every_claim_that_leads_to_its_row(root: Path, leave
     }
     assert set(rows(root)) == {str(href).partition("#")[2] for href in marks}
     key = words(grid.find("p"))
-    assert key.startswith("supported violated not run could have come out otherwise")
+    assert key.startswith("✓ supported ✕ violated not run could have come out otherwise")
+    shapes = [one.get("class") for one in grid.iter("i")][:3]
+    assert [str(one).split()[1] for one in shapes] == ["empirical", "identity", "empirical"]
 
 
 def test_sources_are_what_each_edition_rests_on(root: Path, leave: Leave) -> None:
