@@ -82,7 +82,8 @@ class Shipped:
 
     def _modules(self, chapter: str) -> list[Path]:
         """Where the experiments of a chapter are: in the modules that its page names; its own comes last."""
-        science = [name.split(".") for name in modules_of_page(self.root / "book" / f"{chapter}.md")]
+        page = self.root / "book" / f"{chapter}.md"
+        science = [name.split(".") for name in modules_of_page(page)] if page.is_file() else []
         stems = {parts[2] for parts in science if parts[:2] == ["prefdyn", "experiments"] and parts[2:]}
         found = [path for stem in stems if (path := LIBRARY / "experiments" / f"{stem}.py").is_file()]
         return sorted(found, key=lambda path: (path.stem == chapter, path.stem))

@@ -131,6 +131,11 @@ def _further_seeds(statistic: Callable[[Tables], Estimate], table: str) -> Calla
     return said
 
 
+def _faster_from_elsewhere(tables: Tables) -> str:
+    more = faster_undone(tables, ELSEWHERE, than=BASE)
+    return UNDEFINED if np.isnan(more.value) else str(more)
+
+
 def _learned(tables: Tables) -> str:
     table = tables["misalignment"].drop_duplicates("behaviour")
     return _of(table["accuracy"] >= LEARNED)
@@ -287,7 +292,7 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     ),
     "halves, times as far": _times_as_far,
     "learned": _learned,
-    "faster from elsewhere": lambda tables: str(faster_undone(tables, ELSEWHERE, than=BASE)),
+    "faster from elsewhere": _faster_from_elsewhere,
     "undone among learned": _undone_among_learned,
     "last layer foretold": lambda tables: (
         f"{np.exp(np.log(tables['last_layer_undone']['δ² ratio']).mean()):.0f}"
