@@ -2,7 +2,7 @@
 // The list of sources is a list of items: the role that docutils gives them is deprecated, and no child of a list.
 (() => {
   "use strict";
-  const boxes = "mjx-container, div.math, span.math, figure, .cell_output .output, .cell_output .text_html, .pst-scrollable-table-container";
+  const boxes = "mjx-container, div.math, figure, .cell_output .output, .cell_output .text_html, .pst-scrollable-table-container";
   const ours = "data-scrolls";
 
   const all = () => document.querySelectorAll(`article :is(${boxes})`);
