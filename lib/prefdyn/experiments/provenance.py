@@ -14,8 +14,10 @@ from typing import Any
 import pandas as pd
 import torch
 
-from prefdyn.cache import PACKAGES
 from prefdyn.files import atomic_file, public_name
+
+PACKAGES = ("torch", "transformers", "numpy", "scipy")
+"""Packages whose versions can move a number."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Provenance:
     @classmethod
     def of(cls, *, device: torch.device, data: str, model: str, **fields: Any) -> Provenance:
         """Add to the named fields what the machine itself tells; of a place on it, the last name alone."""
-        versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES.values())
+        versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
         return cls(
             device=describe_device(device),
             data=public_name(data),
