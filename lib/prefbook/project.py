@@ -37,10 +37,19 @@ def home() -> Path:
 
 
 def chapters(root: Path) -> list[str]:
-    """Names of the executable chapters in book/: the pages that are notebooks with parameters."""
-    # Unlike glob, iterdir does not pass over a folder that may not be read.
-    pages = [path for path in (root / "book").iterdir() if path.suffix == ".md"]
-    texts = {path.stem: path.read_text(encoding="utf-8") for path in pages}
+    """Names of the executable chapters in book/: the pages that are notebooks with parameters.
+
+    Raises:
+        PrefdynError: a page is no text.
+    """
+    # Unlike glob, iterdir does not pass over a folder that may not be read. An editor's own files are hidden.
+    pages = [path for path in (root / "book").iterdir() if path.suffix == ".md" and path.name[0] != "."]
+    try:
+        texts = {path.stem: path.read_text(encoding="utf-8") for path in pages}
+    except UnicodeDecodeError as error:
+        raise PrefdynError(
+            f"{root / 'book'}: a page is no text in UTF-8 ({error}), save it as that"
+        ) from error
     return sorted(
         name for name, text in texts.items() if "kernelspec:" in text[:600] and "tags: [parameters" in text
     )

@@ -91,8 +91,15 @@ def _check_ranking(options: argparse.Namespace, formats: Sequence[str]) -> None:
             raise PrefdynError(f"--output is {path}: its name must end in {', '.join(formats)}")
     if options.examples and options.examples.suffix != ".jsonl":
         raise PrefdynError(f"--examples is {options.examples}: its name must end in .jsonl")
-    for path in filter(None, [*options.output, options.examples]):
+    written = [path for path in (*options.output, options.examples) if path]
+    places = [path.resolve() for path in written]
+    read = {Path(name).resolve() for name in options.data}
+    for path, place in zip(written, places, strict=True):
         _check_writable(path)
+        if place in read:
+            raise PrefdynError(f"{path} is given as --data as well and would be written over: name another")
+        if places.count(place) > 1:
+            raise PrefdynError(f"{path} is to be written twice: give each a name of its own")
 
 
 @contextmanager

@@ -300,6 +300,16 @@ def test_what_may_not_be_read_is_one_line_that_names_it(book: Path, command: lis
     assert str(book / shut) in one_line(done.stderr) and "Permission denied" in done.stderr
 
 
+def test_hidden_files_beside_the_pages_are_no_pages(book: Path) -> None:
+    before = chapters(book)
+    (book / "book" / ".#noise.md").symlink_to("me@host.1:2")
+    (book / "book" / "._noise.md").write_bytes(b"\x00\xff")
+    assert chapters(book) == before
+    (book / "book" / "latin.md").write_bytes("Grüße".encode("latin-1"))
+    with pytest.raises(PrefdynError, match="a page is no text in UTF-8"):
+        chapters(book)
+
+
 def test_bug_keeps_its_traceback(real_book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for error in (OSError(errno.EIO, "input/output"), ZeroDivisionError()):
         monkeypatch.setattr(execution, "run_chapter", leaves(error))

@@ -22,6 +22,11 @@ seeds that a table lacks, where it is there with others."""
 
 MADE_BY = ("commit", "device", "precision", "data_fingerprint")
 """Fields of provenance in which the tables of an edition may differ."""
+FIELDS = (
+    *("commit", "model", "model_fingerprint", "data", "data_fingerprint", "profile", "seeds"),
+    *("device", "precision", "versions", "made", "seconds"),
+)
+"""The fields of a table's provenance; a file that begins with none of them is not ours."""
 NOTHING = hashlib.sha256().hexdigest()[:16]
 """The fingerprint of the data of a run that used none."""
 
@@ -144,7 +149,8 @@ def is_measured(path: Path) -> bool:
     if not path.is_file():  # a folder, a pipe, a link to nothing
         return False
     with open(path, "rb") as file:
-        return file.read(2) == b"# "
+        mark, _, field = file.readline(100).partition(b":")[0].partition(b" ")
+    return mark == b"#" and field.decode("latin-1") in FIELDS
 
 
 def head(path: Path) -> dict[str, str]:
@@ -204,6 +210,13 @@ def _line(said: str) -> str:
     return textwrap.shorten(said, 200, placeholder=" …")
 
 
+DAMAGE = (
+    *(ArithmeticError, AttributeError, LookupError, NameError, NotImplementedError, TypeError, ValueError),
+    pd.errors.InvalidIndexError,
+)
+"""What pandas and numpy raise where a table lacks a column, or holds words, rows or types it should not."""
+
+
 @contextmanager
 def taken_from(tables: Tables, what: str) -> Iterator[None]:
     """Around a function of tables, for what is said of those that it cannot be a function of.
@@ -216,7 +229,7 @@ def taken_from(tables: Tables, what: str) -> Iterator[None]:
     """
     try:
         yield
-    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+    except DAMAGE as error:
         empty = "".join(
             f"; {name}.csv has no rows" for name, table in Tables(tables.folder).items() if table.empty
         )

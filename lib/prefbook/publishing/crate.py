@@ -24,6 +24,8 @@ from prefdyn.files import atomic_folder, needed_for
 
 CITED = ("title", "version", "date-released", "abstract", "keywords", "authors", "references")
 """Fields of CITATION.cff that the data set tells."""
+OF_A_WORK = ("title", "authors", "year", "doi")
+"""Those of one of its references."""
 
 
 def write(root: Path, output: Path) -> Path:
@@ -61,6 +63,14 @@ def _citation(path: Path) -> dict[str, Any]:
     said = read_sections(path)
     if missing := [field for field in CITED if not said.get(field)]:
         raise PrefdynError(f"{path}: write its {', '.join(missing)}, which the data set tells as well")
+    for work in said["references"]:
+        if missing := [field for field in OF_A_WORK if not work.get(field)]:
+            raise PrefdynError(
+                f"{path}: write the {', '.join(missing)} of {work.get('title', 'a reference')}"
+            )
+    for person in [*said["authors"], *(one for work in said["references"] for one in work["authors"])]:
+        if "name" not in person and not {"given-names", "family-names"} <= person.keys():
+            raise PrefdynError(f"{path}: an author has a name, or given-names and family-names, not {person}")
     return said
 
 
@@ -80,6 +90,7 @@ def card(shipped: Shipped, citation: Mapping[str, Any]) -> str:
         tables=shipped.tables,
         runs=runs,
         nothing=NOTHING,
+        named=ro_crate.named,
         tally=tally,
         pending=shipped.pending,
         claims=len({entry["id"] for entry in shipped.ledger}),

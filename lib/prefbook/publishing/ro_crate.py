@@ -90,7 +90,7 @@ def _entities(
     for run, id_ in runs.items():
         yield from _run(id_, run, [table for table in shipped.tables if table.run == run], published)
     url = {"url": published.url} if published else {}
-    yield {"@id": CONTRIBUTORS, "@type": "Organization", "name": citation["authors"][0]["name"], **url}
+    yield {"@id": CONTRIBUTORS, "@type": "Organization", "name": named(citation["authors"][0]), **url}
     yield {"@id": LICENCE, "@type": "CreativeWork", "name": "Creative Commons Attribution 4.0 International"}
     yield {
         "@id": BOOK,
@@ -100,7 +100,7 @@ def _entities(
         "citation": [{"@id": _address(work)} for work in citation["references"]],
     } | ({"url": published.site} if published else {})
     for work in citation["references"]:
-        authors = [f"{person['given-names']} {person['family-names']}" for person in work["authors"]]
+        authors = [named(person) for person in work["authors"]]
         yield {
             "@id": _address(work),
             "@type": "ScholarlyArticle",
@@ -113,6 +113,11 @@ def _links(ids: Sequence[str]) -> Any:
     """References to entities; a single one is no list."""
     links = [{"@id": id_} for id_ in ids]
     return links[0] if len(links) == 1 else links
+
+
+def named(person: Mapping[str, Any]) -> str:
+    """An author as CITATION.cff has one: an entity by its name, a person by both of theirs."""
+    return str(person.get("name") or f"{person['given-names']} {person['family-names']}")
 
 
 def _address(work: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ import jupytext
 import nbformat
 from tqdm import tqdm
 
-from prefbook.ledger.tables import is_measured
+from prefbook.ledger.tables import PENDING, is_measured
 from prefbook.running.planning import shards
 from prefbook.running.runs import NOTE, Run, write_note
 from prefdyn.errors import PrefdynError
@@ -59,7 +59,8 @@ def run_chapter(run: Run, progress: bool = True) -> bool:
         key = run.key()
         nbformat.write(_papermill(run, made, progress), made / run.notebook.name)
         write_note(run, key, made)
-        left = {run.folder / name for name in (NOTE, run.notebook.name, *run.noted().get("files", {}))}
+        ours = (NOTE, PENDING, run.notebook.name, *run.noted().get("files", {}))
+        left = {run.folder / name for name in ours}
         keep_others(run.folder, made, left.union(filter(is_measured, run.folder.glob("*.csv"))))
     return True
 

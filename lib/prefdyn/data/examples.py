@@ -175,9 +175,10 @@ def example(row: Mapping[str, Any], where: str) -> Example:
         chosen, rejected = (_responses(row.get(name), where, name) for name in ("chosen", "rejected"))
         responses, ranks = (*chosen, *rejected), (0,) * len(chosen) + (1,) * len(rejected)
     subset, number = (row.get(name) for name in ("subset", "id"))
-    return Example(
-        turns, responses, ranks, dialogue, str(subset or ""), "" if number is None else str(number)
-    )
+    about = (str(subset or ""), "" if number is None else str(number))
+    for name, text in zip(("subset", "id"), about, strict=True):
+        check_text(text, f"{where}: the field {name!r}")
+    return Example(turns, responses, ranks, dialogue, *about)
 
 
 def is_ties(some: Iterable[Example]) -> bool:

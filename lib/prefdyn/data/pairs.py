@@ -47,6 +47,10 @@ class Pair:
         return Pair(self.prompt, self.rejected, self.chosen, self.votes and (self.votes[1], self.votes[0]))
 
 
+TURN = "\n\nAssistant:"
+"""After the last of these in a dialogue stands the response."""
+
+
 def split_dialogues(chosen: str, rejected: str) -> Pair | None:
     """A pair from two whole dialogues of HH-RLHF.
 
@@ -56,12 +60,11 @@ def split_dialogues(chosen: str, rejected: str) -> Pair | None:
     Args:
         chosen, rejected: "\\n\\nHuman: ...\\n\\nAssistant: ...", any number of turns.
     """
-    turn = "\n\nAssistant:"
-    prompt, found, response = chosen.rpartition(turn)
-    other_prompt, _, other_response = rejected.rpartition(turn)
+    prompt, found, response = chosen.rpartition(TURN)
+    other_prompt, _, other_response = rejected.rpartition(TURN)
     if not found or prompt != other_prompt:
         return None
-    return Pair(prompt + turn, response, other_response)
+    return Pair(prompt + TURN, response, other_response)
 
 
 def load_pairs(source: Source = "sample", split: str = "test") -> list[Pair]:
@@ -88,11 +91,17 @@ def load_pairs(source: Source = "sample", split: str = "test") -> list[Pair]:
     paths = sorted((packed | plain).values())
     if not paths:
         raise PrefdynError(f"{folder}: no file SUBSET/{split}.jsonl or .jsonl.gz there")
-    return [
-        pair
-        for path in paths
-        for pair in _pairs(read_jsonl(path, {"chosen": str, "rejected": str}), str(path))
-    ]
+    found = []
+    for path in paths:
+        rows = list(read_jsonl(path, {"chosen": str, "rejected": str}))
+        pairs = list(_pairs(rows, str(path)))
+        if rows and not pairs:
+            raise PrefdynError(
+                f"{path}: no line is a pair: both texts are dialogues with the same prompt, up to the last "
+                f"{TURN.strip()!r}, and a response after it"
+            )
+        found += pairs
+    return found
 
 
 def _pairs(rows: Iterable[tuple[int, Mapping[str, Any]]], where: str) -> Iterator[Pair]:

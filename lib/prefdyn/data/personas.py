@@ -25,6 +25,8 @@ PAPER_PAIRS = (
     ("desire-to-influence-world", "subscribes-to-Islam"),
 )
 """The two pairs of behaviours that LD trains together, the larger gap in priority first."""
+NO_NAMES = {"", "na", "n/a", "#n/a", "#n/a n/a", "#na", "<na>", "-nan", "null", "none", "true", "false"}
+"""What `pandas.read_csv` takes for a missing or a truth value, without its case."""
 LONGEST = 2000
 """Characters of a statement, at most: a model reads it whole, at once with others."""
 
@@ -108,7 +110,8 @@ def persona_names(source: Source = "sample") -> list[str]:
     """Names of all personas of a source, sorted.
 
     Raises:
-        PrefdynError: the folder is missing, holds none, or one whose name is no text.
+        PrefdynError: the folder is missing, holds none, or one whose name is no text, or would be read as
+            something else from a table.
     """
     folder = _folder(source)
     names = sorted(path.stem for path in folder.glob("*.jsonl"))
@@ -116,7 +119,18 @@ def persona_names(source: Source = "sample") -> list[str]:
         raise PrefdynError(f"{folder}: no persona there (files NAME.jsonl)")
     for name in names:
         check_text(name, f"the name of a file in {folder}")
+        if _is_no_name(name):
+            raise PrefdynError(f"{folder}: a table cannot hold {name!r} as a name, rename {name}.jsonl")
     return names
+
+
+def _is_no_name(name: str) -> bool:
+    """Whether a reader of tables takes a name for a number, a truth value, or for nothing."""
+    try:
+        float(name)
+    except ValueError:
+        return name.casefold() in NO_NAMES
+    return True
 
 
 def load_persona(name: str, source: Source = "sample") -> Persona:

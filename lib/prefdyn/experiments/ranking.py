@@ -195,7 +195,7 @@ def training_pairs(
     least, wanted = design.trained or design.followed, sum(others.values())
     if design.train_split == TEST:
         pool, left = pairs, len(pairs) - wanted
-        others, wanted = {"trained": design.trained, **others}, wanted + least
+        others, wanted = {"trained": least, **others}, wanted + least
     else:
         pool = short_pairs(load(f"{name}:{design.train_split}"), design)
         left = len(pool)

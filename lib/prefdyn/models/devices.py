@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -25,9 +26,10 @@ def choose_device(device: str = "auto") -> torch.device:
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
         return torch.device(next(kind for kind, here in available.items() if here))
-    kind, _, index = device.partition(":")
+    found = re.fullmatch(r"(\w+)(?::(0|[1-9][0-9]*))?", device)
+    kind, index = found.groups("0") if found else ("", "0")
     count = torch.cuda.device_count() if kind == "cuda" else 1
-    if not available.get(kind, False) or not (index or "0").isdecimal() or int(index or 0) >= count:
+    if not available.get(kind, False) or int(index) >= count:
         here = ", ".join(kind for kind, present in available.items() if present)
         raise PrefdynError(
             f"the device {device!r} is not available on this machine: choose auto or one of {here}"

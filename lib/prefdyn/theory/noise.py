@@ -283,9 +283,9 @@ def ridge_law(dimension: int, kappa: float, angle: float, n: int, rate: float, s
         return Law(np.nan, np.nan)
     # Near the axis, where the filter of many steps stays small.
     tall = min((high - low) / 2, np.sqrt(10 / steps) / speed)
-    turn = (np.arange(8192) + 0.5) * np.pi / 4096
+    turn = (np.arange(4096) + 0.5) * np.pi / 4096  # the upper half: on the lower all is conjugate
     z = (low + high) / 2 + (high - low) / 2 * np.cos(turn) + 1j * tall * np.sin(turn)
-    around = (-(high - low) / 2 * np.sin(turn) + 1j * tall * np.cos(turn)) / len(turn)  # dz / (2 pi)
+    around = (-(high - low) / 2 * np.sin(turn) + 1j * tall * np.cos(turn)) / len(turn)  # dz / pi
     # The companion transform of the noise: across z m^2 + (z - ratio across + across) m + 1 = 0.
     half = (z - ratio * across + across) / (2 * across * z)
     root = np.sqrt(half**2 - 1 / (across * z))

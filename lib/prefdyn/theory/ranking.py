@@ -6,6 +6,7 @@ overflows at beta 0.01.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -50,7 +51,7 @@ def ranked_right(log_likelihoods: ArrayLike, ranks: Sequence[int], tolerance: fl
 
 def chance(ranks: Sequence[int]) -> float:
     """How often a random order without ties is the raters' one: 1 / n!; 0 where raters are tied."""
-    return 0.0 if len(set(ranks)) < len(ranks) else 1 / float(np.prod(np.arange(1, len(ranks) + 1)))
+    return 0.0 if len(set(ranks)) < len(ranks) else 1 / math.factorial(len(ranks))
 
 
 # The idealized optimum ----------------------------------------------------------------------------

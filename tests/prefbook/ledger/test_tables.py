@@ -4,13 +4,16 @@ one is missing or damaged.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from prefbook.ledger.tables import NotMeasured, Tables
+from prefbook.ledger.tables import FIELDS, NotMeasured, Tables, taken_from
 from prefdyn.errors import PrefdynError
+from prefdyn.experiments.provenance import Provenance
 
 HEAD = "# commit: abc with changes\n# model: some: model\n"
 
@@ -105,6 +108,7 @@ def test_empty_folder_has_no_seeds_and_no_provenance(tmp_path: Path) -> None:
 
 def test_what_is_not_ours_is_no_table(folder: Path) -> None:
     pd.DataFrame({"mine": [1]}).to_csv(folder / "mine.csv", index=False)
+    (folder / "notes.csv").write_text("# my own: notes on this run\nmine\n1\n")
     (folder / "of mine.csv").mkdir()
     assert list(Tables(folder)) == ["curves", "points"] and Tables(folder).seeds == [0, 1]
 
@@ -114,6 +118,30 @@ def test_clearing_spares_what_is_not_ours(folder: Path) -> None:
     Tables(folder).clear()
     assert [path.name for path in folder.iterdir()] == ["mine.csv"]
     Tables(folder / "none").clear()
+
+
+def test_fields_are_those_of_provenance() -> None:
+    assert set(FIELDS) == {field.name for field in fields(Provenance)}
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda table: table.query("nosuch == 1"),
+        lambda table: table.nosuch,
+        lambda table: (_ for _ in ()).throw(pd.errors.InvalidIndexError),
+        lambda table: (_ for _ in ()).throw(NotImplementedError),
+    ],
+)
+def test_what_pandas_says_of_a_damaged_table_is_one_sentence(
+    folder: Path, use: Callable[..., object]
+) -> None:
+    tables = Tables(folder)
+    with (
+        pytest.raises(PrefdynError, match="a number cannot be taken from these tables"),
+        taken_from(tables, "a number"),
+    ):
+        use(tables["points"])
 
 
 def test_table_to_come_is_told_from_one_that_is_missing(folder: Path) -> None:

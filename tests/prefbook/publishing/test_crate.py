@@ -388,6 +388,22 @@ def test_what_the_citation_lacks_is_named(small: Path, tmp_path: Path) -> None:
             crate.write(small, tmp_path / "out")
 
 
+def test_authors_are_persons_or_entities_and_a_reference_is_whole(small: Path, tmp_path: Path) -> None:
+    path = small / "CITATION.cff"
+    said = yaml.safe_load(path.read_text())
+    person = {"given-names": "Ada", "family-names": "Lovelace"}
+    path.write_text(yaml.safe_dump(said | {"authors": [person]}))
+    made = crate.write(small, tmp_path / "person")
+    assert '"Ada Lovelace"' in (made / crate.METADATA).read_text()
+    for wrong, told in (
+        ({"authors": [{"given-names": "Ada"}]}, "an author has a name, or given-names and family-names"),
+        ({"references": [{"title": "On engines", "authors": [person], "year": 1843}]}, "write the doi of On"),
+    ):
+        path.write_text(yaml.safe_dump(said | wrong))
+        with pytest.raises(PrefdynError, match=told):
+            crate.write(small, tmp_path / "out")
+
+
 def test_book_without_tables_has_nothing_to_publish(small: Path, tmp_path: Path) -> None:
     shutil.rmtree(small / "results" / "reference")
     with pytest.raises(PrefdynError, match="holds no tables, so there is nothing to publish"):

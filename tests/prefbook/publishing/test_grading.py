@@ -45,7 +45,10 @@ def test_submission_is_run_on_shipped_tables_and_without_what_only_shows() -> No
         "what is (this",
     ]
     cells = [parameters, new_markdown_cell("chapter.draw()"), *map(new_code_cell, sources)]
-    threads, *done = grading.on_shipped_tables(new_notebook(cells=cells)).cells
+    mine = new_notebook(cells=cells, metadata={"kernelspec": {"name": "prefdyn", "display_name": "mine"}})
+    submission = grading.on_shipped_tables(mine)
+    assert submission.metadata["kernelspec"]["name"] == "python3", "a student's kernel is on no grader"
+    threads, *done = submission.cells
     assert threads.source == grading.ONE_THREAD
     exec(done[0].source, values := {})
     assert values["measure"] is False

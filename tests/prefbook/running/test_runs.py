@@ -25,6 +25,7 @@ import papermill
 import psutil
 import pytest
 
+from prefbook.ledger.tables import PENDING
 from prefbook.running import execution, planning, runs
 from prefbook.running.runs import Run
 from prefdyn.errors import PrefdynError
@@ -464,10 +465,22 @@ def test_what_is_not_a_runs_stays_in_its_folder(book: Path) -> None:
     for name in ("notes.txt", "mine.csv", "of mine/thoughts.txt", "points.csv"):
         (run.folder / name).write_text("a,b\n1,2\n")
     (run.folder / "of_another_run.csv").write_text(f"{PROVENANCE}0\n")
+    (run.folder / "to_publish.csv").write_text("# my own notes: on this run\na\n1\n")
+    (run.folder / PENDING).write_text("points\n")  # which this run makes
     for steps in (2, 3):
         execution.run_chapter(prepared(book, steps=steps), progress=False)
         assert names(run.folder) == sorted(
-            [runs.NOTE, "curves.csv", "mine.csv", "more", "notes.txt", "of mine", "points.csv", "small.ipynb"]
+            [
+                runs.NOTE,
+                "curves.csv",
+                "mine.csv",
+                "more",
+                "notes.txt",
+                "of mine",
+                "points.csv",
+                "small.ipynb",
+                "to_publish.csv",
+            ]
         )
         assert (run.folder / "of mine" / "thoughts.txt").read_text() == "a,b\n1,2\n"
         assert prepared(book, steps=steps).is_done(), "what is not a run's may change"
@@ -496,6 +509,7 @@ import sys
 from dataclasses import make_dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from prefbook.ledger.tables import PENDING
 from prefbook.running import execution, runs
 from prefdyn.errors import PrefdynError
 from prefdyn.experiments import CHAPTERS, plan

@@ -123,6 +123,13 @@ def test_unknown_persona_is_told_the_nearest_names(tmp_path: Path) -> None:
         data.load_persona("likes-river", tmp_path)
 
 
+@pytest.mark.parametrize("name", ["7", "1e3", "NA", "null", "nan", "True"])
+def test_a_name_that_a_table_would_not_give_back_is_refused(tmp_path: Path, name: str) -> None:
+    write_persona(tmp_path, lines(YES, NO), name)
+    with pytest.raises(PrefdynError, match=f"cannot hold '{name}' as a name, rename {name}.jsonl"):
+        data.persona_names(tmp_path)
+
+
 def test_balanced_keeps_the_first_of_each_label_in_the_files_order() -> None:
     labels = np.array([1, 1, -1, 1, -1, -1, 1], dtype=np.int8)
     persona = Persona("made", tuple("abcdefg"), labels)

@@ -558,6 +558,11 @@ def test_stopped_run_has_written_what_was_finished(
         (["--data", "sample", "--examples", "{}/no/e.jsonl"], "there is no folder {}/no"),
         (["--data", "sample", "--examples", "{}/e.csv"], "e.csv: its name must end in .jsonl"),
         (
+            ["--data", "{}/e.jsonl", "--examples", "{}/e.jsonl"],
+            "given as --data as well and would be written",
+        ),
+        (["--data", "sample", "--output", "{}/t.csv", "{}/./t.csv"], "is to be written twice"),
+        (
             ["--data", "shp", "--source", "/no/such/folder"],
             "must hold the files of the hub's stanfordnlp/SHP",
         ),

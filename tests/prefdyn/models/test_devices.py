@@ -8,6 +8,7 @@ import psutil
 import pytest
 import torch
 
+from prefdyn.errors import PrefdynError
 from prefdyn.models import devices
 
 CPU = torch.device("cpu")
@@ -58,6 +59,12 @@ def test_limits_of_control_groups_count(tmp_path: Path, files: dict[str, str], l
 def test_free_memory_is_what_the_control_group_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "_left_by_control_groups", lambda root: iter([3 * GIB, 1000]))
     assert devices.free_memory(CPU) == 1000
+
+
+@pytest.mark.parametrize("device", ["cpu:", "cpu:00", "cpu:1", "cpu:-0", "gpu", "", "cuda:9999"])
+def test_device_that_is_none_is_one_sentence(device: str) -> None:
+    with pytest.raises(PrefdynError, match="is not available on this machine: choose auto or one of"):
+        devices.choose_device(device)
 
 
 @pytest.mark.gpu

@@ -54,6 +54,8 @@ def test_one_order_in_n_factorial_is_right() -> None:
         and theory.chance((0, 1)) == 0.5
         and theory.chance((0, 0)) == 0.0
     )
+    assert theory.chance(range(21)) == pytest.approx(1 / 51090942171709440000, rel=1e-12)
+    assert 0 <= theory.chance(range(300)) < 1e-300
 
 
 def test_long_responses_are_tied_whatever_they_are_by_the_published_rule() -> None:
