@@ -6,6 +6,7 @@ import json
 import math
 import os
 import resource
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable
@@ -212,7 +213,9 @@ def test_no_statistic_is_left_over() -> None:
     not (ROOT / "results" / "reference").is_dir(),
     reason="no reference edition: `git checkout -- results/reference`",
 )
-def test_reference_is_judged_in_five_seconds_without_torch() -> None:
+def test_reference_is_judged_in_five_times_its_imports_without_torch() -> None:
+    """Processors differ by a factor of two; where these imports take a second, the bound is five."""
+    imports = "import pandas, scipy.stats"
     program = (
         "import sys; from prefbook import command_line\n"
         "assert command_line.main(['claims', '--from', 'results/reference', '--json']) == 0\n"
@@ -220,14 +223,9 @@ def test_reference_is_judged_in_five_seconds_without_torch() -> None:
     )
     one_thread = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
-    def seconds() -> float:
-        """Of the processes that were waited for; other work on the machine counts little."""
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return used.ru_utime + used.ru_stime
-
-    took = []
-    for _ in range(3):
-        before = seconds()
+    def seconds(program: str) -> tuple[float, str]:
+        """What a program uses of a processor, which other work changes little, and what it prints."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(
             [sys.executable, "-c", program],
             cwd=ROOT,
@@ -236,10 +234,16 @@ def test_reference_is_judged_in_five_seconds_without_torch() -> None:
             check=True,
             env=one_thread,
         )
-        took.append(seconds() - before)
-        if took[-1] < 5:
-            break
-    entries = json.loads(done.stdout)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done.stdout
+
+    seconds(imports)  # compiled once
+    took = []
+    for _ in range(3):
+        yardstick, _ = seconds(imports)
+        judging, printed = seconds(program)
+        took.append(judging / yardstick)
+    entries = json.loads(printed)
     asked = (
         "kind",
         "verdict",
@@ -258,4 +262,4 @@ def test_reference_is_judged_in_five_seconds_without_torch() -> None:
     assert all(Tables(ROOT / "results" / "reference" / chapter).pending for chapter in to_come)
     assert all(name in entry for entry in entries for name in asked)
     assert {entry["edition"] for entry in entries} == {"reference"}
-    assert min(took) < 5
+    assert statistics.median(took) < 5

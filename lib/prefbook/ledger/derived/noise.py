@@ -61,16 +61,22 @@ def chains(tables: Tables, reading: str) -> dict[str, list[str]]:
 
 def first_step_law(tables: Tables, setting: str, rates: ArrayLike) -> NDArray[np.float64]:
     """The accuracy that the law of the first step foretells for a setting, nothing fitted."""
-    row = tables["settings"].set_index("setting").to_dict("index")[setting]
-    kappa = row["relative kappa"] * row["dimension"] / 2
+    row, kappa = _law(tables, setting)
     return theory.first_step_accuracy(rates, row["dimension"], kappa, row["angle"], 2 * row["per label"])
 
 
 def ridge_law(tables: Tables, setting: str, time: float) -> theory.Law:
     """The law of IPO after any time, nothing fitted."""
-    row = tables["settings"].set_index("setting").to_dict("index")[setting]
-    kappa, steps = row["relative kappa"] * row["dimension"] / 2, max(10, int(np.ceil(time / 20 - NEAR)))
+    row, kappa = _law(tables, setting)
+    steps = max(10, int(np.ceil(time / 20 - NEAR)))
     return theory.ridge_law(row["dimension"], kappa, row["angle"], 2 * row["per label"], time / steps, steps)
+
+
+def _law(tables: Tables, setting: str) -> tuple[pd.Series, float]:
+    """The row of a setting, and the concentration of its states."""
+    table = tables["settings"]
+    row = table.drop(columns="setting").iloc[table["setting"].tolist().index(setting)]
+    return row, row["relative kappa"] * row["dimension"] / 2
 
 
 def sums(tables: Tables) -> dict[str, pd.DataFrame]:

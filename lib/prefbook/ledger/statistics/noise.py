@@ -35,13 +35,12 @@ def excess(tables: Tables, region: str, rival: str = "") -> Estimate:
     over settings, times and noise rates; or, with a rival, the mean square less the rival's, as the root of
     its size with its sign.
     """
-    squares = []
-    for _, _, runs in on_map(tables, "DPO", region):
-        near = fitted(runs)
-        rates, risks = near.columns.to_numpy(dtype=float), 1 - near.to_numpy()
-        square = theory.excess_errors("Equation 18", rates, risks)
-        squares.append(square - theory.excess_errors(rival, rates, risks) if rival else square)
-    return _signed_root(estimates.mean(np.mean(squares, axis=0)))
+    runs = [fitted(runs) for _, _, runs in on_map(tables, "DPO", region)]
+    rates, risks = runs[0].columns.to_numpy(dtype=float), 1 - np.array(runs)
+    squares = theory.excess_errors("Equation 18", rates, risks)
+    if rival:
+        squares -= theory.excess_errors(rival, rates, risks)
+    return _signed_root(estimates.mean(squares.mean(axis=0)))
 
 
 def asymmetric_rates(tables: Tables) -> Estimate:
