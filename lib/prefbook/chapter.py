@@ -26,7 +26,7 @@ from prefbook.ledger.judging import Entry, judge_all
 from prefbook.ledger.quoted import QUOTED
 from prefbook.ledger.tables import NotMeasured, Tables
 from prefbook.project import home
-from prefbook.publishing import quoting, scoreboard
+from prefbook.publishing import claim_rows, quoting
 from prefbook.running import parameters
 from prefdyn.errors import PrefdynError
 from prefdyn.experiments.bench import Bench
@@ -170,7 +170,7 @@ class Chapter:
         quoted = quoting.quotes(QUOTED.get(self.name, {}), self.reference, self.here)
         for key, value in {**quoting.of_claims(self._claims, finding, local), **quoted}.items():
             glue(key, HTML(value), display=False)
-        display(HTML(scoreboard.ledger(self._claims, self._judged)))
+        display(HTML(claim_rows.ledger(self._claims, self._judged)))
 
     def quote_book(self) -> None:
         """Glue the reference edition's numbers of all other chapters' claims, as `ledger` does its own, for a

@@ -120,7 +120,7 @@ def _drawing(chapter: str) -> list[Path]:
     """
     book = Path(__file__).parents[1]
     drawing = ("chapter.py", "project.py", "ledger/**/*.py", "figures/*.py", "figures/templates/*")
-    telling = ("publishing/scoreboard.py", "publishing/quoting.py", "publishing/templates/*")
+    telling = ("publishing/claim_rows.py", "publishing/quoting.py", "publishing/templates/*")
     files = [path for pattern in (*drawing, *telling) for path in book.glob(pattern)]
     foreign = tuple(f"{name}_" for name in ("cover", *(CHAPTERS if chapter else ())) if name != chapter)
     return sorted(path for path in files if not f"{path.stem}_".startswith(foreign))

@@ -47,6 +47,18 @@ window.asked = {
       .flatMap((one) => one.nodes.map((node) => `${one.id}: ${node.target.join(" ")} ${node.html.slice(0, 120)}`));
   },
 
+  // Formulas in a line that are wider than their paragraph, with everything unfolded, but for those in what scrolls.
+  clipped: () => {
+    document.querySelectorAll("details").forEach((node) => { node.open = true; });
+    document.querySelectorAll(".toggle-hidden").forEach((node) => node.classList.remove("toggle-hidden"));
+    return [...document.querySelectorAll("article .math mjx-container:not([display]) mjx-math")].filter((node) => {
+      const line = node.closest("p, li, td, dd, figcaption");
+      for (let box = node; box && box !== line; box = box.parentElement)
+        if (["auto", "scroll"].includes(getComputedStyle(box).overflowX)) return false;
+      return line && node.getBoundingClientRect().right > line.getBoundingClientRect().right + 1;
+    }).map((node) => node.closest("mjx-container").textContent);
+  },
+
   // Texts that stand out too little from what is behind them.
   contrast: () => {
     const parse = (colour) => { const [r, g, b, a = 1] = colour.match(/[\d.]+/g).map(Number); return [r, g, b, a]; };

@@ -15,8 +15,9 @@ from prefbook.ledger.claims import VACUOUS, VERDICTS, Criterion, load_claims
 from prefbook.ledger.editions import reference
 from prefbook.ledger.tables import NotMeasured, Tables
 from prefbook.publishing import quoting, scoreboard
+from prefbook.publishing.claim_rows import WIDTH, ledger, picture
 from prefbook.publishing.quoting import chip, estimate, numbers, quote
-from prefbook.publishing.scoreboard import WIDTH, Scoreboard, ledger, picture, places
+from prefbook.publishing.scoreboard import Scoreboard, places
 from prefdyn.errors import PrefdynError
 
 ROOT = Path(__file__).parents[3]
