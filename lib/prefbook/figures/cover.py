@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import matplotlib as mpl
@@ -24,13 +25,13 @@ def cover(reference: Tables) -> Figure:
     """
     known = reference.of(reference.seed)
     table = known["fine_tuning"].sort_values(DISTANCE, ignore_index=True)
-    figure, (ax,) = style.panels(height=4.4)
+    figure, (ax,) = style.panels(height=4.4, width=6.0)  # whole on a phone
     shades = list(style.ordered_colours(list(table["behaviour"])).values())
     ax.scatter(table[DISTANCE], table[FALL], c=shades, s=48, edgecolor="white", linewidth=0.6, zorder=3)
-    for place, offset, side in ((0, (9, -14), "left"), (len(table) - 1, (0, 24), "right")):
+    for place, offset, side in ((0, (60, -9), "left"), (len(table) - 1, (0, 24), "right")):
         row = table.iloc[place]
         ax.annotate(
-            style.readable(row["behaviour"]),
+            textwrap.fill(style.readable(row["behaviour"]), 18),
             (row[DISTANCE], row[FALL]),
             xytext=offset,
             textcoords="offset points",
@@ -41,7 +42,7 @@ def cover(reference: Tables) -> Figure:
     ax.axhline(0, color=style.NEUTRAL, linewidth=1)
     ax.set(
         title=f"{len(table)} behaviours: ρ = {statistics.fall_of_all_weights(known)}",
-        xlabel="distance δ of the two clouds of hidden states, before any training",
+        xlabel="distance δ of the two clouds of states, before any training",
         ylabel="fall of the held-out loss (nats)",
     )
     return figure
