@@ -23,6 +23,7 @@ window.asked = {
       room: document.documentElement.clientWidth,
       articleWidth: document.querySelector(".bd-article-container")?.scrollWidth || 0,
       articleRoom: document.querySelector(".bd-article-container")?.clientWidth || 0,
+      squeezed: [...article.querySelectorAll("caption")].filter((node) => node.clientWidth < 200).map((node) => node.textContent),
       bytes: [...performance.getEntriesByType("resource"), ...performance.getEntriesByType("navigation")]
         .reduce((sum, entry) => sum + entry.encodedBodySize, 0),
     };

@@ -344,6 +344,7 @@ def test_page_fits_a_phone(nights: dict[str, Visit], name: str) -> None:
     assert facts["width"] <= facts["room"]
     assert facts["articleWidth"] <= facts["articleRoom"]
     assert facts["clipped"] == []
+    assert facts["squeezed"] == []
 
 
 @pytest.mark.parametrize("name", PAGES)
