@@ -72,7 +72,7 @@ def rank(options: argparse.Namespace) -> None:
         if ranked is not None and ranked.scored:
             print(rank_report.text(ranked), flush=True)
     if ranked is not None and ranked.failed:
-        raise PrefdynError("; ".join(ranked.failed.values()))
+        raise PrefdynError("; ".join(f"{name} failed: {why}" for name, why in ranked.failed.items()))
 
 
 def _check_ranking(options: argparse.Namespace, formats: Sequence[str]) -> None:

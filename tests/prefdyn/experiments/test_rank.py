@@ -241,7 +241,7 @@ def test_chat_templates_are_each_models_own_and_their_reference_reads_the_same(
     assert cli.main(["rank", first, "smoke", second, "--reference", "smoke", *words]) == 1
     said = capsys.readouterr()
     said_last = said.err.splitlines()[-1]
-    assert said_last.startswith("prefdyn: the model 'smoke' cannot be asked: its tokenizer has no chat")
+    assert said_last.startswith("prefdyn: smoke failed: ") and "its tokenizer has no chat" in said_last
     rows = rows_of(out)
     assert [row["model"] for row in rows] == ["first"] * 3 + ["second"] * 3
     assert rows[0]["prompt"].startswith("<user>") and rows[0]["prompt"].endswith("</><assistant>")
@@ -471,7 +471,7 @@ def test_a_model_that_fails_costs_neither_those_before_it_nor_those_after(
     rows = [line.split()[1] for line in said.out.splitlines() if line.split()[:1] == ["sample"]]
     assert rows.count("smoke") == 2 + 2 and rows.count("trained") == 2  # two are of the comparison
     error = said.err.splitlines()[-1]
-    assert error.startswith("prefdyn: the model ") and message in error and "Traceback" not in said.err
+    assert error.startswith("prefdyn: broken failed: ") and message in error and "Traceback" not in said.err
     kept = json.loads(files[1].read_text())["failed"]["broken"]
     assert message in kept and str(tmp_path) not in kept
 
