@@ -214,7 +214,9 @@ DAMAGE = (
     *(ArithmeticError, AttributeError, LookupError, NameError, NotImplementedError, TypeError, ValueError),
     pd.errors.InvalidIndexError,
 )
-"""What pandas and numpy raise where a table lacks a column, or holds words, rows or types it should not."""
+"""What pandas, numpy and Arrow (NotImplementedError: a quantile of words) raise where a table lacks a column,
+or holds words, rows or types it should not.
+"""
 
 
 @contextmanager
