@@ -4,11 +4,14 @@ machine's, where there are any.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from prefbook.figures import style
-from prefbook.figures.correlations import correlation_triangle, forest
-from prefbook.ledger.derived.across import MAIN, correlation, correlations, left
+from prefbook.ledger.derived.across import correlation, left
 from prefbook.ledger.tables import Tables
 from prefdyn.measures.estimates import Estimate
 
@@ -78,25 +81,37 @@ def _pairs(tables: Tables) -> list[Estimate]:
     ]
 
 
-def matrix(reference: Tables, here: Tables | None) -> Figure:
-    """Rank correlations between the main measures, the reliabilities on the diagonal."""
-    reference, here = style.first_runs(reference, here)
-    table = reference["correlations"]
-    names = list(dict.fromkeys(table["measure"]))[:MAIN]
-    related = table[table["by definition"]]
-    figure, (ax,) = style.panels(1, 1, height=7.6)
-    correlation_triangle(
-        ax,
-        names,
-        _cells(reference, names),
-        [(names.index(x), names.index(y)) for x, y in zip(related["measure"], related["with"], strict=True)],
-        None if here is None else _cells(here, names),
-    )
-    if here is not None:
-        style.legend_below(figure)
-    return figure
+def forest(
+    ax: Axes,
+    rows: Sequence[tuple[str, Estimate]],
+    colours: Sequence[str],
+    gaps: Sequence[int] = (),
+    here: Sequence[Estimate] = (),
+) -> None:
+    """Estimates with their intervals, one a row from the top under its name, on a scale from -1 to 1.
 
-
-def _cells(tables: Tables, names: list[str]) -> dict[tuple[int, int], Estimate]:
-    every = correlations(tables)
-    return {(i, j): every[x, y] for i, x in enumerate(names) for j, y in enumerate(names[: i + 1])}
+    Args:
+        gaps: rows above which there is some space.
+        here: what this machine measured, a row each.
+    """
+    places = -np.arange(len(rows), dtype=float)
+    for gap in gaps:
+        places[gap:] -= 0.6
+    for place, (name, estimate), colour in zip(places, rows, colours, strict=True):
+        ax.text(
+            -1,
+            place + 0.33,
+            name,
+            fontsize=10,
+            color="#333333",
+            zorder=3,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+        )
+        ax.plot([estimate.low, estimate.high], [place, place], color=colour, linewidth=2)
+        ax.plot(estimate.value, place, "o", color=colour, markersize=6)
+    for place, estimate, colour in zip(places, here, colours, strict=False):
+        ax.plot([estimate.low, estimate.high], [place - 0.3] * 2, color=colour, linewidth=1)
+        style.this_machine(ax, estimate.value, place - 0.3, colour)
+    ax.axvline(0, color=style.NEUTRAL, linewidth=1)
+    ax.set(xlim=(-1.05, 1.05), ylim=(places[-1] - 0.5, 0.8), yticks=[])
+    ax.spines["left"].set_visible(False)

@@ -18,8 +18,9 @@ from prefbook.figures import across, style
 from prefbook.ledger.derived.across import correlation, left
 from prefbook.ledger.tables import Tables
 from prefdyn.experiments import across as experiments
+from prefdyn.measures.estimates import Estimate
 
-FIGURES = [across.outcomes, across.held, across.matrix]
+FIGURES = [across.outcomes, across.held]
 each_figure = pytest.mark.parametrize("draw", FIGURES, ids=lambda draw: draw.__name__)
 
 
@@ -109,13 +110,18 @@ def test_what_is_left_stands_below_what_there_was(editions: tuple[Tables, Tables
     ]
 
 
-def test_matrix_has_the_main_measures_and_hatches_what_is_related(editions: tuple[Tables, Tables]) -> None:
-    (ax,) = across.matrix(editions[0], None).axes
-    names = [label.get_text() for label in ax.get_yticklabels()]
-    assert tuple(names) == experiments.MEASURES[: across.MAIN]
-    hatched = [tuple(box.get_corners()[0]) for box in ax.patches if box.get_hatch()]  # type: ignore[attr-defined]
-    related = [(names.index(y) - 0.5, names.index(x) - 0.5) for x, y in experiments.BY_DEFINITION]
-    assert sorted(hatched) == sorted(related)
-    cells = [text.get_text() for text in ax.texts]
-    assert cells[0] == f"{correlation(editions[0].of(0), 'δ', 'δ').value:.2f}"
-    assert len(cells) == len(names) * (len(names) + 1) // 2
+def test_forest_has_a_row_for_each_estimate_though_names_repeat() -> None:
+    _, (ax,) = style.panels()
+    across.forest(
+        ax,
+        [
+            ("x", Estimate(0.5, 0.2, 0.7, 9)),
+            ("left", Estimate(0.1, -0.1, 0.2, 9)),
+            ("left", Estimate(0, -1, 1, 9)),
+        ],
+        ["k"] * 3,
+        gaps=[2],
+    )
+    assert [text.get_text() for text in ax.texts] == ["x", "left", "left"]
+    np.testing.assert_allclose([text.get_position()[1] for text in ax.texts], [0.33, -0.67, -2.27])
+    np.testing.assert_allclose(ax.lines[0].get_xdata(), [0.2, 0.7])

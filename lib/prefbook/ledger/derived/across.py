@@ -5,9 +5,6 @@ from __future__ import annotations
 from prefbook.ledger.tables import Tables
 from prefdyn.measures.estimates import Estimate
 
-MAIN = 10
-"""The first measures of the table are what the papers ask for; the others serve as explanations."""
-
 
 def families(tables: Tables) -> tuple[str, ...]:
     """Of the personas, in the order of the table of measures."""

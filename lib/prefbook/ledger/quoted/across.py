@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pandas as pd
-
-from prefbook.ledger.derived.across import MAIN, correlation, left
+from prefbook.ledger.derived.across import correlation, left
 from prefbook.ledger.tables import Tables
 from prefdyn.measures import estimates
 from prefdyn.measures.estimates import Estimate
@@ -41,23 +39,6 @@ def _violations(tables: Tables) -> str:
     return f"{personas['violations'].sum():,} of {personas['statements'].sum():,}"
 
 
-def _clear(tables: Tables) -> str:
-    """Of the pairs of the ten main measures that are not related by definition, those without 0."""
-    pairs = _free_pairs(tables)
-    return f"{((pairs['low'] > 0) | (pairs['high'] < 0)).sum()} of {len(pairs)}"
-
-
-def _by_chance(tables: Tables) -> str:
-    return f"{0.05 * len(_free_pairs(tables)):.0f}"
-
-
-def _free_pairs(tables: Tables) -> pd.DataFrame:
-    table = tables["correlations"]
-    main = list(dict.fromkeys(table["measure"]))[:MAIN]
-    both = table["measure"].isin(main) & table["with"].isin(main)
-    return table[both & (table["measure"] != table["with"]) & ~table["by definition"]]
-
-
 QUOTED: dict[str, Callable[[Tables], str]] = {
     "accuracy-alone": _mean("accuracy"),
     "accuracy-in-company": _mean("in company"),
@@ -80,6 +61,4 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "flipped-half-depth": _rho("depth", "flipped half-way"),
     "stops-early": _stops_early,
     "violations": _violations,
-    "pairs-clear": _clear,
-    "pairs-by-chance": _by_chance,
 }
