@@ -65,7 +65,7 @@ def band(reference: Tables, here: Tables | None) -> Figure:
             style.this_machine(ax, local["time"], local["median"])
         ax.set(title=f"v = {spread:g}", xlabel="time, in units of τ₁")
     axes[0].set_ylabel("reward margin")
-    style.legend_below(figure, ncols=4, fontsize=9)
+    style.legend_below(figure, 4)
     return figure
 
 

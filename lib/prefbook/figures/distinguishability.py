@@ -102,7 +102,7 @@ def last_layer(reference: Tables, here: Tables | None) -> Figure:
     curves = known["last_layer_curves"]
     order = ordered(curves)
     colours = style.ordered_colours(order)
-    figure, axes = style.panels(1, 2, height=3.5)
+    figure, axes = style.panels(1, 2, height=3.8)
     for name in some(order):
         part = part_of(curves, behaviour=name)
         for ax, column in zip(axes, ("fall", "distance"), strict=True):
@@ -116,7 +116,7 @@ def last_layer(reference: Tables, here: Tables | None) -> Figure:
         ax.set(xscale="log", yscale="log", xlabel="step", ylabel=words)
     axes[0].set_title("Loss")
     axes[1].set_title("Weights")
-    style.legend_below(figure)
+    style.legend_below(figure, columns=2)
     return figure
 
 
@@ -153,7 +153,7 @@ def boundary(reference: Tables, here: Tables | None) -> Figure:
     curves = known["boundary_curves"]
     order = ordered(curves)
     colours = style.ordered_colours(order)
-    figure, axes = style.panels(1, 2, height=3.5)
+    figure, axes = style.panels(1, 2, height=3.8)
     pairs = (("cosine", "bound"), ("accuracy", "guaranteed"))
     for name in some(order):
         part = part_of(curves, behaviour=name)
@@ -169,7 +169,7 @@ def boundary(reference: Tables, here: Tables | None) -> Figure:
         ax.set_xlabel("step")
     axes[0].set(ylabel="cosine", title="Direction of the boundary")
     axes[1].set(ylabel="accuracy", ylim=(-0.03, 1.03), title="Actual and guaranteed accuracy")
-    style.legend_below(figure)
+    style.legend_below(figure, columns=2)
     return figure
 
 

@@ -35,7 +35,7 @@ def fine_tuning(reference: Tables, here: Tables | None) -> Figure:
     colours = style.ordered_colours(list(falls["behaviour"].unique()))
     counts = curves.groupby("behaviour")["step"].size()
     drawn = [name for name in table["behaviour"] if counts[name] == counts.max()]
-    figure, (left, middle, right) = style.panels(1, 3, height=3.6)
+    figure, (left, middle, right) = style.panels(1, 3, height=3.9)
     for name in some(drawn):
         part = part_of(curves, behaviour=name)
         for ax, column in ((left, "loss"), (middle, "accuracy")):
@@ -52,7 +52,7 @@ def fine_tuning(reference: Tables, here: Tables | None) -> Figure:
     right.axhline(0, color=style.NEUTRAL, linewidth=1)
     right.set(xlabel=DELTA, ylabel="fall of the held-out loss (nats)")
     correlated(right, statistics.fall_of_all_weights(known))
-    style.legend_below(figure)
+    style.legend_below(figure, columns=2)
     return figure
 
 

@@ -284,5 +284,5 @@ def cantelli(reference: Tables, here: Tables | None) -> Figure:
         style.this_machine(ax, mine["bound"], mine["wrong"] / mine["statements"], markersize=3.5)
     ax.plot([0, 1], [0, 1], "--", color=style.THEORY, lw=1.2, label="error = bound")
     ax.set(xlabel="Cantelli's bound, from other statements", ylabel="held-out error", xlim=(0, 1.02))
-    style.legend_of_both(figure, here)
+    style.legend_of_both(figure, here, columns=2)
     return figure

@@ -40,7 +40,7 @@ def tokens(reference: Tables, here: Tables | None) -> Figure:
     left.set(xlabel="τ dr/dt by autograd", ylabel="τ dr/dt by the formula")
     right.set(xscale="log", xlabel="probability of the token", ylabel="τ dr/dt")
     for ax in (left, right):
-        ax.legend(fontsize=8, ncols=2, loc="lower left", bbox_to_anchor=(-0.02, 1))
+        ax.legend(fontsize=9.5, ncols=2, loc="lower left", bbox_to_anchor=(-0.02, 1))
     return figure
 
 

@@ -50,7 +50,7 @@ def statement_maps(
             ]
         ax.set(title=title, xticks=[], yticks=[])
         ax.grid(False)
-    axes[0].legend(loc="best", fontsize=8)
+    style.legend_below(figure)
     drawing = _with_titles(figure, statements)
     plt.close(figure)
     return (

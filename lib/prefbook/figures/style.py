@@ -25,8 +25,6 @@ from prefdyn.measures.estimates import Estimate
 POSITIVE, NEGATIVE = "#0072B2", "#D55E00"
 FIRST, SECOND = "#009E73", "#CC79A7"
 NEUTRAL, THEORY = "#767676", "#111111"
-BELOW = {"loc": "outside lower center", "ncols": 3, "fontsize": 8}
-"""Where a legend goes that would lie on the data: `figure.legend(..., **BELOW)`."""
 HERE: dict[str, Any] = {
     "marker": "D",
     "markersize": 5.5,
@@ -122,13 +120,15 @@ def this_machine(
     ax.plot(np.asarray(x), np.asarray(y), **{**HERE, **said, **style})
 
 
-def legend_below(figure: Figure, **options: Any) -> None:
+def legend_below(figure: Figure, columns: int = 3) -> None:
     """One legend below the panels: every label of any of them once, in the order in which they were drawn."""
     entries: dict[str, Any] = {}
     for ax in figure.axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
-    figure.legend(list(entries.values()), list(entries), **{**BELOW, **options})
+    figure.legend(
+        list(entries.values()), list(entries), loc="outside lower center", ncols=columns, fontsize=9.5
+    )
 
 
 def readable(name: str) -> str:
@@ -150,7 +150,7 @@ def legend_of_both(figure: Figure, here: object, columns: int = 4) -> None:
     """
     if here is not None:
         this_machine(figure.axes[0], [], [])
-    legend_below(figure, ncols=columns, fontsize=9)
+    legend_below(figure, columns)
 
 
 def ticks(ax: Axes, axis: str, values: ArrayLike, small: bool = False) -> None:

@@ -60,6 +60,12 @@ window.asked = {
     }).map((node) => node.closest("mjx-container").textContent);
   },
 
+  // Words of drawings that are smaller on the screen than small print, 11 px.
+  small: () => [...document.querySelectorAll("article figure svg text")].filter((node) => {
+    const { a, b } = node.getScreenCTM(), scale = Math.hypot(a, b); // also of words that stand upright
+    return node.checkVisibility() && parseFloat(getComputedStyle(node).fontSize) * scale < 11;
+  }).map((node) => node.textContent),
+
   // Texts that stand out too little from what is behind them.
   contrast: () => {
     const parse = (colour) => { const [r, g, b, a = 1] = colour.match(/[\d.]+/g).map(Number); return [r, g, b, a]; };

@@ -116,6 +116,7 @@ def visit(context: Any, url: str, address: str, rules: list[str] | None = None) 
     seen.facts = page.evaluate("() => asked.facts()") | {"poor": page.evaluate("() => asked.contrast()")}
     page.evaluate(AXE)
     seen.facts["barriers"] = page.evaluate("(rules) => asked.barriers(rules)", rules)
+    seen.facts["small"] = page.evaluate("() => asked.small()")
     seen.facts["clipped"] = page.evaluate("() => asked.clipped()")
     return page, seen
 
@@ -345,6 +346,7 @@ def test_page_fits_a_phone(nights: dict[str, Visit], name: str) -> None:
     assert facts["articleWidth"] <= facts["articleRoom"]
     assert facts["clipped"] == []
     assert facts["squeezed"] == []
+    assert facts["small"] == []
 
 
 @pytest.mark.parametrize("name", PAGES)
