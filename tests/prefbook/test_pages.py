@@ -303,6 +303,17 @@ def test_three_seeds_say_what_chapter_1_says_of_all_weights_of_the_clouds_and_of
     assert all(seed["interval"][0] > 0 for part in entries["LD-4"]["statistics"] for seed in part["seeds"])
 
 
+def test_three_seeds_say_what_chapter_1_says_of_response_pairs() -> None:
+    entries = reference().entries
+    (faster,), (similar,) = (entries[id_]["statistics"] for id_ in ("LD-8", "LD-15"))
+    assert [seed["outcome"] for seed in faster["seeds"]] == ["holds", "holds", "open"]
+    assert all(seed["estimate"] < 0 for seed in faster["seeds"])
+    assert [seed["outcome"] for seed in similar["seeds"]] == ["zero"] * 3
+    pairs = reference().tables("distinguishability")["text_by_pair"]
+    longer = pairs["rejected tokens"] - pairs["chosen tokens"]
+    assert (longer.groupby(pairs["seed"]).mean() > 0).all()
+
+
 def test_three_seeds_say_what_chapter_1_says_of_cause_or_company() -> None:
     (more,) = reference().entries["LD-11"]["statistics"]
     assert [seed["outcome"] for seed in more["seeds"]] == ["holds", "open", "open"]

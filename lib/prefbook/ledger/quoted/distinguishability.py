@@ -27,6 +27,7 @@ from prefbook.ledger.statistics.distinguishability import (
     fall_at_every_beta,
     gain_of_the_gradient,
     larger_distance_learned_faster,
+    text_misaligned_faster,
 )
 from prefbook.ledger.tables import NotMeasured, Tables
 from prefdyn.data import PAPER_PAIRS
@@ -114,8 +115,8 @@ def _undone_among_learned(tables: Tables) -> str:
     return str(estimates.spearman(table["δ² ratio"], table["fall of all weights"], tables.seed, family))
 
 
-def _further_seeds(statistic: Callable[[Tables], Estimate], table: str) -> Callable[[Tables], str]:
-    """What a claim's statistic is with each seed besides the first that its table has."""
+def _further_seeds(statistic: Callable[[Tables], Estimate | str], table: str) -> Callable[[Tables], str]:
+    """What a quantity is with each seed besides the first that its table has."""
 
     def said(tables: Tables) -> str:
         """
@@ -316,7 +317,9 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "text aligning": _over_text(lambda pairs: pairs["lead by aligning"]),
     "text undoing": _over_text(lambda pairs: pairs["lead by undoing"]),
     "text from base": _over_text(lambda pairs: pairs["lead by misaligning"]),
+    "text by seed": _further_seeds(text_misaligned_faster, "text_by_pair"),
     "text difference at one length": _at_one_length(_faster_undone),
+    "text at one length by seed": _further_seeds(_at_one_length(_faster_undone), "text_by_pair"),
     "text aligning at one length": _at_one_length(lambda pairs: pairs["lead by aligning"]),
     "text longer": lambda tables: (
         f"{(tables['text_by_pair']['rejected tokens'] - tables['text_by_pair']['chosen tokens']).mean():.1f}"
