@@ -414,6 +414,25 @@ def test_claims_of_nothing_say_what_to_do(inside: Path, capsys: pytest.CaptureFi
     assert cli.main(["claims", "--json"]) == 0 and json.loads(capsys.readouterr().out) == []
 
 
+@pytest.mark.parametrize(
+    ("folder", "edition"), [("results/reference/first", "results/reference"), (".", "..")]
+)
+def test_claims_of_one_chapters_tables_name_the_edition(
+    inside: Path,
+    leave: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    folder: str,
+    edition: str,
+) -> None:
+    leave(inside / "results" / "reference" / "first")
+    if folder == ".":
+        monkeypatch.chdir(inside / "results" / "reference" / "first")
+    assert cli.main(["claims", "--from", folder]) == 1
+    said = one_line(capsys.readouterr().err)
+    assert said == f"prefdyn: {folder} holds the tables of one chapter: name the edition, {edition}"
+
+
 def test_deleted_table_is_one_line_that_names_it(
     inside: Path, leave: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:

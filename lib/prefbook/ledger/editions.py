@@ -4,6 +4,7 @@ under results/.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -85,10 +86,13 @@ def named(root: Path, folder: Path | None) -> Edition:
     """The edition in a folder, named after it; this machine's without one.
 
     Raises:
-        PrefdynError: there is no such folder.
+        PrefdynError: there is no such folder, or it holds the tables of one chapter.
     """
     if folder is None:
         return here(root)
     if not folder.is_dir():
         raise PrefdynError(f"{folder}: no such folder; an edition is a folder of chapters' folders of tables")
+    if any(folder.glob("*.csv")):
+        edition = os.path.normpath(folder / "..")
+        raise PrefdynError(f"{folder} holds the tables of one chapter: name the edition, {edition}")
     return Edition(folder.resolve().name, folder, root)

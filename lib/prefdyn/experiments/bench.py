@@ -153,6 +153,10 @@ class Bench:
 
         return self._once(("personas", limit, per_label, self.seed), draw)
 
+    def whole(self, names: Sequence[str]) -> list[Persona]:
+        """The source's personas of these names, with all of their statements."""
+        return self._once(("whole", *names), lambda: [data.load_persona(name, self.source) for name in names])
+
     def pairs(self, limit: int) -> list[Pair]:
         """`limit` of the source's pairs, drawn by the seed (0: all, in their order)."""
 

@@ -31,7 +31,7 @@ def more_samples(bench: Bench, design: Design) -> pd.DataFrame:
     everyone = states(bench, design)
     until = training_time(everyone)
     names = sampled([of.name for of in everyone], design)
-    whole = [data.load_persona(name, bench.source) for name in names]
+    whole = bench.whole(names)
     arms = (
         ("everyone", everyone, design.samples_a_label),
         ("all statements", states(bench, design, whole), design.many_samples),

@@ -404,5 +404,13 @@ def test_provenance_names_model_data_and_settings(tmp_path: Path) -> None:
     assert rests_on.seconds >= 0
 
 
+def test_personas_taken_whole_are_in_the_provenance() -> None:
+    names = data.persona_names()[:2]
+    ours = bench()
+    whole = ours.whole(names)
+    assert [len(one.statements) for one in whole] == [len(data.load_persona(n).statements) for n in names]
+    assert ours.provenance().data_fingerprint == data.fingerprint(whole)
+
+
 def test_default_model_is_named_in_full() -> None:
     assert Bench(device="cpu").model_name == loading.DEFAULT
