@@ -303,6 +303,19 @@ def test_three_seeds_say_what_chapter_1_says_of_all_weights_of_the_clouds_and_of
     assert all(seed["interval"][0] > 0 for part in entries["LD-4"]["statistics"] for seed in part["seeds"])
 
 
+def test_three_seeds_say_what_chapter_1_says_of_two_behaviours_at_once() -> None:
+    (together,) = reference().entries["LD-3b"]["statistics"]
+    assert [seed["outcome"] for seed in together["seeds"]] == ["holds"] * 3
+    pairs = reference().tables("distinguishability")["joint_training"]
+    assert pairs.groupby("seed").size().tolist() == [180] * 3
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        first, second = (
+            {frozenset(names) for names in pairs[pairs["seed"] == seed][["first", "second"]].to_numpy()}
+            for seed in (one, other)
+        )
+        assert len(first & second) < 10  # the paper's two are in each
+
+
 def test_three_seeds_say_what_chapter_1_says_of_response_pairs() -> None:
     entries = reference().entries
     (faster,), (similar,) = (entries[id_]["statistics"] for id_ in ("LD-8", "LD-15"))

@@ -27,6 +27,7 @@ from prefbook.ledger.statistics.distinguishability import (
     fall_at_every_beta,
     gain_of_the_gradient,
     larger_distance_learned_faster,
+    priority_and_loss_gap,
     text_misaligned_faster,
 )
 from prefbook.ledger.tables import NotMeasured, Tables
@@ -267,6 +268,7 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "guaranteed": lambda tables: f"{tables['boundary']['guaranteed'].max():.1%}",
     "always Yes": lambda tables: f"{tables['boundary']['share of Yes'].max():.0%}",
     "pairs": lambda tables: f"{len(tables['pairs'])}",
+    "pairs by seed": _further_seeds(priority_and_loss_gap, "joint_training"),
     "pairs trained": lambda tables: f"{len(tables['joint_training'])}",
     "first-step error": lambda tables: f"{tables['pairs']['error'].max():.0e}".replace("e-", "e−"),
     "right way": lambda tables: _of(tables["joint_training"]["loss gap"] > 0),
