@@ -34,8 +34,8 @@ def controlled(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     Tables:
         settings: setting; relative kappa (2 kappa / d, NZ's gamma); angle (between the means, radians);
             dimension; per label (training points of each label, as many are tested on); trials; kind trials
-            (of `kinds_of_noise`); reading (of the paper's angle under which the setting is the paper's: θ, 2θ
-            or both).
+            (of `kinds_of_noise`); epochs (of full-batch descent; the map's later times take more); reading
+            (of the paper's angle under which the setting is the paper's: θ, 2θ or both).
         stopping: loss; allowed, short, long: eta beta^2 steps that the theorem allows at the narrowest angle,
             and that the two trainings run to.
         accuracies: accuracy on the test points after short training with DPO, one row a setting, trial and
@@ -110,6 +110,7 @@ def _settings(design: Design) -> pd.DataFrame:
                 "per label": design.per_label,
                 "trials": design.trials,
                 "kind trials": design.kind_trials,
+                "epochs": design.epochs,
                 # Under both readings one angle and concentration is the same.
                 "reading": "both" if name == "120°, γ = 1/8" else readings[round(np.degrees(cloud.angle))],
             }

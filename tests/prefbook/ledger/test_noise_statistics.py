@@ -36,6 +36,7 @@ SETTINGS = {
 }
 TIMES = {0.005: "stopping", 0.02: "stopping", 5.0: "between", 2000.0: "long"}
 TRIALS = 5
+EPOCHS = 12
 Make = Callable[..., Tables]
 
 
@@ -113,12 +114,12 @@ def small() -> dict[str, pd.DataFrame]:
     return {
         "settings": pd.DataFrame(
             [
-                (name, gamma, np.radians(degrees), 512, 1000, TRIALS, TRIALS, word)
+                (name, gamma, np.radians(degrees), 512, 1000, TRIALS, TRIALS, EPOCHS, word)
                 for name, (gamma, degrees, word) in SETTINGS.items()
             ],
             columns=[
                 *("setting", "relative kappa", "angle", "dimension", "per label"),
-                *("trials", "kind trials", "reading"),
+                *("trials", "kind trials", "epochs", "reading"),
             ],
         ),
         "stopping": pd.DataFrame(
@@ -371,7 +372,7 @@ def test_ridge_law_is_the_theorys_at_the_maps_steps(make: Make) -> None:
     law = derived.ridge_law(make(), "60°, γ = 1/4", 2000.0)
     assert law == theory.ridge_law(512, 64.0, np.radians(60), 2000, 20.0, 100)
     early = derived.ridge_law(make(), "60°, γ = 1/4", 0.005)
-    assert early == theory.ridge_law(512, 64.0, np.radians(60), 2000, 0.0005, 10)
+    assert early == theory.ridge_law(512, 64.0, np.radians(60), 2000, 0.005 / EPOCHS, EPOCHS)
 
 
 def test_law_is_compared_at_every_noise_rate_and_apart_at_small_ones(make: Make) -> None:

@@ -68,7 +68,7 @@ def first_step_law(tables: Tables, setting: str, rates: ArrayLike) -> NDArray[np
 def ridge_law(tables: Tables, setting: str, time: float) -> theory.Law:
     """The law of IPO after any time, nothing fitted."""
     row, kappa = _law(tables, setting)
-    steps = max(10, int(np.ceil(time / 20 - NEAR)))
+    steps = max(int(row["epochs"]), int(np.ceil(time / 20 - NEAR)))
     return theory.ridge_law(row["dimension"], kappa, row["angle"], 2 * row["per label"], time / steps, steps)
 
 
