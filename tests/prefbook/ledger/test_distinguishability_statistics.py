@@ -319,6 +319,8 @@ def test_spread_is_compared_draw_by_draw(tables: Tables) -> None:
         ("text undoing", "−2.0 [−2.0, −2.0]"),
         ("text from base", "−1.2 [−1.4, −1.1]"),
         ("text pairs", "10"),
+        ("text spread", "0.26"),  # of −1 and −0.5, five times each: ¼ √(10/9)
+        ("text pairs needed", "2"),  # (2.8 · 0.2635 / 0.5)² = 2.18
     ],
 )
 def test_quoted_numbers(tables: Tables, key: str, told: str) -> None:
