@@ -17,6 +17,7 @@ from scipy.stats import spearmanr
 
 from prefbook.ledger import editions
 from prefbook.ledger.claims import VACUOUS, VERDICTS, load_claims
+from prefbook.ledger.derived.distinguishability import EQUAL, WEIGHTED
 from prefbook.ledger.multiplicity import after_holm
 from prefbook.ledger.quoted import QUOTED
 from prefbook.ledger.statistics.generalization import log_left, off_the_law
@@ -314,6 +315,25 @@ def test_three_seeds_say_what_chapter_1_says_of_two_behaviours_at_once() -> None
             for seed in (one, other)
         )
         assert len(first & second) < 10  # the paper's two are in each
+
+
+def test_three_seeds_say_what_chapter_1_says_of_undoing_the_priority() -> None:
+    (evened,) = reference().entries["LD-14"]["statistics"]
+    assert [seed["outcome"] for seed in evened["seeds"]] == ["holds"] * 3
+    whole = reference().tables("distinguishability")
+    for seed in (0, 1, 2):
+        tables = whole.of(seed)
+        falls = tables["equalised"].groupby(["arm", "draw"])["fall"]
+        mean, spread = falls.mean(), falls.std() / falls.mean()
+        assert mean[WEIGHTED].mean() < mean[EQUAL].mean()
+        relative = estimates.mean(spread[WEIGHTED] - spread[EQUAL])
+        assert relative.low < 0 < relative.high
+        δ = tables["equalised"]["behaviour"].map(tables["embeddings"].set_index("behaviour")["δ"])
+        ranked = tables["equalised"].assign(δ=δ).groupby(["arm", "draw"])
+        order = ranked.apply(lambda one: one["δ"].corr(one["fall"], "spearman")).groupby("arm").mean()
+        assert order[WEIGHTED] < order[EQUAL]
+        last = tables["equalised_last_layer"]
+        assert (last[last["arm"] == WEIGHTED]["fall"] >= 0).all()
 
 
 def test_three_seeds_say_what_chapter_1_says_of_response_pairs() -> None:

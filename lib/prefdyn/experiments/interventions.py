@@ -196,7 +196,7 @@ def equalised(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
         equalised_last_layer: one row a behaviour and weighting, all behaviours together, the unembedding
             alone:
 
-            - δ: as in `embeddings`.
+            - δ: of the statements that are trained on.
             - arm: equal weights, or weights that undo the priority.
             - weight: of the behaviour; they sum up to their number.
             - first gain: of the mean signed logit in the first step, by the theory, over the mean one.

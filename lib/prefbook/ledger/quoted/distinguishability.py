@@ -24,6 +24,7 @@ from prefbook.ledger.derived.distinguishability import (
     mean_over_behaviours,
 )
 from prefbook.ledger.statistics.distinguishability import (
+    evened_out,
     fall_at_every_beta,
     gain_of_the_gradient,
     larger_distance_learned_faster,
@@ -307,6 +308,7 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
         f"{np.exp(np.log(tables['last_layer_undone']['δ² ratio']).mean()):.0f}"
     ),
     "last layer undone": _last_layer_undone,
+    "evenness by seed": _further_seeds(evened_out, "equalised"),
     "spread, equal": lambda tables: _spread(tables, EQUAL),
     "spread, weighted": lambda tables: _spread(tables, WEIGHTED),
     "times less": _cost_of_evenness,
