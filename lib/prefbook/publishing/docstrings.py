@@ -29,6 +29,11 @@ def setup(app: Any) -> dict[str, Any]:
     ) -> tuple[str | None, str | None]:
         return signature and signature.replace("<factory>", "..."), returned
 
+    def field(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+        """Of a named tuple, which its class describes; Python's own words are "Alias for field number 0"."""
+        return True if str(obj.__doc__).startswith("Alias for field number") else None
+
     app.connect("autodoc-process-docstring", process, priority=400)  # before napoleon
+    app.connect("autodoc-skip-member", field)
     app.connect("autodoc-process-signature", parsable)
     return {"parallel_read_safe": True}

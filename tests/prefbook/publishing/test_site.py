@@ -335,6 +335,12 @@ def test_what_scrolls_can_be_reached_once_it_is_unfolded(browser: Any) -> None:
     page.close()
 
 
+def test_pages_of_the_library_hold_no_words_of_pythons_own(html: Path) -> None:
+    pages = list((html / "book" / "api").glob("*.html"))
+    assert len(pages) == 7
+    assert not [page.name for page in pages if "Alias for field number" in page.read_text(encoding="utf-8")]
+
+
 # Sizes and colours --------------------------------------------------------------------------------
 
 
