@@ -6,9 +6,10 @@ Each independent run is kept as soon as it is done.
 from types import ModuleType
 
 from prefdyn.experiments import across, distinguishability, generalization, noise, ranking
-from prefdyn.experiments.bench import Bench, Task
+from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.phases import Adapter, Phase, PhaseResult
 from prefdyn.experiments.provenance import Provenance, save_table
+from prefdyn.experiments.tasks import Runner, Task
 
 CHAPTERS: dict[str, ModuleType] = {
     "distinguishability": distinguishability,
@@ -22,4 +23,14 @@ CHAPTERS: dict[str, ModuleType] = {
 Long ones come first, and the first two measure nothing in common.
 """
 
-__all__ = ["CHAPTERS", "Adapter", "Bench", "Phase", "PhaseResult", "Provenance", "Task", "save_table"]
+__all__ = [
+    "CHAPTERS",
+    "Adapter",
+    "Bench",
+    "Phase",
+    "PhaseResult",
+    "Provenance",
+    "Runner",
+    "Task",
+    "save_table",
+]

@@ -21,9 +21,10 @@ from prefdyn.engine import losses
 from prefdyn.engine.last_layer import Descent
 from prefdyn.errors import PrefdynError
 from prefdyn.experiments import checks, persona_halves
-from prefdyn.experiments.bench import Bench, Task
+from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.persona_halves import Statements
 from prefdyn.experiments.plan import Work, persona_features
+from prefdyn.experiments.tasks import Task
 from prefdyn.measures import halves
 from prefdyn.measures.halves import Correlations
 

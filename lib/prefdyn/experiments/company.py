@@ -13,9 +13,10 @@ from prefdyn import data
 from prefdyn.data import Persona
 from prefdyn.engine.training import Settings
 from prefdyn.experiments import frozen
-from prefdyn.experiments.bench import Bench, Task
+from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.generalization import BETA, Design, parts, states, training_time
 from prefdyn.experiments.phases import Phase, PhaseResult
+from prefdyn.experiments.tasks import Task
 from prefdyn.theory.clusters import Clusters
 
 HELD_OUT, TRAINED = "held out", "trained"

@@ -15,9 +15,10 @@ from scipy.special import expit
 from prefdyn.engine import losses
 from prefdyn.engine.objectives import SFT
 from prefdyn.engine.training import Settings
-from prefdyn.experiments.bench import Bench, Task
+from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.known_world import Course, World, make_world, refresh_in, train_in
 from prefdyn.experiments.ranking import LOOKS, Design, known_prompts
+from prefdyn.experiments.tasks import Task
 from prefdyn.measures import flips
 from prefdyn.theory import ranking as theory
 

@@ -10,9 +10,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from prefdyn.experiments import noisy
-from prefdyn.experiments.bench import Bench, Task
+from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.noise import LOSSES, SMOOTHING, Design, clouds, descents, family, times
 from prefdyn.experiments.noisy import Cloud
+from prefdyn.experiments.tasks import Task
 from prefdyn.measures import estimates
 from prefdyn.theory import noise as theory
 

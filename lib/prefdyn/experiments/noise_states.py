@@ -12,8 +12,9 @@ from prefdyn import data
 from prefdyn.data import Persona
 from prefdyn.engine import losses, states
 from prefdyn.experiments import noisy
-from prefdyn.experiments.bench import Bench, Task
+from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.noise import BARE, Design, descents
+from prefdyn.experiments.tasks import Task
 from prefdyn.files import public_name
 from prefdyn.measures import estimates, geometry
 from prefdyn.theory import noise as theory

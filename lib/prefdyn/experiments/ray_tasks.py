@@ -1,7 +1,7 @@
-"""Independent tasks of a bench on Ray: a worker has a GPU, or some cores, and loads the model once.
+"""Independent tasks of a model on Ray: a worker has a GPU, or some cores, and loads the model once.
 
 A worker takes the cores that `OMP_NUM_THREADS` says, or one: small matrices gain little from a second. There
-are as many workers as there are tasks, GPUs, cores, and memory to train in. Results go to the bench, which
+are as many workers as there are tasks, GPUs, cores, and memory to train in. Results go to the runner, which
 keeps them; a lost worker's task is taken up again. Workers need this very library, and a model that is a
 folder or a file under the same path.
 """
@@ -18,20 +18,18 @@ import re
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from prefdyn.cache import science_version
 from prefdyn.errors import PrefdynError, extra
 from prefdyn.experiments import plan
+from prefdyn.experiments.tasks import Runner, Task
 from prefdyn.models import devices
 
 with extra("scale"):
     import ray
-
-if TYPE_CHECKING:
-    from prefdyn.experiments.bench import Bench, Task
 
 TRIES = 3
 """How often a task is begun whose worker is lost."""
@@ -79,13 +77,11 @@ class _Worker:
         self.cores, self.about = cores, (model, device)
 
     @functools.cached_property
-    def bench(self) -> Bench:
+    def runner(self) -> Runner:
         """Made when it is asked for, because a worker that comes up again is not asked to be ready again."""
-        from prefdyn.experiments.bench import Bench
-
         torch.set_num_threads(self.cores)
         model, device = self.about
-        return Bench(model, device=device)
+        return Runner(model, device)
 
     def ready(self) -> None:
         """Answers once the worker is there.
@@ -93,7 +89,7 @@ class _Worker:
         Raises:
             PrefdynError: its machine has no such device.
         """
-        assert self.bench
+        assert self.runner
 
     def do(self, task: Task, precision: str, code: str, fingerprint: str) -> Any:
         """The result of a task, with matrix products in a precision.
@@ -105,44 +101,46 @@ class _Worker:
             raise PrefdynError(
                 f"{platform.node()} has another prefdyn, or other packages behind it: install those from here"
             )
-        if task.of_model and self.bench.lm.fingerprint != fingerprint:
-            raise PrefdynError(f"{platform.node()} has another {self.bench.model_name}: bring the same there")
-        return self.bench.rounded(precision).do(task)
+        if task.of_model and self.runner.lm.fingerprint != fingerprint:
+            raise PrefdynError(
+                f"{platform.node()} has another {self.runner.model_name}: bring the same there"
+            )
+        return self.runner.rounded(precision).do(task)
 
 
 class Pool:
-    """The workers of a bench, who come up as tasks ask for them and last as long as the process."""
+    """The workers of a runner, who come up as tasks ask for them and last as long as the process."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, runner: Runner) -> None:
         """Connect, or use the Ray that this process is connected to.
 
         Raises:
             PrefdynError: there is no Ray there, or none that has what a task needs.
         """
-        check(bench.on)
+        check(runner.on)
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report to its makers
-        how: dict[str, Any] = {"address": bench.on}
-        if bench.on == "ray":
+        how: dict[str, Any] = {"address": runner.on}
+        if runner.on == "ray":
             how = {"address": "local", "include_dashboard": False, "object_store_memory": OBJECT_STORE}
         try:
             if not ray.is_initialized():
                 ray.init(**how, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, TimeoutError) as error:
             first = str(error).strip().splitlines()[0]
-            raise PrefdynError(f"no Ray answers at {bench.on} ({first})") from error
-        self.fingerprint = bench.fingerprint
+            raise PrefdynError(f"no Ray answers at {runner.on} ({first})") from error
+        self.fingerprint = runner.fingerprint
         self.cores = cores()
-        self.about = (bench.model_name, bench.device.type)
-        needed = memory(plan.model_size(bench.model_name))
+        self.about = (runner.model_name, runner.device.type)
+        needed = memory(plan.model_size(runner.model_name))
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         self.options: dict[str, float] = {"num_gpus": 1}
         self.most, asked = sum(int(node.get("GPU", 0)) for node in nodes), "a GPU"
-        if bench.device.type != "cuda":
+        if runner.device.type != "cuda":
             self.options = {"num_cpus": self.cores, "memory": needed}
             room = [min(node.get("CPU", 0) // self.cores, node.get("memory", 0) // needed) for node in nodes]
             self.most, asked = int(sum(room)), f"{self.cores} cores with {needed / 2**30:.1f} GiB"
         if not self.most:
-            raise PrefdynError(f"no machine of the Ray at {bench.on} has {asked}, which a task needs")
+            raise PrefdynError(f"no machine of the Ray at {runner.on} has {asked}, which a task needs")
         self.workers: list[Any] = []
 
     def run(self, tasks: Sequence[Task], precision: str) -> Iterator[tuple[int, Any]]:

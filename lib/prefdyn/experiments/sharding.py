@@ -1,4 +1,4 @@
-"""A group of processes of this machine that runs a bench's sharded model: one for each GPU, or on a CPU.
+"""A group of processes of this machine that runs a sharded model: one for each GPU, or on a CPU.
 
 They come up when the first task asks for the model, and stay. All of them do every task; the first answers.
 """
@@ -11,7 +11,7 @@ import tempfile
 import traceback
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cloudpickle
 import torch
@@ -19,10 +19,8 @@ import torch.distributed as dist
 
 from prefdyn.engine import sharded
 from prefdyn.errors import PrefdynError
-from prefdyn.models import devices
-
-if TYPE_CHECKING:
-    from prefdyn.experiments.bench import Bench, Task
+from prefdyn.experiments.tasks import Runner, Task
+from prefdyn.models import LanguageModel, devices
 
 
 def check(processes: int, device: torch.device) -> None:
@@ -45,16 +43,16 @@ def check(processes: int, device: torch.device) -> None:
 class Group:
     """The processes, and a line to each."""
 
-    def __init__(self, bench: Bench) -> None:
-        check(bench.shard, bench.device)
+    def __init__(self, runner: Runner) -> None:
+        check(runner.shard, runner.device)
         self.meeting = tempfile.TemporaryDirectory(prefix="prefdyn-")
         context = multiprocessing.get_context("spawn")
         self.lines: list[Connection] = []
         self.processes = []
-        about = (bench.model_name, bench.device.type)
-        for rank in range(bench.shard):
+        about = (runner.model_name, runner.device.type)
+        for rank in range(runner.shard):
             ours, theirs = context.Pipe()
-            arguments = (rank, bench.shard, str(Path(self.meeting.name) / "meeting"), theirs, *about)
+            arguments = (rank, runner.shard, str(Path(self.meeting.name) / "meeting"), theirs, *about)
             process = context.Process(target=_serve, args=arguments, daemon=True)
             process.start()
             theirs.close()
@@ -101,10 +99,15 @@ class Group:
             process.join()
 
 
+class _Rank(Runner):
+    """Of one process, which holds its part of the model."""
+
+    def _load(self) -> LanguageModel:
+        return sharded.load(self.model_name, self.device, self.precision)
+
+
 def _serve(rank: int, size: int, meeting: str, line: Connection, model: str, kind: str) -> None:
     """What each process does: tasks, until nobody is at the other end."""
-    from prefdyn.experiments.bench import Bench
-
     device = torch.device(kind, rank) if kind == "cuda" else torch.device(kind)
     if kind == "cuda":
         torch.cuda.set_device(device)
@@ -112,14 +115,12 @@ def _serve(rank: int, size: int, meeting: str, line: Connection, model: str, kin
         torch.set_num_threads(max(1, torch.get_num_threads() // size))
     backend = "nccl" if kind == "cuda" else "gloo"
     dist.init_process_group(backend, init_method=f"file://{meeting}", rank=rank, world_size=size)
-    bench = Bench(model, device=str(device))
+    runner = _Rank(model, str(device))
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             task, precision = cloudpickle.loads(line.recv_bytes())
             try:
-                if not bench._loaded:
-                    bench._loaded.append(sharded.load(model, device, bench.precision))
-                result = bench.rounded(precision).do(task)
+                result = runner.rounded(precision).do(task)
             except Exception as error:
                 error.add_note(traceback.format_exc())
                 line.send((None, error))

@@ -10,9 +10,10 @@ import pandas as pd
 from prefdyn import data
 from prefdyn.engine.training import Settings
 from prefdyn.experiments import frozen
-from prefdyn.experiments.bench import Bench, Task
+from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.generalization import BETA, Design, parts, sampled, states, training_time
 from prefdyn.experiments.phases import Phase
+from prefdyn.experiments.tasks import Task
 
 
 def more_samples(bench: Bench, design: Design) -> pd.DataFrame:

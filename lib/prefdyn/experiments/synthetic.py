@@ -10,8 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from prefdyn.experiments import flows
-from prefdyn.experiments.bench import Bench, Task
+from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.generalization import BETA, Design, samples_of_the_data
+from prefdyn.experiments.tasks import Task
 from prefdyn.measures import estimates
 from prefdyn.theory import clusters
 from prefdyn.theory import reward_dynamics as dynamics

@@ -22,7 +22,8 @@ from prefdyn.data import Pair
 from prefdyn.engine.likelihood import TokenPair, chosen_log_probs, log_probs, tokenize_pairs, tokenize_persona
 from prefdyn.engine.training import RECORD, Settings, batch_order, fine_tune
 from prefdyn.errors import PrefdynError
-from prefdyn.experiments.bench import Bench, Phase
+from prefdyn.experiments.bench import Bench
+from prefdyn.experiments.phases import Phase
 from prefdyn.models import LanguageModel, loading
 
 SFT = {"learning_rate": 1e-3, "steps": 5, "batch_size": 4, "loss": "sft", "seed": 1}

@@ -24,9 +24,10 @@ from prefdyn.engine.last_layer import Descent
 from prefdyn.engine.training import Settings
 from prefdyn.errors import PrefdynError
 from prefdyn.experiments import company, noise_clouds, noisy, ray_tasks
-from prefdyn.experiments.bench import Bench, Task
+from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.noisy import Cloud
 from prefdyn.experiments.phases import Phase, PhaseResult
+from prefdyn.experiments.tasks import Task
 
 pytestmark = pytest.mark.usefixtures("cache")
 

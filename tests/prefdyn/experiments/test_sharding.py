@@ -19,9 +19,10 @@ from prefdyn.engine import losses
 from prefdyn.engine.training import Settings
 from prefdyn.errors import PrefdynError
 from prefdyn.experiments import company, moved_tokens, sharding
-from prefdyn.experiments.bench import Bench, Task
+from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.interventions import gradient_of
 from prefdyn.experiments.phases import Adapter, Phase
+from prefdyn.experiments.tasks import Task
 from prefdyn.models import LanguageModel
 
 pytestmark = pytest.mark.usefixtures("cache")

@@ -13,7 +13,8 @@ import torch
 from prefdyn import data
 from prefdyn.engine import likelihood
 from prefdyn.engine.training import Settings
-from prefdyn.experiments.bench import Bench, Phase
+from prefdyn.experiments.bench import Bench
+from prefdyn.experiments.phases import Phase
 from prefdyn.measures import flips
 
 
