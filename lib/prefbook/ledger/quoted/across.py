@@ -5,29 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from prefbook.ledger.derived.across import correlation, left
+from prefbook.ledger.quoted.forms import said
 from prefbook.ledger.tables import Tables
 from prefdyn.measures import estimates
-from prefdyn.measures.estimates import Estimate
 
 
 def _mean(name: str) -> Callable[[Tables], str]:
-    def said(tables: Tables) -> str:
+    def mean(tables: Tables) -> str:
         personas = tables["personas"]
         return str(estimates.mean(personas[name], personas["family"], tables.seed))
 
-    return said
+    return mean
 
 
 def _rho(x: str, y: str) -> Callable[[Tables], str]:
-    return lambda tables: _said(correlation(tables, x, y))
+    return lambda tables: said(correlation(tables, x, y))
 
 
 def _left(outcome: str) -> Callable[[Tables], str]:
-    return lambda tables: _said(left(tables, outcome))
-
-
-def _said(estimate: Estimate) -> str:
-    return str(estimate) if estimate.value == estimate.value else "not defined"
+    return lambda tables: said(left(tables, outcome))
 
 
 def _stops_early(tables: Tables) -> str:

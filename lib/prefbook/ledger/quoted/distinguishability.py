@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from prefbook.ledger.derived.distinguishability import (
     BASE,
@@ -23,21 +22,18 @@ from prefbook.ledger.derived.distinguishability import (
     log_change,
     mean_over_behaviours,
 )
+from prefbook.ledger.quoted import distinguishability_text
+from prefbook.ledger.quoted.forms import UNDEFINED, further_seeds, of, said, signed
 from prefbook.ledger.statistics.distinguishability import (
     evened_out,
     fall_at_every_beta,
     gain_of_the_gradient,
     larger_distance_learned_faster,
     priority_and_loss_gap,
-    text_misaligned_faster,
 )
 from prefbook.ledger.tables import NotMeasured, Tables
 from prefdyn.data import PAPER_PAIRS
 from prefdyn.measures import estimates
-from prefdyn.measures.estimates import Estimate
-
-UNDEFINED = "not defined"
-"""Where a run is too small for a number."""
 
 
 def _range_of_delta(tables: Tables) -> str:
@@ -47,7 +43,7 @@ def _range_of_delta(tables: Tables) -> str:
 
 def _below_chance(tables: Tables) -> str:
     table = tables["embeddings"]
-    return _of(table["δ"] < table["δ of chance"])
+    return of(table["δ"] < table["δ of chance"])
 
 
 def _slack(tables: Tables) -> str:
@@ -72,7 +68,7 @@ def _papers_pair(tables: Tables, place: int) -> str:
     both = {tuple(sorted(pair)): gap for *pair, gap in pairs[["first", "second", "loss gap"]].to_numpy()}
     if (known := tuple(sorted(PAPER_PAIRS[place]))) not in both:
         raise NotMeasured(f"the pair {' and '.join(known)} was not trained")
-    return _signed(both[known], ".3f")
+    return signed(both[known], ".3f")
 
 
 def _factor(tables: Tables, quantity: str, trained_on: str = OWN) -> str:
@@ -117,94 +113,19 @@ def _undone_among_learned(tables: Tables) -> str:
     return str(estimates.spearman(table["δ² ratio"], table["fall of all weights"], tables.seed, family))
 
 
-def _further_seeds(statistic: Callable[[Tables], Estimate | str], table: str) -> Callable[[Tables], str]:
-    """What a quantity is with each seed besides the first that its table has."""
-
-    def said(tables: Tables) -> str:
-        """
-        Raises:
-            NotMeasured: there is none.
-        """
-        whole = Tables(tables.folder)
-        further = set(whole.seeds) - {tables.seed} - set(whole.pending.get(table, ()))
-        if not further:
-            raise NotMeasured(f"{table} was made with one seed")
-        return " and ".join(str(statistic(whole.of(seed))) for seed in sorted(further))
-
-    return said
-
-
 def _faster_from_elsewhere(tables: Tables) -> str:
-    more = faster_undone(tables, ELSEWHERE, than=BASE)
-    return UNDEFINED if np.isnan(more.value) else str(more)
+    return said(faster_undone(tables, ELSEWHERE, than=BASE))
 
 
 def _learned(tables: Tables) -> str:
     table = tables["misalignment"].drop_duplicates("behaviour")
-    return _of(table["accuracy"] >= LEARNED)
+    return of(table["accuracy"] >= LEARNED)
 
 
 def _last_layer_undone(tables: Tables) -> str:
     """Fall by the last layer alone after alignment over before, geometric mean."""
     table = tables["last_layer_undone"]
     return f"{np.exp(np.log(table['fall from aligned'] / table['fall from base']).mean()):.1f}"
-
-
-def _over_text(of: Callable[[pd.DataFrame], pd.Series]) -> Callable[[Tables], str]:
-    """A quantity of held-out response pairs (nats), mean over them."""
-
-    def tell(tables: Tables) -> str:
-        found = estimates.mean(of(tables["text_by_pair"]))
-        value, low, high = (_signed(number, ".1f") for number in (found.value, found.low, found.high))
-        return f"{value} [{low}, {high}]"
-
-    return tell
-
-
-def _at_one_length(of: Callable[[pd.DataFrame], pd.Series]) -> Callable[[Tables], str]:
-    """The same where both responses have as many tokens, by a straight line in the difference."""
-
-    def tell(tables: Tables) -> str:
-        pairs = tables["text_by_pair"]
-        if (pairs["rejected tokens"] - pairs["chosen tokens"]).nunique() < 2:
-            return UNDEFINED
-        line = stats.linregress(pairs["rejected tokens"] - pairs["chosen tokens"], of(pairs))
-        half = stats.t.ppf(0.975, len(pairs) - 2) * line.intercept_stderr
-        value, low, high = (_signed(line.intercept + by, ".1f") for by in (0, -half, half))
-        return f"{value} [{low}, {high}]"
-
-    return tell
-
-
-def _faster_undone(pairs: pd.DataFrame) -> pd.Series:
-    return pairs["lead by undoing"] - pairs["lead by misaligning"]
-
-
-def _pairs_needed(tables: Tables) -> str:
-    """Held-out pairs with which half a nat, which LD-8 says matters, is found in four cases of five."""
-    spread = _faster_undone(tables["text_by_pair"]).std()
-    return f"{float(f'{(2.8 * spread / 0.5) ** 2:.2g}'):,.0f}"
-
-
-def _whole_responses(tables: Tables) -> str:
-    """LD-15's rank correlation with the change of the whole response."""
-    pairs = tables["text_by_pair"]
-    return str(estimates.spearman(pairs["CHES"], pairs["chosen"] * pairs["chosen tokens"], tables.seed))
-
-
-def _whole_responses_at_one_length(tables: Tables) -> str:
-    """The same as a partial rank correlation, the number of tokens held constant."""
-    pairs = tables["text_by_pair"]
-    change = pairs["chosen"] * pairs["chosen tokens"]
-    ranks = [stats.rankdata(column) for column in (pairs["CHES"], change, pairs["chosen tokens"])]
-    (_, xy, xz), (_, _, yz), _ = np.corrcoef(ranks)
-    held = np.sqrt((1 - xz**2) * (1 - yz**2))
-    return _signed((xy - xz * yz) / held, ".2f") if held > 0 else UNDEFINED
-
-
-def _displaced(tables: Tables) -> str:
-    share = estimates.proportion(tables["text_by_pair"]["chosen"] < 0)
-    return f"{share.value:.0%} [{share.low:.0%}, {share.high:.0%}]"
 
 
 def _spread(tables: Tables, arm: str) -> str:
@@ -225,7 +146,7 @@ def _unlearned(tables: Tables, arm: str) -> str:
 
 def _without_weight(tables: Tables) -> str:
     falls = tables["equalised_last_layer"]
-    return _of(falls[falls["arm"] == WEIGHTED]["weight"] == 0)
+    return of(falls[falls["arm"] == WEIGHTED]["weight"] == 0)
 
 
 def _order_within_draws(tables: Tables, arm: str) -> str:
@@ -235,7 +156,7 @@ def _order_within_draws(tables: Tables, arm: str) -> str:
     deltas = falls["behaviour"].map(tables["embeddings"].set_index("behaviour")["δ"])
     ranks = falls.assign(δ=deltas).groupby("draw")[["δ", "fall"]].rank().assign(draw=falls["draw"])
     found = ranks.groupby("draw").apply(lambda one: one["δ"].corr(one["fall"])).mean()
-    return UNDEFINED if np.isnan(found) else _signed(found, ".2f")
+    return UNDEFINED if np.isnan(found) else signed(found, ".2f")
 
 
 def _mean_fall(tables: Tables, arm: str) -> str:
@@ -249,21 +170,13 @@ def _relative_spread(tables: Tables) -> str:
     return str(estimates.mean(relative[WEIGHTED] - relative[EQUAL]))
 
 
-def _of(mask: pd.Series | np.ndarray) -> str:
-    return f"{int(np.sum(mask))} of {len(mask)}"
-
-
-def _signed(value: float, form: str) -> str:
-    return f"{value:+{form}}".replace("-", "−")
-
-
 QUOTED: dict[str, Callable[[Tables], str]] = {
     "behaviours": lambda tables: f"{len(tables['embeddings'])}",
     "trained": lambda tables: f"{len(tables['fine_tuning'])}",
     "range of δ": _range_of_delta,
     "below chance": _below_chance,
     "Yes or No": lambda tables: f"{100 * tables['embeddings']['Yes or No'].median():.2g}%",
-    "condition holds": lambda tables: _of(tables["theorem_4_1"]["holds"]),
+    "condition holds": lambda tables: of(tables["theorem_4_1"]["holds"]),
     "least R²": lambda tables: f"{tables['theorem_4_1']['R²'].min():.4f}",
     "slack": _slack,
     "accuracy before": lambda tables: f"{tables['unembedding']['accuracy before'].mean():.2f}",
@@ -271,14 +184,14 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "accuracy by size": lambda tables: str(accuracy_by_size(tables)),
     "crossings": _crossings,
     "boundaries followed": lambda tables: f"{len(tables['boundary'])}",
-    "bounded": lambda tables: _of(~tables["boundary"]["begins below 0"]),
+    "bounded": lambda tables: of(~tables["boundary"]["begins below 0"]),
     "guaranteed": lambda tables: f"{tables['boundary']['guaranteed'].max():.1%}",
     "always Yes": lambda tables: f"{tables['boundary']['share of Yes'].max():.0%}",
     "pairs": lambda tables: f"{len(tables['pairs'])}",
-    "pairs by seed": _further_seeds(priority_and_loss_gap, "joint_training"),
+    "pairs by seed": further_seeds(priority_and_loss_gap, "joint_training"),
     "pairs trained": lambda tables: f"{len(tables['joint_training'])}",
     "first-step error": lambda tables: f"{tables['pairs']['error'].max():.0e}".replace("e-", "e−"),
-    "right way": lambda tables: _of(tables["joint_training"]["loss gap"] > 0),
+    "right way": lambda tables: of(tables["joint_training"]["loss gap"] > 0),
     "large gap": lambda tables: _papers_pair(tables, 0),
     "small gap": lambda tables: _papers_pair(tables, 1),
     "mean accuracy": lambda tables: f"{tables['fine_tuning']['accuracy after'].mean():.2f}",
@@ -290,11 +203,11 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "ratio factor": lambda tables: _factor(tables, "Tr Σ / δ²"),
     "ratio factor, unsquared": lambda tables: _factor(tables, "Tr Σ / δ"),
     "by gradient": lambda tables: str(fall_by_gradient(tables)),
-    "lowest by seed": _further_seeds(fall_at_every_beta, "beta_falls"),
-    "gains by seed": _further_seeds(gain_of_the_gradient, "gradients"),
+    "lowest by seed": further_seeds(fall_at_every_beta, "beta_falls"),
+    "gains by seed": further_seeds(gain_of_the_gradient, "gradients"),
     "distances of halves": lambda tables: _of_halves(tables, "δ", ".1f"),
     "falls of halves": lambda tables: _of_halves(tables, "fall", ".3f"),
-    "halves by seed": _further_seeds(larger_distance_learned_faster, "intervention"),
+    "halves by seed": further_seeds(larger_distance_learned_faster, "intervention"),
     "halves of all seeds": lambda tables: _more_over_seeds(tables, "fall"),
     "accuracy of halves": lambda tables: _more_over_seeds(tables, "accuracy"),
     "agreement of halves": lambda tables: str(
@@ -308,7 +221,7 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
         f"{np.exp(np.log(tables['last_layer_undone']['δ² ratio']).mean()):.0f}"
     ),
     "last layer undone": _last_layer_undone,
-    "evenness by seed": _further_seeds(evened_out, "equalised"),
+    "evenness by seed": further_seeds(evened_out, "equalised"),
     "spread, equal": lambda tables: _spread(tables, EQUAL),
     "spread, weighted": lambda tables: _spread(tables, WEIGHTED),
     "times less": _cost_of_evenness,
@@ -319,22 +232,5 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "mean fall, equal": lambda tables: _mean_fall(tables, EQUAL),
     "mean fall, weighted": lambda tables: _mean_fall(tables, WEIGHTED),
     "relative spread": _relative_spread,
-    "chosen": _over_text(lambda pairs: pairs["chosen"] * pairs["chosen tokens"]),
-    "rejected": _over_text(lambda pairs: pairs["rejected"] * pairs["rejected tokens"]),
-    "displaced": _displaced,
-    "CHES and whole responses": _whole_responses,
-    "CHES at one length": _whole_responses_at_one_length,
-    "text aligning": _over_text(lambda pairs: pairs["lead by aligning"]),
-    "text undoing": _over_text(lambda pairs: pairs["lead by undoing"]),
-    "text from base": _over_text(lambda pairs: pairs["lead by misaligning"]),
-    "text spread": lambda tables: f"{_faster_undone(tables['text_by_pair']).std():.2g}",
-    "text pairs needed": _pairs_needed,
-    "text by seed": _further_seeds(text_misaligned_faster, "text_by_pair"),
-    "text difference at one length": _at_one_length(_faster_undone),
-    "text at one length by seed": _further_seeds(_at_one_length(_faster_undone), "text_by_pair"),
-    "text aligning at one length": _at_one_length(lambda pairs: pairs["lead by aligning"]),
-    "text longer": lambda tables: (
-        f"{(tables['text_by_pair']['rejected tokens'] - tables['text_by_pair']['chosen tokens']).mean():.1f}"
-    ),
-    "text pairs": lambda tables: f"{len(tables['text_by_pair'])}",
+    **distinguishability_text.QUOTED,
 }

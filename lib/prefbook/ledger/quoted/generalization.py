@@ -16,13 +16,10 @@ from prefbook.ledger.derived.generalization import (
     logarithms,
     margins_left,
 )
+from prefbook.ledger.quoted.forms import minus
 from prefbook.ledger.statistics.generalization import log_left, off_the_law, rare_label_all_weights
 from prefbook.ledger.tables import NotMeasured, Tables
 from prefdyn.measures.estimates import Estimate
-
-
-def _signed(text: str) -> str:
-    return text.replace("-", "−")
 
 
 def _many(samples: float) -> str:
@@ -76,7 +73,7 @@ def _vacuous(tables: Tables) -> str:
 
 def _gap(steps: int, tables: Tables) -> str:
     gaps = tables["descent"].set_index("steps")["gap"]
-    return f"{gaps[steps]:.1e}".replace("e-0", "e-").replace("-", "−")
+    return minus(f"{gaps[steps]:.1e}".replace("e-0", "e-"))
 
 
 def _order_of_convergence(tables: Tables) -> str:
@@ -189,7 +186,7 @@ def _total_rate(response: str, last: bool, tables: Tables) -> str:
     factors = tables["factors"]
     at = factors["step"].max() if last else factors["step"].min()
     row = factors[(factors["step"] == at) & (factors["response"] == response)]
-    return _signed(f"{row['total'].iloc[0]:.2g}")
+    return minus(f"{row['total'].iloc[0]:.2g}")
 
 
 def _share_of_the_fall(tables: Tables) -> str:

@@ -22,6 +22,7 @@ from prefbook.ledger.derived.noise import (
     settings,
     sums,
 )
+from prefbook.ledger.quoted.forms import minus, said, signed
 from prefbook.ledger.statistics.noise import text_bulge_share
 from prefbook.ledger.tables import Tables
 from prefdyn.data.personas import family
@@ -162,8 +163,7 @@ def _robust(tables: Tables) -> str:
 
 
 def _bulge_share(tables: Tables) -> str:
-    found = text_bulge_share(tables)
-    return str(found) if np.isfinite(found.value) else "not defined"
+    return said(text_bulge_share(tables))
 
 
 def _robust_late(tables: Tables, loss: str) -> str:
@@ -171,7 +171,7 @@ def _robust_late(tables: Tables, loss: str) -> str:
     longest training.
     """
     ends = [kinds(tables, "coin", name, 0.3).iloc[-1]["accuracy"] for name in (loss, "DPO")]
-    return f"{ends[0] - ends[1]:+.3f}".replace("-", "−")
+    return signed(ends[0] - ends[1], ".3f")
 
 
 def _sharp_limit(tables: Tables) -> str:
@@ -235,7 +235,7 @@ def _paper_vmf(tables: Tables, what: str) -> str:
     kappa = vmf.concentration(PAPER_DIMENSION, PAPER_COSINE)
     if what == "γ":
         return f"{2 * kappa / PAPER_DIMENSION:.0f}"
-    return f"{vmf.cosine_variance(PAPER_DIMENSION, kappa):.1e}".replace("-", "−")
+    return minus(f"{vmf.cosine_variance(PAPER_DIMENSION, kappa):.1e}")
 
 
 def _mean_curve(tables: Tables, states: str, rate: float) -> str:

@@ -25,6 +25,7 @@ from prefbook.ledger.derived.ranking import (
     over_prompts,
     papers_beta,
 )
+from prefbook.ledger.quoted.forms import minus, signed
 from prefbook.ledger.statistics.ranking import hardness_and_length
 from prefbook.ledger.tables import Tables
 from prefdyn.measures import estimates
@@ -40,7 +41,7 @@ def _share(value: float) -> str:
 
 
 def _rounded(value: float) -> str:
-    return f"{value:.2g}".replace("-", "−")
+    return minus(f"{value:.2g}")
 
 
 def _number(value: float) -> str:
@@ -145,7 +146,7 @@ def _wins_by_draw(tables: Tables, half: int) -> str:
     by_draw = answers.groupby(["run", "step"])["win rate"].mean().unstack("step")
     looks = answers["step"].max() * np.array([0, 0.5, 1])
     changes = by_draw[looks[half + 1]] - by_draw[looks[half]]
-    return ", ".join(f"{change:+.3f}".replace("-", "−") for change in changes)
+    return ", ".join(signed(change, ".3f") for change in changes)
 
 
 def _went_on(tables: Tables) -> pd.DataFrame:
