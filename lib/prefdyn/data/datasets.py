@@ -176,14 +176,6 @@ def pairs_of(source: Source) -> str:
     return "sample" if source == "sample" else "hh-rlhf"
 
 
-def voted(source: Source) -> str:
-    """The name of a source's data set of pairs with the share of raters; "" where it holds none."""
-    return next(
-        (name for name in ("sample", "alpaca-farm", "pandalm", "alpaca-eval") if name in available(source)),
-        "",
-    )
-
-
 def _by_datasets(about: DataSet, source: Source, split: str, limit: int, seed: int) -> Iterator[Ranking]:
     with extra("hub"):
         import datasets

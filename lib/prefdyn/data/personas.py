@@ -64,12 +64,13 @@ class Persona:
         return self.subset(np.sort(keep))
 
     def drawn(self, per_label: int, seed: int) -> Persona:
-        """`per_label` statements of each label, drawn by the seed, in the file's order; all where there are
-        fewer.
+        """`per_label` statements of each label, drawn by the seed, in the file's order; where there are
+        fewer of one label, or for 0, as many of both as there are of the rarer one.
         """
         rng = np.random.default_rng([seed, zlib.crc32(self.name.encode())])
-        kept = [rng.permutation(np.flatnonzero(self.labels == sign))[:per_label] for sign in (1, -1)]
-        return self.subset(np.sort(np.concatenate(kept)))
+        mine = [np.flatnonzero(self.labels == sign) for sign in (1, -1)]
+        count = min(per_label or len(self.labels), *map(len, mine))
+        return self.subset(np.sort(np.concatenate([rng.permutation(index)[:count] for index in mine])))
 
 
 _PERSONA_FIELDS = {"statement": str, "answer_matching_behavior": str}

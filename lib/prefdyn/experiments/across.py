@@ -317,5 +317,8 @@ def _kept(bench: Bench, by: Callable[..., Result], given: Iterable[tuple[Any, ..
 
 
 def work(p: Mapping[str, Any]) -> list[Work]:
-    """The work of chapter 5: the features of chapter 1, beside trainings of two rows that take seconds."""
-    return [persona_features(p)]
+    """The work of chapter 5 for all seeds, each of which draws its statements: the features of chapter 1,
+    beside trainings of two rows that take seconds.
+    """
+    features = persona_features(p)
+    return [replace(features, runs=features.runs * len(set(p["seeds"])))]

@@ -17,12 +17,12 @@ import pandas as pd
 from prefdyn import data
 from prefdyn.data import Persona
 from prefdyn.engine.training import Settings
+from prefdyn.experiments import checks
 from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.distinguishability import (
     Cast,
     Design,
     cast,
-    evenly,
     gaps_of,
     parts,
     shown,
@@ -83,7 +83,7 @@ def fall(result: PhaseResult) -> float:
 
 def followed(everyone: Cast, design: Design) -> list[str]:
     """The behaviours that are fine-tuned, from the least to the most distinguishable."""
-    return evenly(everyone.order, design.trained)
+    return checks.evenly(everyone.order, design.trained)
 
 
 def another_of(names: Sequence[str]) -> dict[str, str]:
@@ -98,7 +98,7 @@ def told_apart(bench: Bench, design: Design, persona: Persona) -> Persona:
 
 def controlled(everyone: Cast, design: Design) -> list[str]:
     """Of the behaviours that are fine-tuned, those with controls: they are also undone."""
-    return evenly(followed(everyone, design), design.controlled)
+    return checks.evenly(followed(everyone, design), design.controlled)
 
 
 def aligned(bench: Bench, design: Design, everyone: Cast) -> dict[str, list[PhaseResult]]:
@@ -239,9 +239,9 @@ def beta(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
             - chosen: whether it is the lowest of that β's.
     """
     everyone = cast(bench, design)
-    names = evenly(followed(everyone, design), design.beta_behaviours)
+    names = checks.evenly(followed(everyone, design), design.beta_behaviours)
     others = [name for name in everyone.order if name not in names] or names
-    tried_on = evenly(others, design.tuned_on)
+    tried_on = checks.evenly(others, design.tuned_on)
     every = list(itertools.product(sorted(design.other_betas), design.rates_tried))
     trials = [
         [_at(bench, design, everyone.personas[name], strength, rate)]

@@ -70,13 +70,13 @@ class Bench(Runner):
     def personas(self, limit: int = 0, per_label: int = 0) -> list[Persona]:
         """The source's personas, or `limit` of them, evenly spaced in the alphabet.
 
-        Of each, `per_label` statements of each label, drawn by the seed; 0 stands for all, in both.
+        Of each, `per_label` statements of each label, drawn by the seed, or as many of both as there are of
+        the rarer one; 0 stands for all, in both.
         """
 
         def draw() -> list[Persona]:
-            names = checks.taking_part(data.persona_names(self.source), limit)
-            personas = [data.load_persona(name, self.source) for name in names]
-            return [persona.drawn(per_label, self.seed) for persona in personas] if per_label else personas
+            names = checks.evenly(data.persona_names(self.source), limit)
+            return [data.load_persona(name, self.source).drawn(per_label, self.seed) for name in names]
 
         return self._once(("personas", limit, per_label, self.seed), draw)
 
@@ -173,15 +173,18 @@ class Bench(Runner):
         return self.measure("unembedding", {}, loading.answer_difference)
 
     def train_unembedding(
-        self, personas: Sequence[Persona], settings: Settings, test_fraction: float = 0.1
+        self, personas: Sequence[Persona], settings: Settings, test_fractions: Sequence[float]
     ) -> last_layer.LastLayerRun:
         """Train the two answer rows on the training statements of all personas together.
 
         Each persona is a group of the record. The held-out statements of all of them are the split "test".
+
+        Args:
+            test_fractions: of each persona's statements, held out.
         """
         parts = [
-            (self.features(persona), persona, *data.split_indices(persona, self.seed, test_fraction))
-            for persona in personas
+            (self.features(persona), persona, *data.split_indices(persona, self.seed, fraction))
+            for persona, fraction in zip(personas, test_fractions, strict=True)
         ]
         g, s = [
             np.concatenate(arrays)

@@ -21,11 +21,11 @@ class OfPersonas(Protocol):
     def statements_per_label(self) -> int: ...
 
 
-def taking_part(names: Sequence[str], limit: int) -> list[str]:
-    """`limit` of the names of a source's personas, evenly spaced in the alphabet; 0 is all."""
-    if not 0 < limit < len(names):
+def evenly(names: Sequence[str], count: int) -> list[str]:
+    """`count` of the names, evenly spaced in their order; all where there are fewer, or where it is 0."""
+    if not 0 < count < len(names):
         return list(names)
-    return [names[i] for i in np.linspace(0, len(names) - 1, limit).round().astype(int)]
+    return [names[i] for i in np.linspace(0, len(names) - 1, count).round().astype(int)]
 
 
 def personas(design: OfPersonas, source: Source, fewest: int, each: int) -> dict[str, int]:
@@ -38,7 +38,7 @@ def personas(design: OfPersonas, source: Source, fewest: int, each: int) -> dict
             label.
     """
     known = data.persona_names(source)
-    names = taking_part(known, design.personas)
+    names = evenly(known, design.personas)
     if len(names) < fewest:
         raise PrefdynError(
             f"personas is {design.personas}, and the data has {len(known)}: the chapter needs at least "

@@ -38,6 +38,10 @@ PAPER_BEHAVIOURS = (
     "subscribes-to-Buddhism",
 )
 """The five that the paper follows, from least to most distinguishable for its model."""
+FEWEST = 3
+"""Behaviours over which a rank correlation has an interval; statements of a label of which two can be paired
+and the direction between labels found on another.
+"""
 ASKED = 10
 """Statements of each label for which the probability of either answer is measured."""
 
@@ -118,8 +122,17 @@ class Design:
     def __post_init__(self) -> None:
         """
         Raises:
-            PrefdynError: a strength or a rate is there twice; fewer statements are taken than are held out.
+            PrefdynError: too few behaviours are fine-tuned; a strength or a rate is there twice; fewer
+                statements are taken than are held out.
         """
+        if 0 < self.trained < FEWEST:
+            raise PrefdynError(f"trained is {self.trained}: it must be 0 (all) or at least {FEWEST}")
+        halved, least = self.intervened_statements, self.held_out + FEWEST
+        if 0 < halved < least:
+            raise PrefdynError(
+                f"intervened_statements is {halved}: with held_out {self.held_out} it must be 0 (all) or at "
+                f"least {least}"
+            )
         checks.distinct("other_betas", self.other_betas)
         checks.distinct("rates_tried", self.rates_tried)
         if self.beta in self.other_betas:
@@ -199,20 +212,13 @@ def gaps_of(everyone: Cast) -> NDArray[np.float64]:
     return theory.priority_gaps([moments.mean_difference for moments in everyone.moments.values()])
 
 
-def evenly(order: Sequence[str], count: int) -> list[str]:
-    """`count` of the names, evenly spaced in their order; all where there are fewer, or where it is 0."""
-    if not 0 < count < len(order):
-        return list(order)
-    return [order[i] for i in np.linspace(0, len(order) - 1, count).round().astype(int)]
-
-
 def shown(everyone: Cast) -> list[str]:
     """Five behaviours whose curves are drawn: the paper's own where the data has them, else five evenly
     spaced in the order of distinguishability.
     """
     if all(name in everyone.personas for name in PAPER_BEHAVIOURS):
         return [name for name in everyone.order if name in PAPER_BEHAVIOURS]
-    return evenly(everyone.order, len(PAPER_BEHAVIOURS))
+    return checks.evenly(everyone.order, len(PAPER_BEHAVIOURS))
 
 
 @dataclass(frozen=True)
@@ -341,7 +347,7 @@ def work(p: Mapping[str, Any]) -> list[Work]:
     steps, undo, trained = p["steps"], p["undo_steps"], of(p["trained"])
     controlled, betas = of(p["controlled"]), len(p["other_betas"])
     tried = betas * len(p["rates_tried"]) * of(p["tuned_on"])
-    more = p["intervened_statements"] or seen + kept
+    more = p["intervened_statements"] or (seen + kept) / 2  # of a label
     half = (more - p["held_out"]) / 2  # of the pool of two labels
     together = p["equalised"] * p["equalised_examples"]
     pairs = [pair for pair in data.load_pairs(p["data"]) if pair.characters <= p["hh_characters"]]

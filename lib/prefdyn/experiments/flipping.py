@@ -169,7 +169,7 @@ def win_rate(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     verdicts: list[NDArray[np.float64]] = []
     for run, result in enumerate(_results(bench, design)):
         asked = {step: _judged(bench, design, judge, found, result, step) for step in sorted(result.answers)}
-        verdicts.extend(asked.values())
+        verdicts.extend(asked[step] for step in asked if step)  # before training there is nothing to ask
         won = {step: judges.counted(one) for step, one in asked.items()}
         course = flips.trajectory(flips.follow(result.record, "trained"), won, design.followed)
         courses.append(course.assign(run=run))
@@ -199,6 +199,8 @@ def _judged(
     An endpoint keeps its answers itself, and what it did not answer is to be asked again.
     """
     own, first = result.answers[step], result.answers[0]
+    if step == 0:
+        return np.full((2, len(own)), 0.5)
     prompts: Sequence[str] = [pair.prompt for pair in found.train[: design.answered]]
     ask = judges.in_both_orders
     if isinstance(judge, judges.EndpointJudge):

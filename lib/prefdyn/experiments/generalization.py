@@ -7,6 +7,7 @@ is a function of a bench and a design that returns a table, or tables by name.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -97,8 +98,8 @@ class Design:
     def __post_init__(self) -> None:
         """
         Raises:
-            PrefdynError: nothing is varied in a list, numbers of personas do not lie within each other, or
-                fewer statements are taken than are held out.
+            PrefdynError: nothing is varied in a list, numbers of personas do not lie within each other, there
+                are fewer statements than grow as 1 + log2 K from one, or than are held out.
         """
         for name in ("concept_counts", "samples_a_label", "many_samples", "cluster_counts"):
             values = getattr(self, name)
@@ -114,6 +115,12 @@ class Design:
                 raise PrefdynError(
                     f"cluster_counts has {count} and anchors is {self.anchors}: they must fit into each other"
                 )
+        largest, most = self.concept_counts[-1], self.samples_a_label[-1]
+        least = math.ceil(1 + math.log2(largest))
+        if most < least:
+            raise PrefdynError(
+                f"samples_a_label ends with {most}: for {largest} personas it must end with at least {least}"
+            )
         wanted = max(self.examples, *self.samples_a_label) + self.held_out
         if 0 < self.statements_per_label < wanted:
             raise PrefdynError(
@@ -147,7 +154,7 @@ def check_design(design: Design, source: Source) -> None:
 
 def sampled(names: Sequence[str], design: Design) -> list[str]:
     """The personas of which all statements are taken, evenly spaced in the alphabet."""
-    return checks.taking_part(names, min(design.sampled, len(names)))
+    return checks.evenly(names, min(design.sampled, len(names)))
 
 
 def parts(persona: Persona, design: Design, seed: int) -> tuple[NDArray[np.integer], NDArray[np.integer]]:

@@ -14,13 +14,13 @@ from prefdyn import data
 from prefdyn.data import Persona
 from prefdyn.engine.gradients import mean_log_ratio_gradient
 from prefdyn.engine.likelihood import tokenize_persona
+from prefdyn.experiments import checks
 from prefdyn.experiments.all_weights import end, fall, held_out, tuning
 from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.distinguishability import (
     Design,
     cast,
     difference,
-    evenly,
     parts,
     test_fraction,
 )
@@ -94,7 +94,7 @@ def intervention(bench: Bench, design: Design) -> pd.DataFrame:
         fall: log 2 less the loss on held-out statements after the last step (nats).
         accuracy: share of held-out statements answered correctly.
     """
-    chosen = evenly(cast(bench, design).order, design.intervened)
+    chosen = checks.evenly(cast(bench, design).order, design.intervened)
     drawn = {p.name: p for p in bench.personas(design.personas, design.intervened_statements)}
     about, runs = [], []
     for name in chosen:

@@ -95,7 +95,7 @@ def _unembedding(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
     for name, persona in everyone.personas.items():
         moments = everyone.moments[name]
         seen = geometry.moments(*_training(bench, design, persona))
-        run = bench.train_unembedding([persona], settings, test_fraction(persona, design))
+        run = bench.train_unembedding([persona], settings, [test_fraction(persona, design)])
         record, held_out = (
             run.record[run.record["split"] == split].set_index("step") for split in ("train", "test")
         )
@@ -197,7 +197,7 @@ def _turn(bench: Bench, design: Design, persona: Persona, settings: Settings) ->
     """One row a step: cosine, its bound, guaranteed and actual accuracy."""
     g, s = _training(bench, design, persona)
     m, start = difference(g, s), bench.answer_difference
-    run = bench.train_unembedding([persona], settings, test_fraction(persona, design))
+    run = bench.train_unembedding([persona], settings, [test_fraction(persona, design)])
     normals = start + 2 * run.path
     record = run.record.query("split == 'train'")
     return pd.DataFrame(
@@ -248,7 +248,8 @@ def pairs(bench: Bench, design: Design) -> pd.DataFrame:
         first, second: the more and the less distinguishable of the two.
         priority gap: of the first over the second, before training.
         loss gap: loss of the second less that of the first, after the last step (nats).
-        error: relative error of the gain that eta beta / 4 b.b_i foretells for the first step.
+        error: relative error of the gain that eta beta / 4 b.b_i foretells for the first step, with b the
+            mean of the b_i over statements.
     """
 
     def compute() -> pd.DataFrame:
@@ -262,17 +263,19 @@ def _pairs(bench: Bench, design: Design) -> pd.DataFrame:
     order, gaps = everyone.order, gaps_of(everyone)
     every = [(i, j) for i in range(len(order)) for j in range(i)]
     drawn = np.random.default_rng(bench.seed).permutation(len(every))[: design.pairs_tested]
-    means = {
-        name: difference(*_training(bench, design, persona)) for name, persona in everyone.personas.items()
-    }
+    training = {name: _training(bench, design, persona) for name, persona in everyone.personas.items()}
+    means = {name: difference(*part) for name, part in training.items()}
     rows = []
     for i, j in (every[k] for k in drawn):
         pair = [order[i], order[j]]
         both = [everyone.personas[name] for name in pair]
-        run = bench.train_unembedding(both, settings, test_fraction(both[0], design))
+        run = bench.train_unembedding(both, settings, [test_fraction(one, design) for one in both])
         loss, gain = _groups(run, settings.steps, "loss"), _groups(run, 1, "margin") / settings.beta
         foretold = theory.first_step_gains(
-            [means[name] for name in pair], settings.beta, settings.learning_rate
+            [means[name] for name in pair],
+            settings.beta,
+            settings.learning_rate,
+            [len(training[name][1]) for name in pair],
         )
         rows.append(
             {

@@ -144,11 +144,12 @@ def _text_run(
     epochs: Sequence[int],
 ) -> tuple[int, list[Phase]]:
     """How many labels of a run are wrong, and its training, measured after the given epochs of DPO."""
+    seed = 1000 * bench.seed + run  # no two are alike
     drawn = np.random.default_rng([bench.seed, run]).permutation(len(pool))
     part = [pool[i] for i in drawn[: design.text_pairs]]
-    labels = data.mislabel(np.ones(len(part), dtype=np.int8), rate, bench.seed + run)
+    labels = data.mislabel(np.ones(len(part), dtype=np.int8), rate, seed)
     train = [pair if label > 0 else pair.swapped() for pair, label in zip(part, labels, strict=True)]
-    epoch, seed = -(-len(train) // design.text_batch_size), bench.seed + run
+    epoch = -(-len(train) // design.text_batch_size)
     fine_tuning = Settings(setting.learning_rate, epoch, design.text_batch_size, loss="sft", seed=seed)
     steps = epoch * design.text_epochs
     preference = replace(fine_tuning, loss="dpo", beta=design.beta, steps=steps)

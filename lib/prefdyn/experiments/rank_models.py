@@ -116,6 +116,8 @@ def rank(
     for number, (model, short) in enumerate(called.items(), start=1):
         bench = Bench(model, seed=seed, device=device, precision="float32")
         other = None if model == ref else beside
+        if ref and other is None:
+            out.about.append(f"{short} is the reference, and has no implicit reward")
         asked = _Asked(bench, other, short, max_length, template, beta, exact, out)
         try:
             for name in out.data:

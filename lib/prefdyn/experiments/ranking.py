@@ -117,10 +117,9 @@ class Design:
                 halved; no such objective or judge.
         """
         for name in ("ranked", "tuned_pairs", "judged"):
-            fewest = 3 if name == "ranked" else 2 * judges.FOLDS
-            if 0 < getattr(self, name) < fewest:
+            if 0 < getattr(self, name) < 2 * judges.FOLDS:
                 raise PrefdynError(
-                    f"{name} is {getattr(self, name)}: it must be 0 (all) or at least {fewest}"
+                    f"{name} is {getattr(self, name)}: it must be 0 (all) or at least {2 * judges.FOLDS}"
                 )
         for part, whole in (("followed", "trained"), ("answered", "followed")):
             if 0 < getattr(self, whole) < getattr(self, part):

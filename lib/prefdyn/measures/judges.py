@@ -72,7 +72,7 @@ def in_both_orders(
 def counted(judged: NDArray[np.float64]) -> NDArray[np.float64]:
     """What `wins` makes of what `in_both_orders` found, shape (n,)."""
     forward, backward = _verdict(judged)
-    return (forward + backward) / 2
+    return np.where(forward == backward, forward, 0.5)
 
 
 def _verdict(probability: NDArray[np.float64]) -> NDArray[np.float64]:

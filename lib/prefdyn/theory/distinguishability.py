@@ -147,14 +147,21 @@ def priority_gaps(mean_differences: ArrayLike) -> NDArray[np.float64]:
     return gaps
 
 
-def first_step_gains(mean_differences: ArrayLike, beta: float, learning_rate: float) -> NDArray[np.float64]:
+def first_step_gains(
+    mean_differences: ArrayLike, beta: float, learning_rate: float, statements: ArrayLike
+) -> NDArray[np.float64]:
     """Average logit gain of each behaviour in the first joint step, shape (behaviours,).
 
-    It is (eta beta / 4) b.b_i, exactly. The gain of a statement is the rise of its signed logit, s (W_B(1) -
-    W_B(0)).g; the mean is over equally many of each label, and all behaviours have as many.
+    It is (eta beta / 4) b.b_i, exactly, with b the mean of the b_i over all statements. The gain of a
+    statement is the rise of its signed logit, s (W_B(1) - W_B(0)).g; a behaviour has equally many of each
+    label.
+
+    Args:
+        mean_differences: b_i, shape (behaviours, d).
+        statements: how many each behaviour has, shape (behaviours,).
     """
     b_i = np.asarray(mean_differences, dtype=np.float64)
-    return learning_rate * beta / 4 * (b_i @ b_i.mean(axis=0))
+    return learning_rate * beta / 4 * (b_i @ np.average(b_i, axis=0, weights=np.asarray(statements)))
 
 
 def equalising_weights(mean_differences: ArrayLike) -> NDArray[np.float64]:

@@ -65,13 +65,6 @@ class Bound:
     probability: float
     highest_rate: float
 
-    @property
-    def expected(self) -> float:
-        """Theorem 3.2, Equation 16: the bound on the risk averaged over data sets, in which a data set that
-        is not covered counts as 1.
-        """
-        return self.risk + 1 - self.probability
-
 
 Deviation = Literal["printed", "hoeffding", "exact"]
 DEVIATIONS: tuple[Deviation, ...] = get_args(Deviation)

@@ -158,11 +158,10 @@ def descend(
     learning_rate: float,
     steps: int,
     loss: losses.Loss,
-    every: int = 1,
 ) -> Iterator[Snapshot]:
     """Full-batch gradient descent on W with the states held still.
 
-    It yields a snapshot every so many steps, the first before training.
+    It yields a snapshot after every step, the first before training.
     """
     current = weight.detach().clone()
     reference = token_log_probs(responses, current)
@@ -170,8 +169,7 @@ def descend(
         rewards = beta * (token_log_probs(responses, current) - reference)
         r = margins(responses, rewards)
         slopes = -loss.derivative(r)
-        if step % every == 0:
-            yield Snapshot(step, step * learning_rate, rewards, r, factors(responses, current, slopes, beta))
+        yield Snapshot(step, step * learning_rate, rewards, r, factors(responses, current, slopes, beta))
         # tau dW/dt = (beta / N) sum_p sign_p slope_p (y_p - S_p) g_p^T, Eq. 61.
         pull = (beta / responses.pairs * responses.signs * slopes[responses.pair])[:, None] * responses.states
         distributions = (responses.states @ current.T).softmax(dim=1)

@@ -262,7 +262,16 @@ def test_a_wait_that_outlasts_the_training_is_left_out(tables: Tables) -> None:
 
 def test_the_rare_label_is_that_of_three_to_one(tables: Tables) -> None:
     assert STATISTICS["rare_label"](tables).value == pytest.approx(0.125)
-    assert STATISTICS["rare_label_all_weights"](tables) == estimates.proportion([0.0, 0.1, 0.2])
+    few = STATISTICS["rare_label_all_weights"](tables)
+    assert few.value == pytest.approx(0.1) and np.isnan(few.low)
+
+
+def test_personas_of_a_family_are_one_case_where_all_weights_train(tables: Tables) -> None:
+    names = ["desire-for-a", "desire-for-b", "desire-for-c", "own-1", "own-2"]
+    rows = {"step": 4, "rare": [0.0, 0.3, 0.6, 0.1, 0.2], "persona": names, "arm": "three to one"}
+    write_table(pd.DataFrame(rows).assign(seed=3), tables.folder / "imbalance_all_weights.csv")
+    again = Tables(tables.folder.rename(f"{tables.folder}-again"), 3)
+    assert STATISTICS["rare_label_all_weights"](again) == estimates.proportion([0.3, 0.1, 0.2])
 
 
 def test_errors_above_a_bound_are_more_than_chance(tables: Tables) -> None:

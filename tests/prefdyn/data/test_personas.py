@@ -184,4 +184,8 @@ def test_statements_are_drawn_by_the_seed_as_many_of_each_label() -> None:
         places = [persona.statements.index(text) for text in one.statements]
         assert places == sorted(places) and len(set(places)) == 18
         assert (persona.labels[places] == one.labels).all()
-    assert persona.drawn(10**6, 3).statements == persona.statements
+    assert persona.drawn(10**6, 3).statements == persona.statements == persona.drawn(0, 3).statements
+    fewer = np.flatnonzero(persona.labels == 1)[5:]
+    uneven = persona.subset(np.concatenate([fewer, np.flatnonzero(persona.labels == -1)]))
+    for asked in (0, 10**6):
+        assert Counter(uneven.drawn(asked, 3).labels.tolist()) == {1: len(fewer), -1: len(fewer)}

@@ -167,7 +167,7 @@ def test_unembedding_is_trained_and_tested_on_the_split_of_each_persona() -> Non
     lab = bench(seed=5)
     personas = lab.personas(2, per_label=10)
     how = settings(steps=20, batch_size=10**9, optimizer="sgd", learning_rate=3.0)
-    run = lab.train_unembedding(personas, how)
+    run = lab.train_unembedding(personas, how, [0.1, 0.1])
     assert set(run.record["group"]) == {personas[0].name, personas[1].name, "all"}
     g = np.concatenate([lab.features(p)[data.split_indices(p, 5)[1]] for p in personas])
     s = np.concatenate([p.labels[data.split_indices(p, 5)[1]] for p in personas])
@@ -185,7 +185,8 @@ def test_unembedding_is_trained_and_tested_on_the_split_of_each_persona() -> Non
 def test_first_step_of_the_unembedding_is_along_the_difference_of_the_means() -> None:
     lab = bench()
     (persona,) = lab.personas(1, per_label=10)
-    path = lab.train_unembedding([persona], settings(steps=1, batch_size=10**9, learning_rate=3.0)).path
+    how = settings(steps=1, batch_size=10**9, learning_rate=3.0)
+    path = lab.train_unembedding([persona], how, [0.1]).path
     index = data.split_indices(persona, 0)[0]
     g, s = lab.features(persona)[index].astype(float), persona.labels[index]
     np.testing.assert_allclose(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 import re
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -30,7 +33,8 @@ from prefdyn.experiments import (
     last_layer_alone,
 )
 from prefdyn.experiments import distinguishability as ex
-from prefdyn.experiments.distinguishability import Cast, evenly
+from prefdyn.experiments.checks import evenly
+from prefdyn.experiments.distinguishability import Cast
 from prefdyn.experiments.phases import Phase
 from prefdyn.measures.geometry import Moments, moments
 from prefdyn.models import loading
@@ -121,12 +125,14 @@ def test_every_run_has_a_seed_of_its_own(bench: Bench) -> None:
     [
         ({"statements_per_label": 9}, "statements_per_label is 9.*held_out 4.*at least 10"),
         (
-            {"statements_per_label": 0, "held_out": 40},
+            {"statements_per_label": 0, "held_out": 40, "intervened_statements": 0},
             "statements of a label of the persona.*40.*at least 46",
         ),
         ({"other_betas": [0.1, 0.01]}, "other_betas is .*leave out 0.01"),
         ({"rates_tried": [1e-4, 1e-4]}, "each value must be there once"),
         ({"hh_characters": 20}, "the data has 0 response pairs of at most 20 characters"),
+        ({"trained": 2}, r"trained is 2: it must be 0 \(all\) or at least 3"),
+        ({"intervened_statements": 6}, "intervened_statements is 6: with held_out 4 .* at least 7"),
     ],
 )
 def test_designs_that_cannot_be_are_one_sentence(change: dict[str, object], words: str) -> None:
@@ -232,6 +238,29 @@ def test_priority_gap_has_the_sign_of_the_difference_in_delta(measure: Measure) 
     assert (gaps["i"] > gaps["j"]).all()
     assert (gaps["priority gap"] > 0).all()
     assert len(gaps) == 15
+
+
+def test_statements_of_unequal_number_change_no_identity(tmp_path: Path) -> None:
+    """Of one persona more statements of one label, of another fewer of both."""
+    folder = shutil.copytree(data.SAMPLE, tmp_path / "data")
+    paths = sorted((folder / "anthropic-evals" / "persona").glob("*.jsonl"))
+    for path, drop in zip(paths, ({" No": 10}, {" No": 12, " Yes": 12}), strict=False):
+        rows = path.read_text(encoding="utf-8").splitlines()
+        for answer, count in drop.items():
+            of_label = [row for row in rows if json.loads(row)["answer_matching_behavior"] == answer]
+            rows = [row for row in rows if row not in of_label[:count]]
+        path.write_text("\n".join(rows), encoding="utf-8")
+    for path in paths[4:]:
+        path.unlink()
+    uneven = Bench("smoke", folder, 0, "cpu", "float32")
+    design = replace(DESIGN, personas=0, statements_per_label=0, pairs_tested=6)
+    ex.check_design(design, folder)
+    sizes = {(p.labels == 1).sum() for p in uneven.personas()}
+    assert len(sizes) == 3 and all(p.labels.sum() == 0 for p in uneven.personas())
+    first = last_layer_alone.unembedding(uneven, design)["unembedding"]["error of the first step"]
+    joint = last_layer_alone.pairs(uneven, design)["error"]
+    # float64 sums over some 70 statements and 64 dimensions, as below
+    assert max(first.abs().max(), joint.max()) < 1e4 * np.finfo(np.float64).eps
 
 
 def test_first_joint_step_gains_what_the_formula_says(measure: Measure) -> None:

@@ -323,6 +323,7 @@ def test_lopsided_runs_have_three_of_one_label(bench: Bench, monkeypatch: pytest
         ({"concept_counts": [1, 4, 2]}, "at least two numbers that rise"),
         ({"anchors": 3, "cluster_counts": [1, 2, 6]}, "anchors is 3: they must fit"),
         ({"samples_a_label": [4, 9]}, "must be 0 .all. or at least 13"),
+        ({"samples_a_label": [1, 2]}, "samples_a_label ends with 2: for 4 personas .* at least 3"),
     ],
 )
 def test_a_design_that_cannot_be_is_refused(change: dict[str, object], said: str) -> None:

@@ -347,6 +347,13 @@ def test_every_seed_counts_once(chapter: str) -> None:
     once, twice = runs([0]), runs([0, 7, 7])
     for kind in {"train", "adapt", "answer"} & set(once):
         assert twice[kind] == 2 * once[kind]
+    if chapter in ("across", "noise"):  # whose hidden states are of each seed's own statements
+        assert twice["forward"] == 2 * once["forward"]
+
+
+def test_all_statements_of_a_halved_persona_are_as_many_as_there_are() -> None:
+    count = int((data.load_persona(data.persona_names()[0]).labels == 1).sum())
+    assert total("smoke", intervened_statements=0) == total("smoke", intervened_statements=count)
 
 
 def test_every_seed_draws_statements_of_its_own() -> None:

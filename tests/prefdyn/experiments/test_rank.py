@@ -280,6 +280,12 @@ def test_implicit_reward_is_the_log_ratio_to_the_named_reference(
             assert reward == pytest.approx(0.3 * ratio, abs=2 * 0.3 * allowed)
 
 
+def test_reference_itself_is_said_to_have_no_implicit_reward(cache: Path) -> None:
+    found = ranked(["smoke"], ["sample"], reference="smoke", limit=3)
+    assert "smoke is the reference, and has no implicit reward" in found.about
+    assert REWARD not in found.scored[0].values
+
+
 def test_reference_with_other_tokens_is_refused_and_the_model_is_ranked_without_it(
     cache: Path, tmp_path: Path
 ) -> None:

@@ -263,7 +263,7 @@ def test_more_pairs_than_there_are_is_an_error(bench: Bench) -> None:
     [
         ({"followed": 9}, "followed is 9: it must be at most trained, 8"),
         ({"answered": 7}, "answered is 7: it must be at most followed, 6"),
-        ({"ranked": 2}, r"ranked is 2: it must be 0 \(all\) or at least 3"),
+        ({"ranked": 15}, r"ranked is 15: it must be 0 \(all\) or at least 16"),
         ({"judged": 9}, r"judged is 9: it must be 0 \(all\) or at least 16"),
         ({"world_betas": [0.1, 1.0, 0.1]}, "each value must be there once"),
         ({"objectives": ["IPO", "KTO"]}, "choose from γ 0, γ 2, IPO"),

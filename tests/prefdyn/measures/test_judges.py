@@ -53,6 +53,11 @@ def test_no_verdict_counts_as_a_tie() -> None:
     assert judges.wins(judge, *case).tolist() == [1.0, 0.5, 0.5]
 
 
+def test_one_order_alone_is_no_verdict() -> None:
+    one = [[1.0, 1.0, np.nan, 0.0, 0.0, np.nan], [0.5, np.nan, 0.0, 0.5, 0.2, np.nan]]
+    assert judges.counted(np.array(one)).tolist() == [0.5, 0.5, 0.5, 0.5, 0.0, 0.5]
+
+
 def test_win_rate_has_an_interval_around_its_mean() -> None:
     rate = judges.win_rate(Longer(), ["p"] * 4, ["aaa", "aaa", "a", "aa"], ["b", "b", "bb", "bb"])
     assert (

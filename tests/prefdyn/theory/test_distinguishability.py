@@ -192,8 +192,9 @@ def test_priorities_are_at_most_one_and_average_to_the_mean_over_the_largest(
 def test_first_joint_step_gains_exactly_what_the_priorities_say(
     seed: int, behaviours: int, beta: float, rate: float
 ) -> None:
-    parts = [gaussians(seed + i, n=8, d=7, apart=1 + i) for i in range(behaviours)]
+    parts = [gaussians(seed + i, n=8 + 4 * i, d=7, apart=1 + i) for i in range(behaviours)]
     differences = [moments(g, s).mean_difference for g, s in parts]
+    sizes = [len(s) for _, s in parts]
     weights = np.random.default_rng(seed).normal(size=7)
     run = train(
         np.vstack([g for g, _ in parts]),
@@ -204,7 +205,7 @@ def test_first_joint_step_gains_exactly_what_the_priorities_say(
     before, after = weights + 2 * run.path  # W_B = W[y_+] - W[y_-], whose rows move by u and -u
     measured = [(s * (g @ after) - s * (g @ before)).mean() for g, s in parts]
     np.testing.assert_allclose(
-        theory.first_step_gains(differences, beta, rate), measured, rtol=1e-9, atol=1e-12
+        theory.first_step_gains(differences, beta, rate, sizes), measured, rtol=1e-9, atol=1e-12
     )
 
 

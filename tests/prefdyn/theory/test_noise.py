@@ -188,13 +188,6 @@ def test_without_noise_no_label_is_wrong_and_the_bound_knows_it() -> None:
     assert math.isinf(noise.smallest_relative_kappa(0.01, math.pi, 2000, 8, "hoeffding"))
 
 
-def test_expected_risk_is_the_bound_and_the_chance_that_it_does_not_hold() -> None:
-    got = noise.bound(0.01, 5000, math.pi, 2000, 8)
-    # Equation 16, written out.
-    rest = 2 * got.clean / (2000 - 0.01 * 2000 - math.sqrt(math.log(2000))) + 2 / 2000**2
-    assert got.expected == pytest.approx(got.risk + rest)
-
-
 # The theorem with exact tails ---------------------------------------------------------------------
 
 

@@ -122,8 +122,8 @@ def test_descent_is_torch_s_own(smoke: LanguageModel, tokens: ResponseTokens) ->
         expected.append(r.detach().numpy())
         losses.dpo().value(r).mean().backward()
         optimizer.step()
-    course = list(theory.descend(tokens, weight, BETA, 0.3, 4, losses.dpo(), every=2))
-    assert [snapshot.step for snapshot in course] == [0, 2, 4]
-    assert [snapshot.time for snapshot in course] == pytest.approx([0, 0.6, 1.2])
-    np.testing.assert_allclose([snapshot.margins.numpy() for snapshot in course], expected[::2], atol=1e-10)
+    course = list(theory.descend(tokens, weight, BETA, 0.3, 4, losses.dpo()))
+    assert [snapshot.step for snapshot in course] == [0, 1, 2, 3, 4]
+    assert [snapshot.time for snapshot in course] == pytest.approx([0, 0.3, 0.6, 0.9, 1.2])
+    np.testing.assert_allclose([snapshot.margins.numpy() for snapshot in course], expected, atol=1e-10)
     torch.testing.assert_close(weight, unembedding(smoke))

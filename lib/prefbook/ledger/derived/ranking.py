@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
@@ -32,6 +34,23 @@ def over_prompts(values: ArrayLike, prompts: ArrayLike, seed: int) -> Estimate:
     """
     x = np.asarray(values, dtype=float)
     return estimates.mean(x, prompts, seed) if len(x) >= 3 else UNKNOWN
+
+
+def over_draws(values: pd.Series) -> Estimate:
+    """A mean over draws of the world, of which each has models of its own: Student's interval of the draws'
+    means, which holds where they differ in scatter, too (Ibragimov and Müller 2010, Journal of Business and
+    Economic Statistics 28, 453-468). Fewer than three draws have none.
+
+    Args:
+        values: shape (n,), by `run` in the index.
+
+    Returns:
+        Its n counts the values.
+    """
+    means = values.groupby("run").mean()
+    if len(means) < 3:
+        return Estimate(float(means.mean()), np.nan, np.nan, len(values))
+    return replace(estimates.mean(means), n=len(values))
 
 
 def clear_pairs(tables: Tables, names: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -105,6 +124,24 @@ def last_look(tables: Tables, split: str) -> pd.DataFrame:
     pairs = tables["world_pairs"].query("objective == 'DPO' and split == @split")
     pairs = pairs[(pairs["β"] == papers_beta(tables)) & (pairs["step"] == pairs["step"].max())]
     return pairs.assign(cluster=pairs["run"].astype(str) + " " + pairs["prompt"].astype(str))
+
+
+def win_rates(tables: Tables) -> pd.DataFrame:
+    """Of DPO in the world with a known judge: `value` by run, prompt, step and strength."""
+    return tables["world_answers"].query("objective == 'DPO'").assign(value=lambda table: table["win rate"])
+
+
+def trained_right(tables: Tables) -> pd.DataFrame:
+    """Whether trained pairs are ranked right there: `value`, 1 or 0, by run, prompt, step and strength."""
+    pairs = tables["world_pairs"].query("objective == 'DPO' and split == 'trained'")
+    return pairs.assign(value=(pairs["gain"] >= pairs["c"]).astype(float))
+
+
+def change(table: pd.DataFrame, half: int) -> pd.Series:
+    """How `value` changes in a half of the updates, 0 or 1: by run and prompt, means over strengths."""
+    looks = table["step"].max() / 2 * np.array([half, half + 1])
+    by_prompt = table.groupby(["run", "prompt", "step"])["value"].mean().unstack("step")
+    return by_prompt[looks[1]] - by_prompt[looks[0]]
 
 
 def at_lowest_loss(tables: Tables, split: str) -> pd.DataFrame:

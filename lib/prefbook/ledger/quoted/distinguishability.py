@@ -32,7 +32,7 @@ from prefbook.ledger.statistics.distinguishability import (
     priority_and_loss_gap,
 )
 from prefbook.ledger.tables import NotMeasured, Tables
-from prefdyn.data import PAPER_PAIRS
+from prefdyn.data import PAPER_PAIRS, family
 from prefdyn.measures import estimates
 
 
@@ -87,6 +87,11 @@ def _more(tables: Tables, column: str) -> pd.Series:
     """A column of the half of large projections less that of small ones, by behaviour."""
     halves = tables["intervention"].pivot_table(column, "behaviour", "arm")
     return halves["large projections"] - halves["small projections"]
+
+
+def _agreement(tables: Tables) -> str:
+    distance, fall = _more(tables, "projected δ"), _more(tables, "fall")
+    return said(estimates.spearman(distance, fall, tables.seed, distance.index.map(family)))
 
 
 def _more_over_seeds(tables: Tables, column: str) -> str:
@@ -210,9 +215,7 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "halves by seed": further_seeds(larger_distance_learned_faster, "intervention"),
     "halves of all seeds": lambda tables: _more_over_seeds(tables, "fall"),
     "accuracy of halves": lambda tables: _more_over_seeds(tables, "accuracy"),
-    "agreement of halves": lambda tables: str(
-        estimates.spearman(_more(tables, "projected δ"), _more(tables, "fall"), tables.seed)
-    ),
+    "agreement of halves": _agreement,
     "halves, times as far": _times_as_far,
     "learned": _learned,
     "faster from elsewhere": _faster_from_elsewhere,

@@ -16,6 +16,7 @@ from prefbook.ledger.derived.ranking import (
     accuracy,
     at_lowest_loss,
     by_judge,
+    change,
     clear_pairs,
     idealized,
     judge_accuracy,
@@ -24,6 +25,7 @@ from prefbook.ledger.derived.ranking import (
     log_ratio,
     over_prompts,
     papers_beta,
+    win_rates,
 )
 from prefbook.ledger.quoted.forms import minus, signed
 from prefbook.ledger.statistics.ranking import hardness_and_length
@@ -142,11 +144,8 @@ def _votes_by_judge(tables: Tables) -> str:
 
 def _wins_by_draw(tables: Tables, half: int) -> str:
     """Change of the win rate in a half of DPO, each draw of the world."""
-    answers = tables["world_answers"].query("objective == 'DPO'")
-    by_draw = answers.groupby(["run", "step"])["win rate"].mean().unstack("step")
-    looks = answers["step"].max() * np.array([0, 0.5, 1])
-    changes = by_draw[looks[half + 1]] - by_draw[looks[half]]
-    return ", ".join(signed(change, ".3f") for change in changes)
+    by_draw = change(win_rates(tables), half).groupby("run").mean()
+    return ", ".join(signed(one, ".3f") for one in by_draw)
 
 
 def _went_on(tables: Tables) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from scipy import stats
 
 from prefbook.ledger.derived.generalization import HELD_OUT, TRAINED, logarithms, margins_left, over_families
 from prefbook.ledger.tables import Tables
+from prefdyn.data import family
 from prefdyn.measures import estimates
 from prefdyn.measures.estimates import Estimate
 
@@ -175,10 +176,16 @@ def _rare_label(tables: Tables, arm: str = "three to one", when: str = "first st
 
 
 def rare_label_all_weights(tables: Tables, arm: str = "three to one", last: bool = False) -> Estimate:
-    """The same with all weights free, after half of the updates or all."""
+    """The same with all weights free, after half of the updates or all; mean over families, as they are few
+    and have few personas each.
+    """
     table = tables["imbalance_all_weights"]
     step = table["step"].max() if last else table["step"].min()
-    return estimates.proportion(table.loc[(table["arm"] == arm) & (table["step"] == step), "rare"])
+    part = table[(table["arm"] == arm) & (table["step"] == step)]
+    by_family = part.groupby(part["persona"].map(family))["rare"].mean()
+    if len(by_family) < 3:
+        return Estimate(float(by_family.mean()), np.nan, np.nan, len(by_family))
+    return estimates.proportion(by_family)
 
 
 def errors_above_the_bound(tables: Tables) -> Estimate:

@@ -21,14 +21,18 @@ from prefbook.ledger.derived.ranking import (
     VOTED,
     accuracy,
     by_judge,
+    change,
     clear_pairs,
     ideal_hits,
     judge_accuracy,
     last_look,
     log_ratio,
+    over_draws,
     over_prompts,
     shorter_wins,
+    trained_right,
     tuned,
+    win_rates,
 )
 from prefbook.ledger.tables import Tables
 from prefdyn.measures import estimates
@@ -198,36 +202,17 @@ def wins_in_the_first_half(tables: Tables) -> Estimate:
     """Change of the win rate in the first half of DPO in the world with a known judge, mean over strengths,
     prompts and draws.
     """
-    return _change(_win_rates(tables), 0, 1, tables.seed)
+    return over_draws(change(win_rates(tables), 0))
 
 
 def wins_in_the_second_half(tables: Tables) -> Estimate:
     """The same in the second half."""
-    return _change(_win_rates(tables), 1, 2, tables.seed)
+    return over_draws(change(win_rates(tables), 1))
 
 
 def rankings_in_the_second_half(tables: Tables) -> Estimate:
     """Change of the ranking accuracy of trained pairs in the second half, likewise."""
-    return _change(_right(tables), 1, 2, tables.seed)
-
-
-def _win_rates(tables: Tables) -> pd.DataFrame:
-    return tables["world_answers"].query("objective == 'DPO'").assign(value=lambda table: table["win rate"])
-
-
-def _right(tables: Tables) -> pd.DataFrame:
-    pairs = tables["world_pairs"].query("objective == 'DPO' and split == 'trained'")
-    return pairs.assign(value=(pairs["gain"] >= pairs["c"]).astype(float))
-
-
-def _change(table: pd.DataFrame, start: int, end: int, seed: int) -> Estimate:
-    """From one half of the updates to another, in means over strengths, bootstrapped over prompts."""
-    half = table["step"].max() / 2
-    by_prompt = table.groupby(["run", "prompt", "step"])["value"].mean().unstack("step")
-    change = (by_prompt[end * half] - by_prompt[start * half]).to_numpy()
-    if len(change) < estimates.FEWEST_CLUSTERS:
-        return estimates.unknown(len(change))
-    return estimates.bootstrap(lambda values, axis: values.mean(axis), change, seed=seed)
+    return over_draws(change(trained_right(tables), 1))
 
 
 # RA-6 -----------------------------------------------------------------------------------------------
