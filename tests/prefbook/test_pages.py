@@ -13,16 +13,18 @@ from pathlib import Path
 import jupytext
 import pytest
 from nbformat import NotebookNode
-from scipy.stats import spearmanr
+from scipy.stats import f_oneway, spearmanr
 
 from prefbook.ledger import editions
 from prefbook.ledger.claims import VACUOUS, VERDICTS, load_claims
+from prefbook.ledger.derived import ranking as world
 from prefbook.ledger.derived.distinguishability import EQUAL, WEIGHTED
 from prefbook.ledger.multiplicity import after_holm
 from prefbook.ledger.quoted import QUOTED
 from prefbook.ledger.statistics.generalization import log_left, off_the_law
 from prefbook.ledger.tables import PENDING, Tables
 from prefbook.project import chapters
+from prefbook.running import parameters
 from prefdyn.data import family
 from prefdyn.measures import estimates
 
@@ -358,6 +360,47 @@ def test_three_seeds_say_what_chapter_1_says_of_cause_or_company() -> None:
     over = {name: estimates.mean(gap, families) for name, gap in gaps.items()}
     assert over["fall"].low < 0 < over["fall"].value and over["fall"].high < more["matters"]
     assert over["accuracy"].high < 0
+
+
+def test_world_with_a_known_judge_is_what_chapter_4_says_of_it() -> None:
+    tables = reference().tables("ranking").of(0)
+    said = {key: tell(tables) for key, tell in QUOTED["ranking"].items()}
+    assert all(change.startswith("+") for change in said["wins-first-by-draw"].split(", "))
+    changes = world.change(world.win_rates(tables), 1)
+    assert f_oneway(*[draw for _, draw in changes.groupby("run")]).pvalue < 0.05
+    pairs = world.last_look(tables, "unseen")
+    short = (pairs["difference"] / pairs["β"] > pairs["c"]).astype(float) - (pairs["gain"] >= pairs["c"])
+    assert f_oneway(*[draw for _, draw in short.groupby(pairs["run"])]).pvalue > 0.5
+    profile = parameters.load_profile(ROOT / "book" / "profiles", "reference", "ranking")
+    pairs_of_a_draw, met = profile["world_prompts"] * profile["world_pairs"], profile["world_batch_size"]
+    assert met * profile["world_steps"] == pairs_of_a_draw  # each pair is trained on once
+    turned, lost = ([int(n) for n in said[f"world-{way}-unseen"].split(" of ")] for way in ("turned", "lost"))
+    assert abs(turned[0] / turned[1] - lost[0] / lost[1]) < 0.05
+    dpo, without = (int(said[f"turned-{name}"].split()[0]) for name in ("dpo", "gamma-0"))
+    assert int(said["turned-dpo"].split()[-1]) - dpo <= 3 and without >= dpo
+    assert (
+        abs(float(said["foretold-unseen"]) - reference().entries["RA-3"]["statistics"][1]["estimate"]) < 0.15
+    )
+    votes = world.clear_pairs(tables, world.VOTED)
+    assert (
+        (votes["chosen"] > votes["rejected"]).mean() > 0.5 > float(said["beyond-length-pandalm"].split()[0])
+    )
+    low = float(said["gap-three-votes"].split("[")[1].split(",")[0])
+    assert low < 0.19 < float(said["gap-three-votes"].split()[0])  # the criterion of RA-2a
+
+
+def test_paper_curve_loses_at_last_as_chapter_3_says() -> None:
+    tables = reference().tables("noise").of(0)
+    said = {key: tell(tables) for key, tell in QUOTED["noise"].items()}
+    fits = tables["map_fits"].query("loss == 'DPO' and time == time.max()").set_index("setting")
+    assert fits["excess: Equation 18"].idxmax() == "120°, γ = 1/4"
+    assert float(said["nz-left-dpo-end-worst"]) > float(said["nz-line-dpo-end-worst"])
+    assert float(said["nz-left-dpo-end-rest"]) < float(said["nz-line-dpo-end-rest"])
+    assert float(said["nz-left-ipo-end"]) > float(said["nz-line-ipo-end"])
+    assert (fits[[f"excess: {name}" for name in ("Equation 18", "straight line")]] ** 2).mean().diff().iloc[
+        1
+    ] < 0
+    assert said["nz-robust"] == "0.00" and said["nz-text-eq18"] == said["nz-text-line"]
 
 
 def test_sets_of_chapter_2_have_one_verdict_in_both_precisions() -> None:

@@ -347,7 +347,8 @@ def work(p: Mapping[str, Any]) -> list[Work]:
     steps, undo, trained = p["steps"], p["undo_steps"], of(p["trained"])
     controlled, betas = of(p["controlled"]), len(p["other_betas"])
     tried = betas * len(p["rates_tried"]) * of(p["tuned_on"])
-    more = p["intervened_statements"] or (seen + kept) / 2  # of a label
+    whole = persona_features({**p, "statements_per_label": 0})
+    more = p["intervened_statements"] or whole.tokens / whole.each / 2  # of a label
     half = (more - p["held_out"]) / 2  # of the pool of two labels
     together = p["equalised"] * p["equalised_examples"]
     pairs = [pair for pair in data.load_pairs(p["data"]) if pair.characters <= p["hh_characters"]]

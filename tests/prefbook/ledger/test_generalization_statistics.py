@@ -35,7 +35,8 @@ def nested_sets() -> pd.DataFrame:
                     rows.append(
                         (number, f"{number}-{anchor}", count, split, size * share * chance, size * law)
                     )
-    return pd.DataFrame(rows, columns=["set", "persona", "K", "split", "margin", "foretold"])
+    table = pd.DataFrame(rows, columns=["set", "persona", "K", "split", "margin", "foretold"])
+    return table.assign(accuracy=1 - table["K"] / 16, loss=table["K"] / 8)
 
 
 def small() -> dict[str, pd.DataFrame]:
@@ -128,7 +129,7 @@ def small() -> dict[str, pd.DataFrame]:
             "pair": np.repeat(range(10), 4),
             "response": ["chosen", "rejected"] * 20,
             "rate": [1.0, -1.0] * 10 + [2.0, -2.0] * 10,
-            "moved": [4.0, -4.0] * 10 + [8.0, -8.0] * 10,
+            "moved": [4.0, -4.0] * 10 + [8.0, -8.0] * 9 + [8.0, 8.0],
         }
     )
     tokens = pd.DataFrame(
@@ -362,7 +363,10 @@ def test_numbers_of_the_text(tables: Tables) -> None:
     assert (told["gn-rare-random"], told["gn-rare-balanced"], told["gn-rare-end"]) == ("0.25", "0.75", "0.38")
     assert (told["gn-rare-random-end"], told["gn-rare-all-end"]) == ("0.50", "0.35")
     assert (told["gn-pairs"], told["gn-place-cosine"], told["gn-misprinted"]) == ("12", "0.43", "20.0%")
-    assert (told["gn-moved"], told["gn-moved-share"]) == ("10", "25%")
+    assert (told["gn-moved"], told["gn-moved-share"]) == ("10", "27%")  # 60 of 224
+    assert (told["gn-moved-sign-chosen"], told["gn-moved-sign-rejected"]) == ("100%", "95%")
+    assert (told["gn-accuracy-alone"], told["gn-accuracy-most"]) == ("0.94", "0.75")
+    assert (told["gn-loss-alone"], told["gn-loss-most"]) == ("0.12", "0.50")
     assert told["gn-total-chosen-first"] == "0.5" and told["gn-total-rejected-last"] == "−0.8"
 
 

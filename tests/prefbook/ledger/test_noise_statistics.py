@@ -429,8 +429,10 @@ def test_best_length_is_the_time_with_the_best_mean(make: Make) -> None:
         ("nz-raw-fifth", "0.60"),
         ("nz-delta-fall", "−1 [−1, −1]"),
         ("nz-delta-fall-raw", "1 [1, 1]"),
-        ("nz-cdpo-late", "+0.020"),
-        ("nz-rdpo-late", "+0.000"),
+        ("nz-cdpo-late", "+2.0"),
+        ("nz-rdpo-late", "+0.0"),
+        ("nz-left-dpo-end-rest", "2.00"),
+        ("nz-line-dpo-end-worst", "1.00"),
         ("nz-pilot-best", "0.7 [0.6, 0.8]"),
     ],
 )

@@ -323,6 +323,7 @@ def test_objectives_are_compared_with_dpo_on_the_same_pairs_and_prompts(tmp_path
     assert less["unseen"].value == pytest.approx(1 / 3) and less["unseen"].n == 72
     assert less["KL"].value == pytest.approx(-0.3) and less["KL"].high < -0.29
     assert less["win"] == estimates.Estimate(0.0, 0.0, 0.0, 24)
+    assert quoted.QUOTED["turned-dpo"](Tables(tmp_path)) == "24 of 48"
 
 
 def test_flips_of_real_pairs_are_foretold_at_the_lowest_loss_of_each_run(tmp_path: Path) -> None:
@@ -340,12 +341,44 @@ def test_flips_of_real_pairs_are_foretold_at_the_lowest_loss_of_each_run(tmp_pat
     tables = Tables(tmp_path)
     assert quoted.QUOTED["foretold-trained"](tables) == "0.25"
     assert quoted.QUOTED["flips-half-as-late"](tables) == "0.5"  # 3.2 nats of 3 by step 4
+    assert quoted.QUOTED["ratio-trained"](tables) == "2"  # a half is found where a quarter is foretold
+    assert quoted.QUOTED["votes-lost-trained"](tables) == "0 of 4"
     there = derived.at_lowest_loss(tables, "trained")
     assert there["step"].unique().tolist() == [8] and len(there) == 6
     expected = stats.spearmanr(there["gain"], there["c"]).statistic
     assert float(quoted.QUOTED["gain-c-trained"](tables).replace("−", "-")) == pytest.approx(
         expected, abs=0.01
     )
+
+
+def test_what_turned_in_the_known_world(tables: Tables) -> None:
+    """Trained pairs gain a nat an update, so those are right by step 4 whose c is at most 4."""
+    trained = derived.trained_right(tables).query("step == 0")
+    c = trained["c"]
+    assert quoted.QUOTED["right-stay-right"](tables) == "100%"
+    late = ((c > 4) & (c <= 8)).sum() / (c > 4).sum()
+    assert quoted.QUOTED["wrong-turn-right"](tables) == f"{late:.0%}"
+    first = derived.over_draws(
+        ((c > 0) & (c <= 4)).astype(float).groupby([trained["run"], trained["prompt"]]).mean()
+    )
+    assert quoted.QUOTED["trained-first-half"](tables) == str(first)
+    pairs = derived.last_look(tables, "unseen")
+    wrong = pairs["c"] > 0
+    for key, which in (("turned", wrong), ("lost", ~wrong)):
+        crossed = (pairs["gain"] >= pairs["c"]) == (key == "turned")
+        assert quoted.QUOTED[f"world-{key}-unseen"](tables) == f"{crossed[which].sum()} of {which.sum()}"
+
+
+def test_a_line_in_the_lengths_is_taken_off_the_log_ratios(tmp_path: Path) -> None:
+    """Four responses lose a nat a token; of what is left, two chosen ones have more and two have less."""
+    longer, left = np.array([10, 20, -10, -20]), np.array([4.0, -2.0, -4.0, 2.0])
+    left -= longer * (longer @ left) / (longer @ longer)  # nothing of a line is in it
+    pairs = pd.DataFrame(
+        {"data": "pandalm", "pair": range(4), "prompt": range(4), "alpha": 1.0, "preferred": 1}
+    )
+    pairs = pairs.assign(**{"tokens 1": 30 + longer, "tokens 2": 30, "logp 1": -longer + left, "logp 2": 0.0})
+    write_table(pairs.assign(seed=0), tmp_path / "scored.csv")
+    assert quoted.QUOTED["beyond-length-pandalm"](Tables(tmp_path)) == str(estimates.proportion(left >= 0))
 
 
 def test_numbers_of_the_known_world(tables: Tables) -> None:

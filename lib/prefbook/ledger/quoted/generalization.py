@@ -90,6 +90,20 @@ def _needed(concepts: int, tables: Tables, form: str = "Theorem 4.2") -> str:
     return _many(tables["samples_needed"].set_index("form")[f"Q for K = {concepts}"][form])
 
 
+def _held_out(tables: Tables, column: str, last: bool) -> str:
+    """A mean over the anchors of the nested sets, held-out statements, alone or among the most."""
+    table = tables["nested_sets"].query("split == 'held out'")
+    count = table["K"].max() if last else table["K"].min()
+    return f"{table.loc[table['K'] == count, column].mean():.2f}"
+
+
+def _right_sign(response: str, tables: Tables) -> str:
+    """The share of tokens of which the equation foretells whether their reward rises or falls."""
+    table = tables["moved"]
+    part = table[table["response"] == response]
+    return f"{(np.sign(part['rate']) == np.sign(part['moved'])).mean():.0%}"
+
+
 def _left(tables: Tables, split: str, of: str = "nested_sets") -> str:
     """What is left of the margin among the most personas, geometric mean over sets."""
     found = geometric_mean(margins_left(tables, split, of=of).iloc[:, -1])
@@ -238,6 +252,11 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "gn-appendix-q": partial(_needed, 135, form="Theorem A.2, Z = 1"),
     "gn-needed-1": partial(_needed, 1),
     "gn-needed-135": partial(_needed, 135),
+    "gn-appendix-1": partial(_needed, 1, form="Theorem A.2, Z = 1"),
+    "gn-accuracy-alone": partial(_held_out, column="accuracy", last=False),
+    "gn-accuracy-most": partial(_held_out, column="accuracy", last=True),
+    "gn-loss-alone": partial(_held_out, column="loss", last=False),
+    "gn-loss-most": partial(_held_out, column="loss", last=True),
     "gn-b-over-a": lambda tables: f"{b_over_a(tables):.2f}",
     "gn-sets": lambda tables: str(tables["nested_sets"]["set"].nunique()),
     "gn-largest": lambda tables: str(tables["nested_sets"]["K"].max()),
@@ -268,6 +287,8 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "gn-misprinted": _misprinted,
     "gn-moved": lambda tables: str(tables["moved"]["pair"].nunique()),
     "gn-moved-share": _share_of_the_fall,
+    "gn-moved-sign-chosen": partial(_right_sign, "chosen"),
+    "gn-moved-sign-rejected": partial(_right_sign, "rejected"),
     **{
         f"gn-total-{response}-{when}": partial(_total_rate, response, when == "last")
         for response in ("chosen", "rejected")

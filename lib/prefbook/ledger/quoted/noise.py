@@ -21,6 +21,7 @@ from prefbook.ledger.derived.noise import (
     ridge_law,
     settings,
     sums,
+    text_runs,
 )
 from prefbook.ledger.quoted.forms import minus, said, signed
 from prefbook.ledger.statistics.noise import text_bulge_share
@@ -109,8 +110,23 @@ def _best_time(tables: Tables, loss: str) -> str:
 
 def _at_the_end(tables: Tables, model: str) -> str:
     """What a form leaves over at the last time with IPO, in points."""
-    square = _left_over(tables, "IPO")[model].iloc[-1]
-    return f"{100 * np.sqrt(max(square, 0)):.2f}"
+    return _points(_left_over(tables, "IPO")[model].iloc[-1])
+
+
+def _in_the_worst_setting(tables: Tables, model: str, rest: bool) -> str:
+    """What a form leaves over at the last time with DPO, in points: in the setting where Equation 18 leaves
+    over most, or in the rest of them.
+    """
+    table = tables["map_fits"]
+    last = table[(table["loss"] == "DPO") & (table["time"] == table["time"].max())]
+    worst = last["excess: Equation 18"].idxmax()
+    left = (last.drop(worst) if rest else last.loc[[worst]])[f"excess: {model}"]
+    return _points(float((np.sign(left) * left**2).mean()))
+
+
+def _points(square: float) -> str:
+    """The root of a mean square of accuracies, in points; of one below zero, 0."""
+    return "undefined" if np.isnan(square) else f"{100 * np.sqrt(max(square, 0)):.2f}"
 
 
 def _quadratic_wins(tables: Tables) -> str:
@@ -168,10 +184,31 @@ def _bulge_share(tables: Tables) -> str:
 
 def _robust_late(tables: Tables, loss: str) -> str:
     """How far a robust loss, told the true rate, is ahead of DPO at a noise rate of 0.3 by a coin, after the
-    longest training.
+    longest training; in points.
     """
     ends = [kinds(tables, "coin", name, 0.3).iloc[-1]["accuracy"] for name in (loss, "DPO")]
-    return signed(ends[0] - ends[1], ".3f")
+    return signed(100 * (ends[0] - ends[1]), ".1f")
+
+
+def _at_an_end(tables: Tables, kind: str, last: bool) -> str:
+    """Accuracy under a kind of noise at a rate of 0.2, after one step of DPO or the longest training."""
+    return f"{kinds(tables, kind, 'DPO', 0.2).iloc[-1 if last else 0]['accuracy']:.2f}"
+
+
+def _saved_late(tables: Tables) -> str:
+    """What noise by margin saves against a coin's at a rate of 0.2, after the longest training of DPO."""
+    row = kinds(tables, "by margin", "DPO", 0.2).iloc[-1]
+    return str(Estimate(row["gain"], row["gain low"], row["gain high"], 0))
+
+
+def _off_the_text(tables: Tables, model: str) -> str:
+    """By how much a form fitted to the mean risks on response pairs is off at most, in points."""
+    if tables["text_pairs"].empty:
+        return "undefined"
+    risks = 1 - text_runs(tables).mean()
+    rates = risks.index.to_numpy(dtype=float)
+    off = theory.predict(model, rates, risks.to_numpy(), rates) - risks.to_numpy()
+    return f"{100 * np.abs(off).max():.1f}"
 
 
 def _sharp_limit(tables: Tables) -> str:
@@ -282,6 +319,11 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "nz-best-ipo": partial(_best_time, loss="IPO"),
     "nz-left-ipo-end": partial(_at_the_end, model="Equation 18"),
     "nz-line-ipo-end": partial(_at_the_end, model="straight line"),
+    **{
+        f"nz-{name}-dpo-end-{part}": partial(_in_the_worst_setting, model=model, rest=part == "rest")
+        for name, model in (("left", "Equation 18"), ("line", "straight line"))
+        for part in ("worst", "rest")
+    },
     "nz-quadratic": _quadratic_wins,
     "nz-b-first": partial(_second_number, last=False),
     "nz-b-last": partial(_second_number, last=True),
@@ -290,6 +332,13 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "nz-apart-short": partial(_apart, training="short"),
     "nz-apart-long": partial(_apart, training="long"),
     "nz-one-sided": _one_sided,
+    "nz-one-sided-first": partial(_at_an_end, kind="one-sided", last=False),
+    "nz-one-sided-late": partial(_at_an_end, kind="one-sided", last=True),
+    "nz-coin-first": partial(_at_an_end, kind="coin", last=False),
+    "nz-coin-late": partial(_at_an_end, kind="coin", last=True),
+    "nz-by-margin-late": _saved_late,
+    "nz-text-eq18": partial(_off_the_text, model="Equation 18"),
+    "nz-text-line": partial(_off_the_text, model="straight line"),
     "nz-robust": _robust,
     "nz-cdpo-late": partial(_robust_late, loss="cDPO"),
     "nz-rdpo-late": partial(_robust_late, loss="rDPO"),

@@ -18,16 +18,19 @@ from prefbook.ledger.derived.ranking import (
     by_judge,
     change,
     clear_pairs,
+    first_draw,
     idealized,
     judge_accuracy,
     last_look,
     less_dpo,
     log_ratio,
+    over_draws,
     over_prompts,
     papers_beta,
+    trained_right,
     win_rates,
 )
-from prefbook.ledger.quoted.forms import minus, signed
+from prefbook.ledger.quoted.forms import minus, of, signed
 from prefbook.ledger.statistics.ranking import hardness_and_length
 from prefbook.ledger.tables import Tables
 from prefdyn.measures import estimates
@@ -146,6 +149,62 @@ def _wins_by_draw(tables: Tables, half: int) -> str:
     """Change of the win rate in a half of DPO, each draw of the world."""
     by_draw = change(win_rates(tables), half).groupby("run").mean()
     return ", ".join(signed(one, ".3f") for one in by_draw)
+
+
+def _trained_in_the_first_half(tables: Tables) -> str:
+    """Change of the ranking accuracy of trained pairs in the first half of DPO, as RA-5 has the second."""
+    return str(over_draws(change(trained_right(tables), 0)))
+
+
+def _right_at_the_end(tables: Tables, right: bool) -> str:
+    """Of the trained pairs that are ranked right, or wrong, after half of the updates of DPO, the share that
+    is right at the end; all strengths and draws.
+    """
+    table = trained_right(tables)
+    by_pair = table.pivot(index=["run", "β", "prompt", "pair"], columns="step", values="value")
+    last = table["step"].max()
+    ends = by_pair[last][by_pair[last / 2] == right]
+    return MISSING if ends.empty else _share(float(ends.mean()))
+
+
+def _crossed(pairs: pd.DataFrame, to_wrong: bool = False) -> str:
+    """Of pairs that the reference ranks wrong, how many are right; or of those that it ranks right, how many
+    are wrong.
+    """
+    wrong, right = pairs["c"] > 0, pairs["gain"] >= pairs["c"]
+    return of(~right[~wrong] if to_wrong else right[wrong])
+
+
+def _turned(tables: Tables, objective: str) -> str:
+    """How many wrong trained pairs of the first draw are right at the end of an objective."""
+    pairs, _ = first_draw(tables)
+    pairs = pairs[(pairs["step"] == pairs["step"].max()) & (pairs["objective"] == objective)]
+    return MISSING if pairs.empty else _crossed(pairs.query("split == 'trained'"))
+
+
+def _found_over_foretold(tables: Tables, split: str, votes: bool) -> str:
+    """The share of wrong pairs that flips over that which the gains of right ones foretell: of the world, or
+    of HH-RLHF at the lowest validation loss, all runs.
+    """
+    pairs = at_lowest_loss(tables, split) if votes else last_look(tables, split)
+    right, wrong = pairs[pairs["c"] <= 0], pairs[pairs["c"] > 0]
+    if not (len(right) and len(wrong)):
+        return MISSING
+    foretold = np.mean(theory.flips_foretold(right["gain"], wrong["c"]))
+    found = (wrong["gain"] >= wrong["c"]).mean()
+    return _rounded(float(found / foretold)) if foretold else MISSING
+
+
+def _beyond_length(tables: Tables, names: tuple[str, ...]) -> str:
+    """The share of pairs ranked right as whole once a straight line through the origin in the difference of
+    the responses' tokens is taken off their log-ratios.
+    """
+    pairs = clear_pairs(tables, names)
+    longer, ratio = pairs["chosen"] - pairs["rejected"], log_ratio(pairs, False)
+    if len(pairs) < 3 or not longer.any():
+        return MISSING
+    left = ratio - longer * (longer @ ratio) / (longer @ longer)
+    return str(estimates.proportion(left >= 0, pairs["cluster"]))
 
 
 def _went_on(tables: Tables) -> pd.DataFrame:
@@ -275,12 +334,22 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "world-trained": lambda tables: _in_world(tables, "trained", "right"),
     "world-flips-trained": lambda tables: _in_world(tables, "trained", "flipped"),
     "world-flips-unseen": lambda tables: _in_world(tables, "unseen", "flipped"),
+    "world-turned-unseen": lambda tables: _crossed(last_look(tables, "unseen")),
+    "world-lost-unseen": lambda tables: _crossed(last_look(tables, "unseen"), to_wrong=True),
+    "votes-lost-trained": lambda tables: _crossed(at_lowest_loss(tables, "trained"), to_wrong=True),
+    "votes-lost-unseen": lambda tables: _crossed(at_lowest_loss(tables, "unseen"), to_wrong=True),
+    "turned-dpo": lambda tables: _turned(tables, "DPO"),
+    "turned-gamma-0": lambda tables: _turned(tables, "γ 0"),
+    "turned-gamma-2": lambda tables: _turned(tables, "γ 2"),
     "judge-votes": _votes_by_judge,
     "judge-reference": lambda tables: _by_judge(tables, "reference"),
     "judge-trained": lambda tables: _by_judge(tables, "trained"),
     "judge-ideal": lambda tables: _by_judge(tables, "ideal"),
     "wins-first-by-draw": lambda tables: _wins_by_draw(tables, 0),
     "wins-second-by-draw": lambda tables: _wins_by_draw(tables, 1),
+    "trained-first-half": _trained_in_the_first_half,
+    "right-stay-right": lambda tables: _right_at_the_end(tables, True),
+    "wrong-turn-right": lambda tables: _right_at_the_end(tables, False),
     "fresh-less-same": _fresh_less_same,
     "fresh-divergence": lambda tables: f"{_went_on(tables)['KL', 'fresh'].mean():.1f}",
     "same-divergence": lambda tables: f"{_went_on(tables)['KL', 'same'].mean():.1f}",
@@ -291,6 +360,12 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "gain-c-world-unseen": lambda tables: _gain_and_c(last_look(tables, "unseen")),
     "foretold-trained": lambda tables: _foretold(tables, "trained"),
     "foretold-unseen": lambda tables: _foretold(tables, "unseen"),
+    "ratio-unseen": lambda tables: _found_over_foretold(tables, "unseen", votes=True),
+    "ratio-trained": lambda tables: _found_over_foretold(tables, "trained", votes=True),
+    "ratio-world-unseen": lambda tables: _found_over_foretold(tables, "unseen", votes=False),
+    "ratio-world-trained": lambda tables: _found_over_foretold(tables, "trained", votes=False),
+    "beyond-length-hh": lambda tables: _beyond_length(tables, TRAINED_ON),
+    "beyond-length-pandalm": lambda tables: _beyond_length(tables, VOTED),
     "flips-half-as-late": _flipped_half_as_late,
     "rho-length": lambda tables: str(hardness_and_length(tables)),
     "rho-size": lambda tables: _rho(tables, "size"),
