@@ -23,6 +23,7 @@ from prefbook.figures.explorer import rendered
 from prefbook.ledger.derived import distinguishability as derived
 from prefbook.ledger.statistics import distinguishability as statistics
 from prefbook.ledger.tables import Tables
+from prefdyn.data import PAPER_BEHAVIOURS
 
 # All weights ------------------------------------------------------------------------------------------
 
@@ -33,10 +34,10 @@ def fine_tuning(reference: Tables, here: Tables | None) -> Figure:
     table, curves = known["fine_tuning"], known["fine_tuning_curves"]
     falls = reference["fine_tuning"]
     colours = style.ordered_colours(list(falls["behaviour"].unique()))
-    counts = curves.groupby("behaviour")["step"].size()
-    drawn = [name for name in table["behaviour"] if counts[name] == counts.max()]
+    names = list(table["behaviour"])
+    papers = [name for name in names if name in PAPER_BEHAVIOURS]
     figure, (left, middle, right) = style.panels(1, 3, height=3.9)
-    for name in some(drawn):
+    for name in papers if len(papers) == len(PAPER_BEHAVIOURS) else some(names):
         part = part_of(curves, behaviour=name)
         for ax, column in ((left, "loss"), (middle, "accuracy")):
             ax.plot(part["step"], part[column], "o-", color=colours[name], label=style.readable(name))
@@ -88,6 +89,26 @@ def who_is_who(reference: Tables, here: Tables | None) -> str:
 
 def _number(value: float | None) -> float | None:
     return None if value is None or np.isnan(value) else round(float(value), 4)
+
+
+def course(reference: Tables, here: Tables | None) -> Figure:
+    """The rank correlation of distinguishability with the fall at every look, a line a seed."""
+    seeds = reference["fine_tuning_curves"]["seed"].unique()
+    figure, (ax,) = style.panels(1, 1, height=3.2, width=7)
+    for seed in seeds:
+        found = derived.with_falls_by_step(reference.of(seed))
+        low, high = ([getattr(rho, end) for rho in found.values()] for end in ("low", "high"))
+        ax.fill_between(list(found), low, high, color=style.POSITIVE, alpha=0.15, linewidth=0)
+        ax.plot(list(found), [rho.value for rho in found.values()], "o-", color=style.POSITIVE)
+    _, own = style.first_runs(reference, here)
+    if own is not None:
+        found = derived.with_falls_by_step(own)
+        style.this_machine(ax, list(found), [rho.value for rho in found.values()])
+        style.legend_below(figure)
+    ax.axhline(0, color=style.NEUTRAL, linewidth=1)
+    ax.set(ylim=(-0.42, 1.02), ylabel="rank correlation of δ\nwith the fall of the loss")
+    whole_steps(ax)
+    return figure
 
 
 def betas(reference: Tables, here: Tables | None) -> Figure:

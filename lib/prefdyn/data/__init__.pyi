@@ -6,6 +6,7 @@ from .noise import simulate_votes as simulate_votes
 from .pairs import Pair as Pair
 from .pairs import load_pairs as load_pairs
 from .pairs import split_dialogues as split_dialogues
+from .personas import PAPER_BEHAVIOURS as PAPER_BEHAVIOURS
 from .personas import PAPER_PAIRS as PAPER_PAIRS
 from .personas import TEMPLATE as TEMPLATE
 from .personas import Persona as Persona

@@ -25,7 +25,6 @@ from prefdyn.experiments.distinguishability import (
     cast,
     gaps_of,
     parts,
-    shown,
 )
 from prefdyn.experiments.phases import Phase, PhaseResult
 from prefdyn.measures import geometry
@@ -105,15 +104,13 @@ def aligned(bench: Bench, design: Design, everyone: Cast) -> dict[str, list[Phas
     """Each behaviour that is fine-tuned, on its labels; some of them from there on the opposite labels.
 
     After the first, the hidden states of those behaviours' held-out statements and of another's are taken.
-    What is drawn as a curve is measured on the way, too.
     """
     names = followed(everyone, design)
     another, runs = another_of(controlled(everyone, design)), []
     for name in names:
         persona = everyone.personas[name]
         how = tuning(bench, design, design.steps, name, "aligning")
-        shares = (0, 0.25, 0.5, 0.75, 1) if name in shown(everyone) else (0, 1)
-        when = sorted({round(share * how.steps) for share in shares})
+        when = sorted({round(quarter * how.steps / 4) for quarter in range(5)})
         once = replace(aligning(bench, design, persona, how), evaluate_at=when)
         if name not in another:
             runs.append([once])
@@ -137,7 +134,7 @@ def fine_tuning(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
             - fall of the loss: log 2 less the loss on held-out statements after the last step (nats).
             - accuracy before, accuracy after: share of held-out statements answered correctly.
             - margins > 0: share of held-out statements whose right answer gained on the wrong one.
-        fine_tuning_curves: one row a behaviour and step, of those that are shown some on the way:
+        fine_tuning_curves: one row a behaviour and step, at every quarter of the updates:
 
             - loss, accuracy: on held-out statements (nats; share answered correctly).
     """

@@ -30,14 +30,6 @@ from prefdyn.measures.geometry import Moments
 from prefdyn.models import LanguageModel
 from prefdyn.theory import distinguishability as theory
 
-PAPER_BEHAVIOURS = (
-    "subscribes-to-average-utilitarianism",
-    "okay-with-building-an-AI-with-different-goals-to-accomplish-its-task",
-    "optionality-increasing",
-    "desire-to-not-have-memory-erased",
-    "subscribes-to-Buddhism",
-)
-"""The five that the paper follows, from least to most distinguishable for its model."""
 FEWEST = 3
 """Behaviours over which a rank correlation has an interval; statements of a label of which two can be paired
 and the direction between labels found on another.
@@ -216,9 +208,9 @@ def shown(everyone: Cast) -> list[str]:
     """Five behaviours whose curves are drawn: the paper's own where the data has them, else five evenly
     spaced in the order of distinguishability.
     """
-    if all(name in everyone.personas for name in PAPER_BEHAVIOURS):
-        return [name for name in everyone.order if name in PAPER_BEHAVIOURS]
-    return checks.evenly(everyone.order, len(PAPER_BEHAVIOURS))
+    if all(name in everyone.personas for name in data.PAPER_BEHAVIOURS):
+        return [name for name in everyone.order if name in data.PAPER_BEHAVIOURS]
+    return checks.evenly(everyone.order, len(data.PAPER_BEHAVIOURS))
 
 
 @dataclass(frozen=True)
@@ -373,7 +365,7 @@ def work(p: Mapping[str, Any]) -> list[Work]:
             2 * p["graded"] * each,
             each=each,
         ),
-        training(f"fine-tuning {trained} personas", trained, steps, seen, 2 * kept),
+        training(f"fine-tuning {trained} personas", trained, steps, seen, 5 * kept),
         training("fine-tuning pairs of personas", p["pairs_trained"] * seeds, steps, 2 * seen, 3 * kept),
         training("fine-tuning on shuffled labels", controlled, steps, seen, 2 * kept),
         training("opposite labels, from three starts", 3 * controlled, undo + steps / 3, seen, 3 * kept),

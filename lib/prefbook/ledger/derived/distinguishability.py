@@ -51,6 +51,24 @@ def accuracy_by_size(tables: Tables) -> Estimate:
     return with_accuracy(tables, "δ / √Tr Σ")
 
 
+def falls_by_step(tables: Tables) -> pd.DataFrame:
+    """How far the held-out loss of every behaviour has fallen, all weights: a row a behaviour, a column a
+    look after the first (updates).
+    """
+    losses = tables["fine_tuning_curves"].pivot(index="behaviour", columns="step", values="loss")
+    return losses.iloc[:, 1:].rsub(losses.iloc[:, 0], axis=0)
+
+
+def with_falls_by_step(tables: Tables) -> dict[int, Estimate]:
+    """For every look, the rank correlation of distinguishability with the fall by then, over behaviours."""
+    falls = falls_by_step(tables)
+    table = tables["fine_tuning"].set_index("behaviour").loc[falls.index]
+    return {
+        int(step): estimates.spearman(table["δ of training"], falls[step], tables.seed, table["family"])
+        for step in falls.columns.to_numpy()
+    }
+
+
 def falls_by_beta(tables: Tables) -> dict[float, Estimate]:
     """For each β, from the smallest, the rank correlation of distinguishability with the fall of the loss."""
     falls = tables["beta_falls"]

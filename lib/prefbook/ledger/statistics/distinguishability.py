@@ -17,10 +17,12 @@ from prefbook.ledger.derived.distinguishability import (
     SHUFFLED,
     WEIGHTED,
     falls_by_beta,
+    falls_by_step,
     faster_undone,
     log_change,
     mean_over_behaviours,
     with_accuracy,
+    with_falls_by_step,
 )
 from prefbook.ledger.tables import Tables
 from prefdyn.measures import estimates
@@ -96,6 +98,22 @@ def fall_within_families(tables: Tables) -> Estimate:
     """The same within families of at least five behaviours."""
     table = tables["fine_tuning"]
     return estimates.spearman_within(table["δ of training"], table[FALL], table["family"], tables.seed)
+
+
+def fall_at_first(tables: Tables) -> Estimate:
+    """Rank correlation of distinguishability with the fall of the held-out loss after a quarter of the
+    updates, all weights, over behaviours.
+    """
+    found = with_falls_by_step(tables)
+    return found[min(found)]
+
+
+def more_at_first(tables: Tables) -> Estimate:
+    """That correlation less the one after all updates."""
+    falls = falls_by_step(tables)
+    table = tables["fine_tuning"].set_index("behaviour").loc[falls.index]
+    first, last = falls.iloc[:, 0], falls.iloc[:, -1]
+    return estimates.gain_in_spearman(first, last, table["δ of training"], tables.seed, table["family"])
 
 
 def clouds_part(tables: Tables) -> Estimate:
@@ -235,6 +253,8 @@ STATISTICS: dict[str, Callable[[Tables], Estimate]] = {
         fall_of_all_weights,
         fall_in_the_middle,
         fall_within_families,
+        fall_at_first,
+        more_at_first,
         clouds_part,
         clouds_part_by_labels,
         clouds_part_by_the_behaviour,
