@@ -162,13 +162,14 @@ class Chapter:
 
     def ledger(self) -> None:
         """Show the chapter's claims with the verdict of each edition, and glue every number that the text
-        quotes: of a claim ID its estimate (ID, and ID-2 for the second statistic), ID-n, ID-verdict; and
-        what `QUOTED` has.
+        quotes: of a claim ID its estimate (ID, and ID-2 for the second statistic), ID-n, ID-verdict; the
+        same of another model's edition, *reference-NAME*, under NAME/ID; and what `QUOTED` has.
         """
         finding = next(iter(self._judged.values()))
         local = None if self.here is None else self._judged[HERE]
         quoted = quoting.quotes(QUOTED.get(self.name, {}), self.reference, self.here)
-        for key, value in {**quoting.of_claims(self._claims, finding, local), **quoted}.items():
+        of_others = quoting.of_others(self._claims, self._judged)
+        for key, value in {**quoting.of_claims(self._claims, finding, local), **of_others, **quoted}.items():
             glue(key, HTML(value), display=False)
         display(HTML(claim_rows.ledger(self._claims, self._judged)))
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from prefbook.ledger.claims import load_claims
-from prefbook.ledger.editions import reference
+from prefbook.ledger.editions import others, reference
 from prefbook.ledger.quoted import QUOTED
 from prefbook.publishing import quoting
 
@@ -30,6 +30,7 @@ def numbers() -> dict[str, str]:
     """Every number of a claim or a chapter as the first page shows it, without markup."""
     claims, shipped = load_claims(ROOT / "book" / "claims.yml"), reference(ROOT)
     told = quoting.of_claims(claims, shipped.entries, None)
+    told |= quoting.of_others(claims, {one.title: one.entries for one in others(ROOT)})
     for chapter, tellers in QUOTED.items():
         quoted = quoting.quotes(tellers, shipped.tables(chapter), None)
         told |= {f"{chapter}/{key}": value for key, value in quoted.items()}
@@ -62,7 +63,7 @@ def test_readme_opens_with_the_same_findings(numbers: dict[str, str]) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for number, line in enumerate(findings(), 1):
         text = re.sub(r" \(\{numref\}`[^`]*`\)", "", line)
-        text = re.sub(r"\{glue\}`([\w-]+-verdict)`", lambda match: f"(*{numbers[match[1]]}*)", text)
+        text = re.sub(r"\{glue\}`([\w/-]+-verdict)`", lambda match: f"(*{numbers[match[1]]}*)", text)
         text = GLUE.sub(lambda match: numbers[match[1]], text)
         text = ROLE.sub(lambda match: match[1] or match[2], text)
         assert f"{number}. {text}\n" in readme, f"README.md should have:\n{number}. {text}"

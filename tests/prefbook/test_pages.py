@@ -80,7 +80,10 @@ def keys(chapter: str) -> set[str]:
     for id_, claim in load_claims(ROOT / "book" / "claims.yml").items():
         if whole or claim.chapter == chapter:
             numbered = [id_, *(f"{id_}-{k}" for k in range(2, len(claim.statistics) + 1))]
-            out |= {f"{id_}-verdict", *numbered, *(f"{key}-n" for key in numbered)}
+            own = {f"{id_}-verdict", *numbered, *(f"{key}-n" for key in numbered)}
+            out |= own
+            if claim.chapter == chapter:
+                out |= {f"gemma3-270m/{key}" for key in own}
     return out
 
 

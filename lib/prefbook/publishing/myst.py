@@ -17,11 +17,11 @@ import jupytext
 from nbformat import NotebookNode
 
 from prefbook.ledger.claims import load_claims
-from prefbook.ledger.editions import REFERENCE, reference
+from prefbook.ledger.editions import REFERENCE, others, reference
 from prefbook.ledger.judging import judge_all
 from prefbook.ledger.quoted import QUOTED
 from prefbook.project import chapters, read_sections
-from prefbook.publishing.quoting import of_claims, quotes
+from prefbook.publishing.quoting import of_claims, of_others, quotes
 from prefdyn.errors import PrefdynError, first_line
 
 DIRECTIVE = re.compile(
@@ -153,8 +153,13 @@ class References:
         if chapter not in self._told:
             claims = load_claims(self.root / "book" / "claims.yml")
             own = {id_: claim for id_, claim in claims.items() if claim.chapter == chapter}
-            judged = judge_all(own.values(), reference(self.root).tables(chapter), REFERENCE)
-            self._told[chapter] = of_claims(own, judged, None)
+            judged = {
+                edition.title: judge_all(own.values(), edition.tables(chapter), edition.title)
+                for edition in (reference(self.root), *others(self.root))
+                if edition.has(chapter)
+            }
+            told = of_claims(own, judged.get(REFERENCE, {}), None)
+            self._told[chapter] = told | of_others(own, judged)
         return self._told[chapter]
 
     def plain(self, text: str) -> str:

@@ -57,6 +57,16 @@ def of_claims(
     return out
 
 
+def of_others(claims: Mapping[str, Claim], judged: Mapping[str, Mapping[str, Entry]]) -> dict[str, str]:
+    """The same of other models' editions, by their titles: NAME/ID and so on, of *reference-NAME*."""
+    return {
+        f"{title.removeprefix(f'{REFERENCE}-')}/{key}": value
+        for title, entries in judged.items()
+        if title not in (REFERENCE, HERE)
+        for key, value in of_claims(claims, entries, None).items()
+    }
+
+
 def _compared(finding: Entry, local: Entry | None, criterion: Criterion) -> str:
     if local is None:
         return quote(numbers(finding, criterion))

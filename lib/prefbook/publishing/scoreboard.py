@@ -19,7 +19,7 @@ from prefbook.ledger.multiplicity import after_holm
 from prefbook.ledger.quoted import ON_THE_SCOREBOARD, QUOTED
 from prefbook.project import find_root
 from prefbook.publishing import claim_rows, repository
-from prefbook.publishing.quoting import TEMPLATES, of_claims, quotes, verdict_of
+from prefbook.publishing.quoting import TEMPLATES, of_claims, of_others, quotes, verdict_of
 
 GLYPHS = {
     **dict.fromkeys(("supported", "checked", "holds here"), "✓"),
@@ -118,11 +118,11 @@ class Scoreboard:
         return self.papers.get(claim.paper, claim.paper)
 
     def glue(self) -> None:
-        """Glue the numbers that the page quotes: those of all claims, and, under CHAPTER/KEY, those that the
-        chapters quote, and some of its own.
+        """Glue the numbers that the page quotes: those of all claims; under NAME/ID those of another model's
+        edition, *reference-NAME*; and, under CHAPTER/KEY, those that the chapters quote, and some of its own.
         """
         finding, local = self.judged[REFERENCE], self.judged[HERE]
-        out = of_claims(self.claims, finding, local)
+        out = of_claims(self.claims, finding, local) | of_others(self.claims, self.judged)
         shipped, here = self.editions[0], self.editions[-1]
         for chapter in filter(shipped.has, dict.fromkeys(claim.chapter for claim in self.claims.values())):
             tellers = {**QUOTED.get(chapter, {}), **ON_THE_SCOREBOARD.get(chapter, {})}

@@ -35,6 +35,7 @@ DRAWINGS = (
     figures.priority,
     trainings.fine_tuning,
     trainings.betas,
+    trainings.course,
     trainings.gradients,
     trainings.intervention,
     trainings.equalised,
@@ -159,6 +160,13 @@ def test_every_behaviour_is_a_point(known: Tables) -> None:
     assert sorted(points(right)[:, 1]) == pytest.approx(sorted(known["fine_tuning"]["fall of the loss"]))
     left = trainings.gradients(known, None).axes[0]
     assert len(points(left)) == len(known["fine_tuning"])
+
+
+def test_course_goes_through_the_estimates(known: Tables) -> None:
+    (ax,) = trainings.course(known, None).axes
+    (line,) = [line for line in ax.lines if line.get_marker() == "o"]
+    found = derived.with_falls_by_step(known)
+    assert len(found) > 1 and line.get_xydata().tolist() == [[step, rho.value] for step, rho in found.items()]
 
 
 def test_rows_of_the_forest_are_the_estimates(known: Tables) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import spearmanr
 from written import write_table
 
 from prefbook.ledger.claims import load_claims
@@ -82,6 +83,11 @@ def tables(tmp_path: Path) -> Tables:
             "fall of the loss": [*DELTAS[4::-1], *DELTAS[:4:-1]],  # rises between families, falls in each
             "accuracy before": 0.5,
             "accuracy after": 0.75,
+        },
+        "fine_tuning_curves": {  # falls in the order of δ at first, and as above at last
+            "behaviour": np.tile(NAMES, 3),
+            "step": np.repeat([0, 2, 8], 10),
+            "loss": 20 - np.concatenate([np.zeros(10), DELTAS, DELTAS[4::-1], DELTAS[:4:-1]]),
         },
         "clouds": {
             "behaviour": [*NAMES[:3], *NAMES[:3], *NAMES[:3]],
@@ -188,6 +194,20 @@ def test_bootstraps_are_drawn_by_the_tables_seed_and_by_family(tables: Tables) -
 def test_what_holds_between_families_need_not_hold_within(tables: Tables) -> None:
     assert statistics.fall_of_all_weights(tables).value > 0
     assert statistics.fall_within_families(tables).value == pytest.approx(-1)
+
+
+def test_falls_by_the_first_quarter_are_held_against_those_by_the_end(tables: Tables) -> None:
+    table, curves = tables["fine_tuning"], tables["fine_tuning_curves"]
+    first, last = (20 - curves[curves["step"] == step]["loss"].to_numpy() for step in (2, 8))
+    assert (
+        statistics.fall_at_first(tables).value == pytest.approx(1)
+        and statistics.fall_at_first(tables).n == 10
+    )
+    assert derived.with_falls_by_step(tables)[8].value == statistics.fall_of_all_weights(tables).value
+    more = statistics.more_at_first(tables)
+    expected = 1 - spearmanr(table["δ of training"], last).statistic
+    assert more.value == pytest.approx(expected) and np.isnan(more.low)  # of two families
+    assert list(derived.falls_by_step(tables)[2]) == first.tolist()
 
 
 def test_middle_leaves_out_both_tenths(tables: Tables) -> None:
