@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from prefdyn import data
@@ -202,9 +203,15 @@ class Bench(Runner):
     ) -> NDArray[np.float32]:
         """Points in the plane, shape (n, 2), kept; see `geometry.plane`."""
         key = {"points": points, "layout": layout, "neighbours": neighbours, "seed": self.seed}
-        return cached(
-            "maps", key, geometry.plane, lambda: geometry.plane(points, layout, neighbours, self.seed)
-        )
+
+        def compute() -> NDArray[np.float32]:
+            threads = torch.get_num_threads()
+            try:
+                return geometry.plane(points, layout, neighbours, self.seed)
+            finally:
+                torch.set_num_threads(threads)  # UMAP's numba gives OpenMP all cores
+
+        return cached("maps", key, geometry.plane, compute)
 
     def train(self, phases: Sequence[Phase], adapter: Adapter | None = None) -> list[PhaseResult]:
         """Run phases one after another from the model as it was loaded.

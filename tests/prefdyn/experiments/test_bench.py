@@ -105,6 +105,17 @@ def test_pca_map_keeps_the_two_largest_variances_uncorrelated() -> None:
     np.testing.assert_allclose(np.cov(flat.T), np.diag(variances[:2]), rtol=1e-5, atol=1e-5)
 
 
+def test_a_map_leaves_torch_the_threads_that_it_had() -> None:
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            bench().map_2d(np.random.default_rng(threads).normal(size=(40, 5)).astype(np.float32))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_umap_of_few_points_keeps_two_far_clouds_apart() -> None:
     rng = np.random.default_rng(0)
     points = np.concatenate([rng.normal(0, 1, (6, 8)), rng.normal(50, 1, (6, 8))]).astype(np.float32)
