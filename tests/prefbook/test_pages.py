@@ -290,6 +290,20 @@ def test_second_model_gets_the_verdicts_that_chapters_2_to_4_say() -> None:
     assert other.entries["NZ-7"]["estimate"] < known.entries["NZ-7"]["estimate"]
 
 
+def test_second_model_says_what_chapter_1_says_of_it() -> None:
+    known, (other,) = reference(), editions.others(ROOT)
+    own = {id_: e["verdict"] for id_, e in other.entries.items() if e["chapter"] == "distinguishability"}
+    every = {one.id for one in load_claims(ROOT / "book" / "claims.yml").values()}
+    assert set(own) == {id_ for id_ in every if id_.startswith("LD-")} - {"LD-3b", "LD-7", "LD-14"}
+    assert {id_ for id_, verdict in own.items() if verdict != known.verdict(id_)} == {"LD-4", "LD-8", "LD-10"}
+    assert own["LD-4"] == "practically zero" and own["LD-8"] == own["LD-10"] == own["LD-16"] == "supported"
+    falls = [
+        one.tables("distinguishability").of(0)["fine_tuning"]["fall of the loss"].mean()
+        for one in (known, other)
+    ]
+    assert falls[1] / falls[0] == pytest.approx(2, rel=0.15)
+
+
 def test_three_seeds_say_what_chapter_5_says_they_do() -> None:
     own = [entry for entry in reference().entries.values() if entry["chapter"] == "across"]
     for part in (part for entry in own for part in entry["statistics"]):
