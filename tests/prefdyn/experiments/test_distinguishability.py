@@ -83,7 +83,7 @@ def everybody(names: list[str]) -> Cast:
 
 
 def test_papers_behaviours_are_shown_in_the_order_of_this_model() -> None:
-    names = [*reversed(ex.PAPER_BEHAVIOURS), "another"]
+    names = [*reversed(data.PAPER_BEHAVIOURS), "another"]
     assert ex.shown(everybody(names)) == names[:-1]
     assert ex.shown(everybody([f"p{i}" for i in range(9)])) == ["p0", "p2", "p4", "p6", "p8"]
 
