@@ -246,7 +246,11 @@ BEFORE_ANYTHING_RUNS = [
     ("distinguishability", {"other_betas": [0.1, 1.0, 0.1]}, ["other_betas is [0.1, 1.0, 0.1]", "once"]),
     ("distinguishability", {"personas": 2}, ["personas is 2", "has 20", "at least 3"]),
     ("distinguishability", {"statements_per_label": 21}, ["statements_per_label is 21", "at least 22"]),
-    ("distinguishability", {"statements_per_label": 0, "held_out": 60}, ["40", "at least 70"]),
+    (
+        "distinguishability",
+        {"statements_per_label": 0, "held_out": 60, "intervened_statements": 0},
+        ["40", "at least 70"],
+    ),
     ("distinguishability", {"device": "cdua"}, ["'cdua'", "cpu"]),
     ("generalization", {"cluster_counts": [1, 2, 8]}, ["ask for 24 personas", "20"]),
     ("generalization", {"cluster_counts": [4]}, ["cluster_counts is [4]", "at least two"]),
