@@ -13,6 +13,7 @@ from written import write_table
 from prefbook.ledger.claims import load_claims
 from prefbook.ledger.derived import ranking as derived
 from prefbook.ledger.quoted import ranking as quoted
+from prefbook.ledger.quoted import ranking_world
 from prefbook.ledger.statistics import ranking as statistics
 from prefbook.ledger.tables import Tables
 from prefbook.project import home
@@ -288,7 +289,7 @@ def test_law_of_flips_foretells_from_right_pairs_alone(tables: Tables) -> None:
 def test_slope_of_the_way_to_the_optimum(tables: Tables) -> None:
     pairs = world()["world_pairs"].query("split == 'unseen' and step == 8 and β == 1.0")
     slope = np.linalg.lstsq(pairs[["difference"]].to_numpy(), pairs["gain"].to_numpy(), rcond=None)[0]
-    assert quoted.reach(tables, 1.0) == pytest.approx(slope.item())
+    assert ranking_world.reach(tables, 1.0) == pytest.approx(slope.item())
 
 
 def test_objectives_are_compared_with_dpo_on_the_same_pairs_and_prompts(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from prefdyn.measures.estimates import Estimate
 
 UNDEFINED = "not defined"
 """Where a run is too small for a number."""
+MISSING = "not measured"
+"""Where an edition has not what is quoted."""
 
 
 def said(found: Estimate) -> str:
@@ -27,6 +29,26 @@ def of(mask: pd.Series | np.ndarray) -> str:
 def signed(value: float, form: str) -> str:
     """A number with its sign, whichever that is."""
     return minus(f"{value:+{form}}")
+
+
+def share(value: float) -> str:
+    """A share as a percentage."""
+    return f"{value:.0%}" if value == 0 or value >= 0.1 else f"{value:.1%}"
+
+
+def rounded(value: float) -> str:
+    """A number to two digits."""
+    return minus(f"{value:.2g}")
+
+
+def number(value: float) -> str:
+    """A number to two digits, where it was measured."""
+    return MISSING if np.isnan(value) else rounded(value)
+
+
+def measured(found: Estimate) -> str:
+    """An estimate with its interval, where it was measured."""
+    return MISSING if np.isnan(found.value) else str(found)
 
 
 def minus(text: str) -> str:
