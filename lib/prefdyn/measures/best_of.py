@@ -103,9 +103,8 @@ def ties(references: Mapping[str, Margins], tied: Mapping[str, Margins], seed: i
     score = float(_score(np.ones((1, len(names))), rows)[0])
     if len(names) < 8:
         return Estimate(score, math.nan, math.nan, len(names))
-    return estimates.from_resamples(
-        score, _score(estimates.resample_counts(len(names), seed), rows), len(names)
-    )
+    drawn = _score(estimates.resample_counts(len(names), seed), rows)
+    return estimates.from_resamples(score, drawn, len(names), len(names))
 
 
 def _parts(reference: Margins | None, tied: Margins | None) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""Statistics with 95% intervals: Student's for means, the bootstrap over units for the rest."""
+"""Statistics with 95% intervals: Student's for means, Wilson's for shares, the bootstrap for the rest."""
 
 from __future__ import annotations
 
@@ -46,8 +46,6 @@ def unknown(n: int) -> Estimate:
 def mean(sample: ArrayLike, clusters: ArrayLike | None = None, seed: int = 0) -> Estimate:
     """The mean of a sample of shape (n,), with Student's interval.
 
-    With few units the bootstrap's is too short.
-
     Args:
         clusters: names of what each unit belongs to, shape (n,), where units of a kind may be alike: the
             interval is that of a bootstrap over them, if they are `FEWEST_CLUSTERS` or more, and Student's
@@ -62,7 +60,7 @@ def mean(sample: ArrayLike, clusters: ArrayLike | None = None, seed: int = 0) ->
     if len(names) < len(x):
         counts = resample_counts(len(names), seed)
         sums, sizes = np.stack([np.bincount(index, x), np.bincount(index)]) @ counts.T
-        return over_clusters(from_resamples(centre, sums / sizes, len(x), widened=True), clusters)
+        return over_clusters(from_resamples(centre, sums / sizes, len(x), len(names), widened=True), clusters)
     half = float(stats.t.ppf((1 + LEVEL) / 2, len(x) - 1) * stats.sem(x))
     return Estimate(centre, centre - half, centre + half, len(x))
 
@@ -93,7 +91,8 @@ def median(sample: ArrayLike, seed: int = 0, clusters: ArrayLike | None = None) 
         np.argmax(below > half[:, None], axis=1) for half in ((below[:, -1] - 1) // 2, below[:, -1] // 2)
     ]
     drawn = x[order][middle].mean(axis=0)
-    return over_clusters(from_resamples(float(np.median(x)), drawn, len(x)), clusters)
+    found = from_resamples(float(np.median(x)), drawn, len(x), _number(clusters))
+    return over_clusters(found, clusters)
 
 
 def spearman(x: ArrayLike, y: ArrayLike, seed: int = 0, clusters: ArrayLike | None = None) -> Estimate:
@@ -109,7 +108,7 @@ def spearman(x: ArrayLike, y: ArrayLike, seed: int = 0, clusters: ArrayLike | No
         out = _bootstrap(_spearman, a, b, seed=seed)
     else:
         drawn = _weighted_spearman(a, b, counts_by_cluster(clusters, seed))
-        out = from_resamples(float(_spearman(a, b, -1)), drawn, len(a))
+        out = from_resamples(float(_spearman(a, b, -1)), drawn, len(a), _number(clusters))
     if _permutation_p(a, b) >= 1 - LEVEL:
         out = Estimate(out.value, min(out.low, 0.0), max(out.high, 0.0), out.n)
     return over_clusters(out, clusters)
@@ -122,9 +121,10 @@ def gain_in_spearman(
     y, all of shape (n,), bootstrapped together over the units, or over their clusters as `mean` is.
     """
     a, b, c = _checked(x), _checked(other), _checked(y)
-    counts = counts_by_cluster(np.arange(len(c)) if clusters is None else clusters, seed)
+    belongs = np.arange(len(c)) if clusters is None else np.asarray(clusters)
+    counts = counts_by_cluster(belongs, seed)
     drawn = _weighted_spearman(a, c, counts) - _weighted_spearman(b, c, counts)
-    out = from_resamples(float(_spearman(a, c, -1) - _spearman(b, c, -1)), drawn, len(c))
+    out = from_resamples(float(_spearman(a, c, -1) - _spearman(b, c, -1)), drawn, len(c), _number(belongs))
     return over_clusters(out, clusters)
 
 
@@ -166,7 +166,7 @@ def spearman_over_pairs(x: ArrayLike, y: ArrayLike, ends: ArrayLike, seed: int =
     first, second = index.reshape(-1, 2).T
     counts = resample_counts(len(names), seed)
     drawn = _weighted_spearman(a, b, counts[:, first] * counts[:, second])
-    return from_resamples(float(_spearman(a, b, -1)), drawn, len(names))
+    return from_resamples(float(_spearman(a, b, -1)), drawn, len(names), len(names))
 
 
 def mean_over_pairs(
@@ -185,15 +185,15 @@ def mean_over_pairs(
     """
     values = _checked(x)
     first, second = np.asarray(ends).T
-    units = int(max(first.max(), second.max())) + 1
-    counts = counts_by_cluster(np.arange(units) if clusters is None else clusters, seed)
+    belongs = np.arange(max(first.max(), second.max()) + 1) if clusters is None else np.asarray(clusters)
+    counts, units = counts_by_cluster(belongs, seed), len(belongs)
     square = np.zeros((2, units, units))
     square[:, first, second] = np.stack([values, np.ones_like(values)])
     # Of all pairs at once: counts of the one end, times the pairs, times counts of the other.
     total, weight = np.vecdot(counts @ square, counts)
     with np.errstate(invalid="ignore"):
         drawn = total / weight
-    out = from_resamples(float(values.mean()), drawn, units, widened=True)
+    out = from_resamples(float(values.mean()), drawn, units, _number(belongs), widened=True)
     return over_clusters(out, clusters)
 
 
@@ -302,20 +302,35 @@ def pseudo_values(
     return n * values[..., :1] - (n - 1) * values[..., 1:]
 
 
-def from_resamples(value: float, drawn: ArrayLike, n: int, widened: bool = False) -> Estimate:
-    """A statistic with the percentile interval of its values in bootstrap resamples.
+def from_resamples(value: float, drawn: ArrayLike, n: int, kinds: int, widened: bool = False) -> Estimate:
+    """A statistic with the expanded percentile interval of its values in bootstrap resamples.
+
+    Resamples of few vary too little: their variance lacks the factor k / (k - 1) of k that were drawn from,
+    and a normal's quantiles stand where Student's should. So the percentiles are those at which a normal
+    distribution is as far out as sqrt(k / (k - 1)) Student's quantiles (Hesterberg 2015, The American
+    Statistician 69, 371-386).
 
     Args:
+        n: units behind the statistic.
+        kinds: k, how many units, or clusters of them, were drawn from.
         drawn: those values; NaN, of a resample in which the statistic has none, says nothing and is left out.
             Where no resample has one, the interval has no ends.
         widened: whether an interval that lies beside the value is widened to hold it.
     """
     known = np.asarray(drawn, dtype=np.float64)
     known = known[~np.isnan(known)]
-    low, high = np.percentile(known, [50 * (1 - LEVEL), 50 * (1 + LEVEL)]) if len(known) else (np.nan,) * 2
+    below = 100 * _tail(kinds)
+    low, high = np.percentile(known, [below, 100 - below]) if len(known) else (np.nan,) * 2
     if widened:
         low, high = min(low, value), max(high, value)
     return Estimate(value, float(low), float(high), n)
+
+
+def _tail(kinds: int) -> float:
+    """The share of resamples beyond either end of an interval, where so many units were drawn from."""
+    if kinds < 2:  # every resample is alike
+        return 0.0
+    return float(stats.norm.sf(np.sqrt(kinds / (kinds - 1)) * stats.t.ppf((1 + LEVEL) / 2, kinds - 1)))
 
 
 def over_clusters(found: Estimate, clusters: ArrayLike | None) -> Estimate:
@@ -324,9 +339,14 @@ def over_clusters(found: Estimate, clusters: ArrayLike | None) -> Estimate:
     Args:
         clusters: names of what each unit belongs to, shape (n,); None where the units were resampled.
     """
-    if clusters is None or len(np.unique(np.asarray(clusters))) >= FEWEST_CLUSTERS:
+    if clusters is None or _number(clusters) >= FEWEST_CLUSTERS:
         return found
     return Estimate(found.value, np.nan, np.nan, found.n)
+
+
+def _number(clusters: ArrayLike) -> int:
+    """How many they are."""
+    return len(np.unique(np.asarray(clusters)))
 
 
 def size(signed: Estimate) -> Estimate:
@@ -366,7 +386,7 @@ def _bootstrap(
             method="percentile",
             rng=np.random.default_rng(seed),
         ).bootstrap_distribution
-    return from_resamples(float(statistic(*data, axis=-1)), drawn, len(data[0]))
+    return from_resamples(float(statistic(*data, axis=-1)), drawn, len(data[0]), len(data[0]))
 
 
 def _permutation_p(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

@@ -117,7 +117,9 @@ class Correlations:
         value = float(drawn[0])
         if np.isnan(value) or np.isnan(drawn[1:]).all():
             return Estimate(np.nan, np.nan, np.nan, self.units)
-        return over_clusters(from_resamples(value, drawn[1:], self.units, widened=True), self.clusters)
+        kinds = self.units if self.clusters is None else len(set(self.clusters))
+        found = from_resamples(value, drawn[1:], self.units, kinds, widened=True)
+        return over_clusters(found, self.clusters)
 
 
 def correlations(

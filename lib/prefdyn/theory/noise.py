@@ -453,5 +453,5 @@ def bootstrap_fit(rates: ArrayLike, risks: ArrayLike, seed: int = 0, resamples: 
     residuals = means - equation_18(x, clean, c)
     total = ((means - means.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
     parts = (clean, c, 1 - (residuals**2).sum(axis=1) / total, np.abs(residuals).max(axis=1))
-
-    return Fit(*(estimates.from_resamples(float(v[0]), v[1:], len(y), widened=True) for v in parts))
+    n = len(y)
+    return Fit(*(estimates.from_resamples(float(v[0]), v[1:], n, n, widened=True) for v in parts))

@@ -336,10 +336,11 @@ def test_states_by_behaviour(make: Make) -> None:
 def test_families_are_resampled_whole(make: Make) -> None:
     assert family("desire-to-win") == family("desire-for-x") == "desire"
     assert family("a-HHH-b") == "HHH" and family("openness") == "openness"
-    # Five behaviours of one family that agree are one piece of evidence, not five.
-    table = small()["persona_noise"]
-    apart = table.assign(**{"fall, raw": [0.3] * 5 + [0.05] * 7})
-    alone = apart.assign(behaviour=[f"b{place}" for place in range(10)] + ["desire-x", "desire-y"])
+    # Fifteen behaviours of one family that agree are one piece of evidence, not fifteen.
+    table = pd.concat([small()["persona_noise"]] * 3, ignore_index=True)
+    named = table.assign(behaviour=["desire-x"] * 15 + [f"b{place}" for place in range(21)])
+    apart = named.assign(**{"fall, raw": [0.3] * 15 + [0.05] * 21})
+    alone = apart.assign(behaviour=[f"b{place}" for place in range(34)] + ["desire-x", "desire-y"])
     wide, narrow = (
         statistics.cost_of_the_shared_direction(make(persona_noise=part)) for part in (apart, alone)
     )

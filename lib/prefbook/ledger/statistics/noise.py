@@ -178,7 +178,7 @@ def _resampled(tables: Tables, of_curves: Callable[[NDArray[np.float64]], NDArra
     weights = [estimates.resample_counts(n, tables.seed + k) / n for k, n in enumerate((runs, pairs))]
     drawn = np.einsum("br,rpe,bp->be", weights[0], cube, weights[1], optimize=True)
     value = float(of_curves(cube.mean(axis=(0, 1))[None])[0])
-    return estimates.from_resamples(value, of_curves(drawn), pairs)
+    return estimates.from_resamples(value, of_curves(drawn), pairs, pairs)
 
 
 def cost_of_the_shared_direction(tables: Tables) -> Estimate:

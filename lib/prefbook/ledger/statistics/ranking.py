@@ -167,7 +167,8 @@ def _flipped(tables: Tables, split: str) -> Estimate:
     drawn = [np.vecdot(weights[0] @ part, weights[1]) for part in (flipped, wrong)]
     with np.errstate(invalid="ignore"):
         shares = drawn[0] / drawn[1]
-    return estimates.from_resamples(float(flipped.sum() / wrong.sum()), shares, int(wrong.any(axis=0).sum()))
+    n = int(wrong.any(axis=0).sum())
+    return estimates.from_resamples(float(flipped.sum() / wrong.sum()), shares, n, pairs)
 
 
 # RA-4 -----------------------------------------------------------------------------------------------
@@ -262,7 +263,7 @@ def _between_tenths(pairs: pd.DataFrame, sign: int, values: ArrayLike, seed: int
     value = float(gap(np.ones((1, len(x))))[0])
     some = np.array_split(counts, 40)  # what each needs stays in a processor's cache
     drawn = np.concatenate([gap(part) for part in some])
-    return estimates.from_resamples(value, drawn, len(x))
+    return estimates.from_resamples(value, drawn, len(x), len(names))
 
 
 # RA-7 -----------------------------------------------------------------------------------------------
@@ -364,7 +365,7 @@ def _law_off(tables: Tables, split: str) -> Estimate:
 
     counts = estimates.resample_counts(len(names), tables.seed)[:, index]
     value = float(off(np.ones((1, len(pairs))))[0])
-    return estimates.from_resamples(value, off(counts), int(wrong.sum()), widened=True)
+    return estimates.from_resamples(value, off(counts), int(wrong.sum()), len(names), widened=True)
 
 
 STATISTICS: dict[str, Callable[[Tables], Estimate]] = {
