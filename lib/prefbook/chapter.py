@@ -23,7 +23,7 @@ from prefbook.figures.style import NEUTRAL, note, use_style
 from prefbook.ledger.claims import Claim, load_claims
 from prefbook.ledger.editions import HERE, REFERENCE, others, reference
 from prefbook.ledger.judging import Entry, judge_all
-from prefbook.ledger.quoted import QUOTED
+from prefbook.ledger.quoted import OF_OTHER_MODELS, QUOTED
 from prefbook.ledger.tables import NotMeasured, Tables
 from prefbook.project import home
 from prefbook.publishing import claim_rows, quoting
@@ -163,13 +163,20 @@ class Chapter:
     def ledger(self) -> None:
         """Show the chapter's claims with the verdict of each edition, and glue every number that the text
         quotes: of a claim ID its estimate (ID, and ID-2 for the second statistic), ID-n, ID-verdict; the
-        same of another model's edition, *reference-NAME*, under NAME/ID; and what `QUOTED` has.
+        same of another model's edition, *reference-NAME*, under NAME/ID; and what `QUOTED` has, of other
+        models what `OF_OTHER_MODELS` names, under NAME/KEY.
         """
         finding = next(iter(self._judged.values()))
         local = None if self.here is None else self._judged[HERE]
-        quoted = quoting.quotes(QUOTED.get(self.name, {}), self.reference, self.here)
-        of_others = quoting.of_others(self._claims, self._judged)
-        for key, value in {**quoting.of_claims(self._claims, finding, local), **of_others, **quoted}.items():
+        tellers = QUOTED.get(self.name, {})
+        told = {
+            **quoting.of_claims(self._claims, finding, local),
+            **quoting.of_others(self._claims, self._judged),
+            **quoting.quotes(tellers, self.reference, self.here),
+        }
+        shared = {key: tellers[key] for key in OF_OTHER_MODELS.get(self.name, ())}
+        told |= quoting.quotes_of_others(shared, self._shown)
+        for key, value in told.items():
             glue(key, HTML(value), display=False)
         display(HTML(claim_rows.ledger(self._claims, self._judged)))
 

@@ -19,9 +19,9 @@ from nbformat import NotebookNode
 from prefbook.ledger.claims import load_claims
 from prefbook.ledger.editions import REFERENCE, others, reference
 from prefbook.ledger.judging import judge_all
-from prefbook.ledger.quoted import QUOTED
+from prefbook.ledger.quoted import OF_OTHER_MODELS, QUOTED
 from prefbook.project import chapters, read_sections
-from prefbook.publishing.quoting import of_claims, of_others, quotes
+from prefbook.publishing.quoting import of_claims, of_others, quotes, quotes_of_others
 from prefdyn.errors import PrefdynError, first_line
 
 DIRECTIVE = re.compile(
@@ -141,6 +141,10 @@ class References:
         """
         quoted = QUOTED.get(chapter, {})
         told = self._claims(chapter) | quotes(quoted, reference(self.root).tables(chapter), None)
+        of_others = {key: quoted[key] for key in OF_OTHER_MODELS.get(chapter, ())}
+        told |= quotes_of_others(
+            of_others, {one.title: one.tables(chapter) for one in others(self.root) if one.has(chapter)}
+        )
         if "chapter.quote_book()" in (self.root / "book" / f"{chapter}.md").read_text(encoding="utf-8"):
             for name in chapters(self.root):
                 told |= self._claims(name)

@@ -60,11 +60,16 @@ def of_claims(
 def of_others(claims: Mapping[str, Claim], judged: Mapping[str, Mapping[str, Entry]]) -> dict[str, str]:
     """The same of other models' editions, by their titles: NAME/ID and so on, of *reference-NAME*."""
     return {
-        f"{title.removeprefix(f'{REFERENCE}-')}/{key}": value
+        f"{_model(title)}/{key}": value
         for title, entries in judged.items()
         if title not in (REFERENCE, HERE)
         for key, value in of_claims(claims, entries, None).items()
     }
+
+
+def _model(title: str) -> str:
+    """The name in *reference-NAME*."""
+    return title.removeprefix(f"{REFERENCE}-")
 
 
 def _compared(finding: Entry, local: Entry | None, criterion: Criterion) -> str:
@@ -100,6 +105,22 @@ def quotes(
             return quote(NOT_RUN)
 
     return {key: compared(key) for key in tellers}
+
+
+def quotes_of_others(
+    tellers: Mapping[str, Callable[[Tables], str]], editions: Mapping[str, Tables]
+) -> dict[str, str]:
+    """The same of other models' editions, by their titles: NAME/KEY, of *reference-NAME*.
+
+    Raises:
+        PrefdynError: as `quotes`.
+    """
+    return {
+        f"{_model(title)}/{key}": value
+        for title, tables in editions.items()
+        if title not in (REFERENCE, HERE)
+        for key, value in quotes(tellers, tables, None).items()
+    }
 
 
 def _part(macro: str, *arguments: object) -> str:
