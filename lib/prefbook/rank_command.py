@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from prefdyn.errors import PrefdynError
-from prefdyn.files import public_name
+from prefdyn.files import at_home, public_name
 
 ABOUT = "how often models rank responses right, on preference data sets or your own"
 A_MODEL = "a name of `prefdyn models`, a hub id, a folder or a .gguf file"
@@ -86,6 +86,8 @@ def _check_ranking(options: argparse.Namespace, formats: Sequence[str]) -> None:
     options.beta = 0.1 if options.beta is None else options.beta
     if not 0 < options.beta < float("inf"):
         raise PrefdynError(f"--beta is {options.beta}: it must be above 0 and finite")
+    options.output = [at_home(path) for path in options.output]
+    options.examples = options.examples and at_home(options.examples)
     for path in options.output:
         if path.suffix not in formats:
             raise PrefdynError(f"--output is {path}: its name must end in {', '.join(formats)}")
@@ -93,7 +95,7 @@ def _check_ranking(options: argparse.Namespace, formats: Sequence[str]) -> None:
         raise PrefdynError(f"--examples is {options.examples}: its name must end in .jsonl")
     written = [path for path in (*options.output, options.examples) if path]
     places = [path.resolve() for path in written]
-    read = {Path(name).resolve() for name in options.data}
+    read = {at_home(name).resolve() for name in options.data}
     for path, place in zip(written, places, strict=True):
         _check_writable(path)
         if place in read:

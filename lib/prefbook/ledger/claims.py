@@ -28,6 +28,11 @@ VERDICTS: dict[str, dict[str, str]] = {
 """The words of a verdict, by the kind of claim."""
 VACUOUS = "vacuous"
 """The verdict on a theorem that promises nothing at the size at hand."""
+KNOWN = frozenset(
+    ("chapter", "kind", "sentence", "paper", "place", "declared", "seen", "model_free", "statistics")
+)
+KNOWN_OF_A_STATISTIC = frozenset(("statistic", "criterion", "matters", "n_for_power", "published", "promise"))
+"""The words of an entry of book/claims.yml, and of each of its statistics."""
 THIS_BOOK = "this book"
 """What stands for the paper of a claim that no paper makes."""
 
@@ -129,6 +134,7 @@ def load_claims(path: Path | None = None) -> dict[str, Claim]:
             statistics = tuple(_statistic(words, about) for words, about in entry["statistics"].items())
             if not statistics:
                 raise ValueError("it has no statistics")
+            _check_words(entry, KNOWN)
             fields = {
                 name: str(entry[name]) for name in ("chapter", "sentence", "paper", "place", "declared")
             }
@@ -145,20 +151,27 @@ def load_claims(path: Path | None = None) -> dict[str, Claim]:
     return claims
 
 
-def _statistic(words: str, about: dict[str, Any]) -> Statistic:
-    known = {"statistic", "criterion", "matters", "n_for_power", "published", "promise"}
+def _check_words(about: dict[str, Any], known: frozenset[str]) -> None:
     if unknown := set(about) - known:
         raise ValueError(f"unknown words {', '.join(sorted(unknown))}: there are {', '.join(sorted(known))}")
+
+
+def _statistic(words: str, about: dict[str, Any]) -> Statistic:
+    _check_words(about, KNOWN_OF_A_STATISTIC)
     kind, _, bound = str(about["criterion"]).partition(" ")
     if kind not in ("above", "below", "none") or (kind == "none") != (bound == ""):
         raise ValueError(f"criterion {about['criterion']!r}: write 'above X', 'below X' or 'none'")
-    matters = about.get("matters")
+    matters, n = about.get("matters"), about.get("n_for_power")
     criterion = Criterion(kind, float(bound or 0), None if matters is None else float(matters))  # type: ignore[arg-type]
+    if not math.isfinite(criterion.bound) or (criterion.matters is not None and not criterion.matters > 0):
+        raise ValueError(f"criterion {about['criterion']!r}, matters {matters!r}: a bound, and above 0")
+    if n is not None and (type(n) is not int or n < 1):
+        raise ValueError(f"n_for_power {n!r}: write a whole number, at least 1")
     return Statistic(
         words,
         about["statistic"],
         criterion,
-        about.get("n_for_power"),
+        n,
         str(about.get("published", "")),
         bool(about.get("promise", False)),
     )

@@ -23,6 +23,7 @@ import jupytext
 
 from prefbook.project import read_sections
 from prefdyn.errors import PrefdynError
+from prefdyn.experiments import CHAPTERS
 from prefdyn.models import devices
 
 TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
@@ -148,10 +149,21 @@ def load_profile(folder: Path, name: str, chapter: str) -> dict[str, Any]:
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in folder.glob("*.yml")))
         raise PrefdynError(f"there is no profile {name!r}: choose one of {known}")
-    values = read_sections(path).get(chapter) or {}
+    sections = read_sections(path)
+    if unknown := sections.keys() - {*CHAPTERS, chapter}:
+        raise PrefdynError(
+            f"{path}: the section {shown(min(unknown, key=str))} is no chapter: there are "
+            f"{', '.join(CHAPTERS)}"
+        )
+    values = sections.get(chapter) or {}
     if not isinstance(values, dict):
         raise PrefdynError(
             f"{path}: the section {chapter} is a {type(values).__name__}, it must hold lines `name: value`"
+        )
+    if odd := [name for name in values if not isinstance(name, str)]:
+        raise PrefdynError(
+            f"{path}: in the section {chapter} YAML takes the name of a parameter for {shown(odd[0])}: put "
+            "it in quotes"
         )
     return values
 

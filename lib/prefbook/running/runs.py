@@ -174,11 +174,15 @@ def prepare(
 
     Args:
         chosen: model and data, which every chapter has.
-        given: parameters by name; each must be one of a chapter named.
+        given: parameters by name; each must be one of a chapter named, and none of those that have an option.
 
     Raises:
-        PrefdynError: an unknown chapter, profile or parameter, a bad value, a data folder that is not there.
+        PrefdynError: an unknown chapter, profile or parameter, one that is given twice, a bad value, a data
+            folder that is not there.
     """
+    if taken := given.keys() & {"profile", "output", *chosen}:
+        name = min(taken)
+        raise PrefdynError(f"the parameter {name} has an option of its own: give it by --{name}, once")
     known = chapters(root)
     for name in names:
         if name not in known:

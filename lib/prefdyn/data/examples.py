@@ -146,10 +146,11 @@ def _reward_bench(name: str, source: Source, split: str) -> Iterator[Example]:
 def example(row: Mapping[str, Any], where: str) -> Example:
     """A row of one's own file, or of RewardBench.
 
-    - `prompt`: a text, or a list of messages with `role` and `content`. A text that begins with
-      `\\n\\nHuman:` and ends with `\\n\\nAssistant:` is a dialogue, any other is a question.
+    - `prompt`: a text, or a list of messages with `role` and `content`, of which the last is the user's. A
+      text that begins with `\\n\\nHuman:` and ends with `\\n\\nAssistant:` is a dialogue, any other is a
+      question.
     - either `chosen` and `rejected`: a text, a list of texts, or a list of messages, of which the last is
-      the response;
+      the response, the assistant's;
     - or `responses`, a list of texts, and `ranks`, a whole number for each, 0 for the best; equal ranks are
       a tie.
     - `subset` and `id`, which may be left out. RewardBench 2's ties are of the subset "Ties", with ids such
@@ -168,7 +169,7 @@ def example(row: Mapping[str, Any], where: str) -> Example:
         dialogue = prompt if is_dialogue else ""
         turns = prompts.turns_of(prompt) if is_dialogue else (("user", prompt),)
     else:
-        turns = _messages(prompt, where, "prompt")
+        turns = _messages(prompt, where, "prompt", "user")
     if "responses" in row:
         responses, ranks = _ranked(row, where)
     else:
@@ -186,7 +187,8 @@ def is_ties(some: Iterable[Example]) -> bool:
     return all(re.fullmatch(r"(ref|tied):\w+", one.id) for one in some)
 
 
-def _messages(value: Any, where: str, name: str) -> tuple[Turn, ...]:
+def _messages(value: Any, where: str, name: str, last: str) -> tuple[Turn, ...]:
+    """Messages of which the last is of a role."""
     wanted = "it must be a text or a list of messages, each with a role and a content"
     if not isinstance(value, list) or not value:
         found = "missing" if value is None else f"a {type(value).__name__}" if value != [] else "empty"
@@ -202,13 +204,20 @@ def _messages(value: Any, where: str, name: str) -> tuple[Turn, ...]:
                 f"({', '.join(ROLES)}) and a content, a text"
             )
         check_text(message["content"], f"{where}: the field {name!r}")
+    if value[-1]["role"] != last:
+        raise PrefdynError(
+            f"{where}: the last message of the field {name!r} is of the {value[-1]['role']}, it must be of "
+            f"the {last}"
+        )
+    if not value[-1]["content"].strip():
+        raise PrefdynError(f"{where}: the last message of the field {name!r} is empty")
     return tuple((message["role"], message["content"]) for message in value)
 
 
 def _responses(value: Any, where: str, name: str) -> tuple[str, ...]:
     """One response of a text or of messages, or those of a list of texts."""
     if isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
-        value = _messages(value, where, name)[-1][1]
+        value = _messages(value, where, name, "assistant")[-1][1]
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
         found = "missing" if value is None else f"a {type(value).__name__}" if value != [] else "empty"

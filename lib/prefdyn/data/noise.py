@@ -10,6 +10,7 @@ from scipy.optimize import brentq
 from scipy.special import expit
 
 from prefdyn.data.pairs import Pair
+from prefdyn.errors import PrefdynError
 
 KINDS = ("coin", "by margin", "by uncertainty", "one-sided")
 """The kinds of noise of `flip_probabilities`."""
@@ -47,7 +48,15 @@ def flip_probabilities(kind: str, labels: ArrayLike, margins: ArrayLike, rate: f
 
     Returns:
         Shape (n,).
+
+    Raises:
+        PrefdynError: an unknown kind, a rate out of its range, or one that no temperature gives: where so
+            many margins are 0, a label is wrong more often.
     """
+    if kind not in KINDS:
+        raise PrefdynError(f"there is no noise of the kind {kind!r}: choose from {', '.join(KINDS)}")
+    if not 0 <= rate <= 0.5:
+        raise PrefdynError(f"the noise rate is {rate}: it must be from 0 to 1/2")
     s, size = np.asarray(labels), np.abs(np.asarray(margins, dtype=np.float64))
     if kind == "coin":
         return np.full(len(s), rate)
@@ -61,6 +70,11 @@ def flip_probabilities(kind: str, labels: ArrayLike, margins: ArrayLike, rate: f
     if rate in (0.0, 0.5):
         return np.full(len(s), rate)
     scale = size.mean()
+    if (size == 0).mean() / 2 >= rate:
+        raise PrefdynError(
+            f"no temperature gives a noise rate of {rate}: {(size == 0).sum()} of {len(s)} margins are 0, "
+            "and their labels are a coin's"
+        )
 
     def excess(log_temperature: float) -> float:
         return float(expit(-size / (scale * np.exp(log_temperature))).mean()) - rate

@@ -34,14 +34,22 @@ class TokenPair:
     """A preference as token ids.
 
     Attributes:
-        prompt, chosen, rejected: token ids.
+        prompt, chosen, rejected: token ids, one or more each.
         group: a name that records are kept by, such as the persona's.
+
+    Raises:
+        PrefdynError: the prompt or a response has no tokens.
     """
 
     prompt: tuple[int, ...]
     chosen: tuple[int, ...]
     rejected: tuple[int, ...]
     group: str
+
+    def __post_init__(self) -> None:
+        for name in ("prompt", "chosen", "rejected"):
+            if not getattr(self, name):
+                raise PrefdynError(f"a pair of the group {self.group!r} has no tokens as {name}: drop it")
 
     @property
     def one_token(self) -> bool:
@@ -94,8 +102,9 @@ def tokenize_pairs(
     """Pairs with text responses, in the order given.
 
     The seam is lm-evaluation-harness's: trailing spaces of the prompt go to the response, and a response is
-    what the prompt and it have together beyond the prompt alone. Responses lose their end beyond half of
-    `max_length` tokens, then prompts their beginning, so that both fit.
+    what the prompt and it have together beyond the prompt's number of tokens. So, as there, the first letters
+    of a response that join the prompt's last ones in a token are not scored. Responses lose their end beyond
+    half of `max_length` tokens, then prompts their beginning, so that both fit.
 
     Args:
         max_length: tokens of a prompt with one of its responses.
@@ -121,7 +130,8 @@ def tokenize_responses(
     The seam and the truncation are those of `tokenize_pairs`.
 
     Raises:
-        PrefdynError: there are no responses, `max_length` holds none, or the prompt or a response is empty.
+        PrefdynError: there are no responses, `max_length` holds none, the prompt is empty, or a response has
+            no token of its own.
     """
     if not responses:
         raise PrefdynError(f"the prompt {prompt[-40:]!r} has no responses: give one or more")
@@ -140,7 +150,10 @@ def tokenize_responses(
     whole = lm.tokenizer([bare + spaces + response for response in responses])["input_ids"]
     after = [tuple(ids[len(before) :][: max_length // 2]) for ids in whole]
     if not all(after):
-        raise PrefdynError(f"a response to the prompt {prompt[-40:]!r} is empty: drop that pair")
+        raise PrefdynError(
+            f"a response to the prompt {prompt[-40:]!r} is empty, or one token with the end of the prompt: "
+            "drop that pair"
+        )
     return tuple(before[-(max_length - max(map(len, after))) :]), after
 
 

@@ -27,9 +27,14 @@ def reference_table(lm: LanguageModel, pairs: Sequence[Pair]) -> pd.DataFrame:
         A row a pair, in the order given; its columns are `REFERENCE_COLUMNS`.
 
     Raises:
-        PrefdynError: a prompt is empty.
+        PrefdynError: a prompt is empty, or the tokenizer has no end-of-sequence token.
     """
-    end = str(lm.tokenizer.eos_token)
+    end = lm.tokenizer.eos_token
+    if end is None:
+        raise PrefdynError(
+            f"the tokenizer of {lm.name!r} has no end-of-sequence token, which TRL puts after each response: "
+            "set its eos_token"
+        )
     texts = [
         (pair.prompt, pair.chosen.removesuffix(end) + end, pair.rejected.removesuffix(end) + end)
         for pair in pairs

@@ -172,13 +172,18 @@ def fine_tune(
         The record; its columns are `RECORD`. The split "train" is measured on each step's own batch.
 
     Raises:
-        PrefdynError: there is nothing to train on, a split is empty, a step of `evaluate_at` is none of the
-            run's, something else stands for pairs of tokens, or the model as it comes in computes what is no
-            number. A training that diverges goes on, and leaves NaN in the record.
+        PrefdynError: there is nothing to train on, a split is empty or called "train", a step of
+            `evaluate_at` is none of the run's, something else stands for pairs of tokens, or the model as it
+            comes in computes what is no number. A training that diverges goes on, and leaves NaN in the
+            record.
     """
     if not train:
         raise PrefdynError("there is nothing to train on: the list of preferences is empty")
     splits = {name: list(pairs) for name, pairs in (evaluate or {}).items()}
+    if "train" in splits:
+        raise PrefdynError(
+            "the split 'train' is that of each step's own batch: call what is evaluated otherwise"
+        )
     for name, pairs in splits.items():
         if not pairs:
             raise PrefdynError(f"there is nothing to evaluate in the split {name!r}: leave it out")

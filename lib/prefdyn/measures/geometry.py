@@ -126,6 +126,8 @@ def structure_order(cosines: ArrayLike) -> NDArray[np.int64]:
     neighbours are as alike as can be (Bar-Joseph et al. 2001).
     """
     distances = 1 - np.asarray(cosines, dtype=np.float64)
+    if len(distances) < 2:
+        return np.arange(len(distances))
     np.fill_diagonal(distances, 0)
     condensed = squareform((distances + distances.T) / 2, checks=False)
     return leaves_list(optimal_leaf_ordering(linkage(condensed, method="average"), condensed)).astype(

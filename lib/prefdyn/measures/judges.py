@@ -169,11 +169,12 @@ def answer_states(
     """Hidden states at the last token of each prompt with its answer, shape (n, d).
 
     Args:
-        tokens: answers are cut to so many, so that a judge sees pairs and sampled answers of one kind.
+        tokens: answers are cut to so many, at least 1, so that a judge sees pairs and sampled answers of one
+            kind.
     """
-    ids = lm.tokenizer(list(answers), add_special_tokens=False)["input_ids"]
-    cut = lm.tokenizer.batch_decode([answer[:tokens] for answer in ids])
-    texts = [prompt + answer for prompt, answer in zip(prompts, cut, strict=True)]
+    read = lm.tokenizer(list(answers), add_special_tokens=False, return_offsets_mapping=True)
+    ends = [spans[tokens - 1][1] if len(spans) > tokens else None for spans in read["offset_mapping"]]
+    texts = [prompt + answer[:end] for prompt, answer, end in zip(prompts, answers, ends, strict=True)]
     return states.hidden_states(lm, texts).astype(np.float64)
 
 
@@ -244,12 +245,22 @@ class RewardModelJudge:
 
     @torch.no_grad()
     def rewards(self, prompts: Sequence[str], answers: Sequence[str], batch: int = 16) -> NDArray[np.float64]:
-        """Shape (n,)."""
+        """Shape (n,); of what is longer than the model has places for, the end is cut.
+
+        Raises:
+            PrefdynError: a prompt and its answer are both empty.
+        """
+        if not all(map(str.strip, map(str.__add__, prompts, answers))):
+            raise PrefdynError(f"the reward model {self.name!r} is asked of an empty text: leave it out")
         model, tokenizer = self._loaded
+        places = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        longest = min(tokenizer.model_max_length, places or tokenizer.model_max_length)
         out: list[float] = []
         for start in range(0, len(prompts), batch):
             texts = list(prompts[start : start + batch]), list(answers[start : start + batch])
-            inputs = tokenizer(*texts, return_tensors="pt", padding=True, truncation=True).to(self.device)
+            inputs = tokenizer(
+                *texts, return_tensors="pt", padding=True, truncation=True, max_length=longest
+            ).to(self.device)
             out.extend(model(**inputs).logits[:, 0].double().tolist())
         return np.array(out)
 

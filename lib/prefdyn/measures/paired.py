@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+from prefdyn.errors import PrefdynError
 from prefdyn.measures.estimates import LEVEL, Estimate, effective_number
 
 
@@ -44,8 +45,13 @@ def compare(first: ArrayLike, second: ArrayLike, prompts: ArrayLike | None = Non
         prompts: names of the examples' prompts, shape (n,), where several share one and may be alike: test
             and interval are over prompts. The interval has no ends if these are few, see
             `estimates.effective_number`.
+
+    Raises:
+        PrefdynError: there are no examples, or not as many of both.
     """
     a, b = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
+    if len(a) != len(b) or not len(a):
+        raise PrefdynError(f"two models are compared on the same examples, and here on {len(a)} and {len(b)}")
     only_first, only_second = int((a & ~b).sum()), int((~a & b).sum())
     both, neither = int((a & b).sum()), int((~a & ~b).sum())
     kinds = np.arange(len(a)) if prompts is None else np.unique(np.asarray(prompts), return_inverse=True)[1]

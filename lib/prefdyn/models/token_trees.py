@@ -33,6 +33,8 @@ ATTENTION = "prefdyn_tree"
 Tree = tuple[Sequence[int], Sequence[Sequence[int]]]
 """A prompt's token ids and the token ids of each of its branches."""
 
+NOTHING = "a model is run on prompts with at least one response each, none of them empty"
+"""Said of other trees."""
 FEW_BRANCHES = 4
 """Up to here a mask over all branches of a tree costs less than gathering each with its prompt."""
 ROW_TOKENS = 2048
@@ -83,6 +85,7 @@ class PackedTrees(Row):
         branch_tree: shape (N,), the tree of each branch.
         unpad: shape (T,), the place of each row token in the concatenation of the flattened padded prompts
             and branches.
+        longest: tokens of the longest prompt with a branch.
         parts: the trees one by one, each with slots of its own, where attention is to take them so; else
             empty.
     """
@@ -93,6 +96,7 @@ class PackedTrees(Row):
     branch_lengths: Tensor
     branch_tree: Tensor
     unpad: Tensor
+    longest: int
     parts: tuple[PackedTrees, ...] = ()
 
     def last_of_branch(self) -> Tensor:
@@ -139,7 +143,12 @@ def pack(
     Args:
         trees: prompts (possibly empty) with at least one branch each; no branch is empty.
         one_by_one: whether attention takes each tree by itself; where it is not said, on a CPU.
+
+    Raises:
+        PrefdynError: there are no trees, or one has no branch or an empty one.
     """
+    if not trees or not all(tails and all(map(len, tails)) for _, tails in trees):
+        raise PrefdynError(NOTHING)
     if one_by_one is None:
         one_by_one = torch.device(device).type == "cpu"
     ids: list[int] = []
@@ -191,6 +200,7 @@ def pack(
         branch_lengths=move(torch.tensor([len(span) for span in branches])),
         branch_tree=move(torch.tensor(branch_tree)),
         unpad=move(unpad),
+        longest=max(positions) + 1,
         parts=tuple(pack([tree], device, True) for tree in trees) if one_by_one and len(trees) > 1 else (),
     )
 
@@ -211,7 +221,12 @@ def pack_sequences(
     """One tree of whole sequences, whose branches are in the order given.
 
     What all of them share is its prompt, the rest of each a branch; `one_by_one` is as in `pack`.
+
+    Raises:
+        PrefdynError: there are none.
     """
+    if not sequences:
+        raise PrefdynError(NOTHING)
     start = shared_prefix(sequences)
     return pack([(sequences[0][:start], [sequence[start:] for sequence in sequences])], device, one_by_one)
 
@@ -240,12 +255,18 @@ def last_hidden_states(model: PreTrainedModel, trees: Row) -> Tensor:
     """Hidden states after the final norm, shape (T, d): what the model's unembedding multiplies.
 
     Raises:
-        PrefdynError: the model was not loaded with this module's attention, or cannot read a token.
+        PrefdynError: the model was not loaded with this module's attention, cannot read a token, or has too
+            few places for the longest text.
     """
     if model.config._attn_implementation != ATTENTION:
         raise PrefdynError(
             f"the model runs {model.config._attn_implementation!r} attention: "
             "load it with prefdyn.models.load"
+        )
+    places = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if places and isinstance(trees, PackedTrees) and trees.longest > places:
+        raise PrefdynError(
+            f"a text of {trees.longest} tokens is longer than the {places} that the model has places for"
         )
     # transformers leaves a mask of four dimensions alone; without one it would look for packed sequences, and
     # a GPU would wait for what it finds. The attention below makes its own.

@@ -192,14 +192,19 @@ def flow(
         tolerance: relative, of a step.
 
     Raises:
-        PrefdynError: the solver fails, or does not come on: where -f' jumps, as SLiC's does at r = 1, samples
-            can come to rest on the jump, and no step across it is small enough. `descend` walks along it.
+        PrefdynError: times fall or are negative; the solver fails, or does not come on: where -f' jumps, as
+            SLiC's does at r = 1, samples can come to rest on the jump, and no step across it is small enough.
+            `descend` walks along it.
     """
     blocks = _Blocks(train)
     velocity = _velocity(blocks, beta, loss, start)
     at = np.asarray(times, dtype=np.float64)
+    if not len(at) or at[0] < 0 or (np.diff(at) < 0).any():
+        raise PrefdynError("the times of a flow rise from 0 on: sort them")
     shape = (len(blocks.answers), train.features.shape[1])
     zero = np.zeros(shape)
+    if at[-1] == 0:
+        return RewardPath(at, blocks.answers, np.zeros((len(at), *shape)), beta)
     # An error in u below this changes no margin by more than about the tolerance.
     reach = beta * np.abs(blocks.features).sum(axis=1).max()
     evaluations, limit = 0, EVALUATIONS + JACOBIANS * zero.size

@@ -20,10 +20,12 @@ if TYPE_CHECKING:  # what needs no points drawn needs no torch
     import torch
     from torch import Tensor
 
+SMALLEST = 1e-12
+"""A concentration below this is 0."""
 POINTS = 8000
 """At which densities are summed."""
-LARGEST = 1e12
-"""Concentrations are looked for below this."""
+LARGEST = 1e6
+"""Up to this times sqrt(d) a concentration's variance of the cosine has three digits; beyond, it cancels."""
 
 
 def sample(
@@ -42,7 +44,7 @@ def sample(
         dtype: float64 if none is given.
 
     Raises:
-        PrefdynError: d < 2 or kappa < 0.
+        PrefdynError: d < 2, kappa < 0, or a mean of 0.
     """
     import torch
 
@@ -52,6 +54,8 @@ def sample(
             f"no von Mises-Fisher distribution has d = {len(mu)} and kappa = {kappa}: "
             "it needs d >= 2 and kappa >= 0"
         )
+    if not mu.norm() > 0:
+        raise PrefdynError("a von Mises-Fisher distribution has a mean direction: a mean of 0 has none")
     short = torch.from_numpy(sample_shortfall(len(mu), kappa, count, rng))  # 1 - t
     # Around the first axis, then reflected to mu; torch's normals are filled several times faster than
     # numpy's.
@@ -107,7 +111,7 @@ def mean_cosine(d: int, kappa: float) -> float:
 
 
 def cosine_variance(d: int, kappa: float) -> float:
-    """Var[mu.x] = 1 - A^2 - (d - 1) A / kappa."""
+    """Var[mu.x] = 1 - A^2 - (d - 1) A / kappa, for kappa up to `LARGEST` times sqrt(d)."""
     if kappa == 0:
         return 1 / d
     a = mean_cosine(d, kappa)
@@ -134,16 +138,21 @@ def cosine_cdf(d: int, kappa: float, cosine: float) -> float:
 
 
 def concentration(d: int, cosine: float) -> float:
-    """The kappa at which `mean_cosine` is `cosine`, in [0, 1)."""
-    if cosine <= 0:
+    """The kappa at which `mean_cosine` is `cosine`.
+
+    Raises:
+        PrefdynError: it would be above `LARGEST` times sqrt(d), as where all states are one.
+    """
+    if cosine <= mean_cosine(d, SMALLEST):
         return 0.0
-    return float(
-        np.exp(
-            brentq(
-                lambda log: mean_cosine(d, np.exp(log)) - cosine, np.log(1e-12), np.log(LARGEST), xtol=1e-12
-            )
+    largest = LARGEST * np.sqrt(d)
+    if cosine > mean_cosine(d, largest):
+        raise PrefdynError(
+            f"a mean cosine of {cosine:.10g} in {d} dimensions is of a cloud too tight to have a "
+            "concentration: are all hidden states one?"
         )
-    )
+    ends = np.log(SMALLEST), np.log(largest)
+    return float(np.exp(brentq(lambda log: mean_cosine(d, np.exp(log)) - cosine, *ends, xtol=1e-12)))
 
 
 @dataclass(frozen=True)

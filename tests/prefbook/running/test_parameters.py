@@ -424,10 +424,27 @@ def test_unknown_name_in_a_profile_is_found(tmp_path: Path, known: dict[str, Par
     check_message(error, "'layuot'", "did you mean layout")
 
 
-@pytest.mark.parametrize("content", ["", "other:\n  steps: 2\n", "chapter:\n", "# nothing\n"])
+@pytest.mark.parametrize("content", ["", "noise:\n  steps: 2\n", "chapter:\n", "# nothing\n"])
 def test_profile_that_says_nothing_of_a_chapter_changes_nothing(tmp_path: Path, content: str) -> None:
     (tmp_path / "mine.yml").write_text(content)
     assert load_profile(tmp_path, "mine", "chapter") == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("chaptre:\n  steps: 2\n", "'chaptre' is no chapter"),
+        ("chapter:\n  on: ray\n", "True"),
+        ("chapter:\n  1: 2\n", "in quotes"),
+        ("chapter:\n  steps: 2\n  steps: 3\n", "'steps' is there twice"),
+        ("chapter: {}\nchapter: {}\n", "'chapter' is there twice"),
+    ],
+)
+def test_profile_that_would_not_be_what_it_says_is_refused(tmp_path: Path, content: str, named: str) -> None:
+    (tmp_path / "mine.yml").write_text(content)
+    with pytest.raises(PrefdynError) as error:
+        load_profile(tmp_path, "mine", "chapter")
+    check_message(error, "mine.yml", named)
 
 
 MALFORMED = [

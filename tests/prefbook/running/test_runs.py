@@ -128,6 +128,20 @@ def test_bad_parameter_is_named_with_what_is_allowed(given: dict[str, Any], matc
     check_refused(match, given=given)
 
 
+@pytest.mark.parametrize(
+    ("chosen", "given", "name"),
+    [
+        ({}, {"profile": "reference"}, "profile"),
+        ({}, {"output": "mine"}, "output"),
+        ({"model": "smoke"}, {"model": "default"}, "model"),
+    ],
+)
+def test_what_has_an_option_is_given_by_it_and_once(
+    chosen: dict[str, str], given: dict[str, str], name: str
+) -> None:
+    check_refused(f"the parameter {name} .* by --{name}, once", chosen=chosen, given=given)
+
+
 def test_model_that_is_no_text_is_refused() -> None:
     check_refused("model is 7.* type str", chosen={"model": 7})
 

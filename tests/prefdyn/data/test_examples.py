@@ -79,6 +79,18 @@ def test_best_of_four_ties_and_dialogues() -> None:
             {"prompt": [message("Human", "x")], "chosen": "a", "rejected": "b"},
             "each has a role .system",
         ),
+        (
+            {"prompt": [message("user", "x"), message("assistant", "y")], "chosen": "a", "rejected": "b"},
+            "last message of the field 'prompt' is of the assistant, it must be of the user",
+        ),
+        (
+            {"prompt": [message("user", "  ")], "chosen": "a", "rejected": "b"},
+            "last message of the field 'prompt' is empty",
+        ),
+        (
+            {**ASK, "chosen": [message("assistant", "a"), message("user", "thanks")], "rejected": "b"},
+            "last message of the field 'chosen' is of the user, it must be of the assistant",
+        ),
         ({**ASK, "chosen": "a"}, "the field 'rejected' is missing, it must be a text, or a list"),
         ({**ASK, "chosen": "a", "rejected": []}, "the field 'rejected' is empty"),
         ({**ASK, "chosen": "a", "rejected": "  "}, "a response in the field 'rejected' is empty"),

@@ -11,6 +11,7 @@ from scipy.stats import binom, binomtest
 
 from prefdyn import data
 from prefdyn.data import Pair, noise
+from prefdyn.errors import PrefdynError
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.3, 0.5, 0.9])
@@ -50,6 +51,20 @@ def test_every_kind_of_noise_has_the_mean_rate(kind: str, rate: float) -> None:
     labels, margins = np.repeat([1, -1], 500), rng.normal(size=1000)
     odds = noise.flip_probabilities(kind, labels, margins, rate)
     assert odds.mean() == pytest.approx(rate, abs=1e-9) and (odds >= 0).all() and (odds <= 1).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "rate", "margins", "named"),
+    [
+        ("by certainty", 0.1, [1.0, 2.0], "'by certainty'"),
+        ("one-sided", 0.7, [1.0, 2.0], "0.7"),
+        ("coin", -0.1, [1.0, 2.0], "-0.1"),
+        ("by uncertainty", 0.2, [0.0, 0.0], "no temperature gives a noise rate of 0.2: 2 of 2"),
+    ],
+)
+def test_noise_that_cannot_be_is_refused(kind: str, rate: float, margins: list[float], named: str) -> None:
+    with pytest.raises(PrefdynError, match=named):
+        noise.flip_probabilities(kind, [1, -1], margins, rate)
 
 
 def test_kinds_of_noise_differ_in_whom_they_hit() -> None:

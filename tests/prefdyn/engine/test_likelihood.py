@@ -240,6 +240,21 @@ def test_empty_response_is_refused(smoke: LanguageModel, pair: Pair) -> None:
         tokenize_pairs(smoke, [pair])
 
 
+@pytest.mark.parametrize("ids", [((), (6, 7), (8,)), ((3,), (), (8,)), ((3,), (6,), ())])
+def test_pair_without_tokens_is_refused(ids: tuple[tuple[int, ...], ...]) -> None:
+    """Without a prompt its number would be that of whatever lies before it in the row."""
+    with pytest.raises(PrefdynError, match="has no tokens as"):
+        TokenPair(*ids, "pairs")
+
+
+def test_nothing_and_too_much_to_run_are_refused(smoke: LanguageModel) -> None:
+    with pytest.raises(PrefdynError, match="at least one response"):
+        log_probs(smoke.model, [])
+    places = smoke.model.config.max_position_embeddings
+    with pytest.raises(PrefdynError, match=f"longer than the {places}"):
+        log_probs(smoke.model, [TokenPair((5,) * places, (6, 7), (8,), "pairs")])
+
+
 @pytest.mark.parametrize("prompt", ["", "  \n"])
 def test_empty_prompt_is_refused(smoke: LanguageModel, prompt: str) -> None:
     with pytest.raises(PrefdynError, match="prompt of the response 'chosen one' is empty"):

@@ -78,6 +78,13 @@ def test_table_holds_what_trl_measures_and_trl_reads_it(fresh_smoke: LanguageMod
     assert first["loss"] == pytest.approx(np.log(2), abs=2 * SETTINGS.beta * allowed(lm))
 
 
+def test_table_of_a_model_without_an_end_is_refused(fresh_smoke: LanguageModel) -> None:
+    """Else every response would end in the word None."""
+    fresh_smoke.tokenizer.eos_token = None
+    with pytest.raises(PrefdynError, match="no end-of-sequence token"):
+        reference_table(fresh_smoke, pairs_of())
+
+
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
 def test_training_reads_a_kept_reference_and_measures_none(
     fresh_smoke: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config
 
 from prefdyn.engine import sampling
+from prefdyn.errors import PrefdynError
 from prefdyn.models import LanguageModel
 from prefdyn.models.token_trees import ATTENTION
 
@@ -23,6 +25,23 @@ def test_first_tokens_follow_the_models_distribution(smoke: LanguageModel) -> No
     word = next(token for token in heaviest if smoke.tokenizer.decode([token]).isalnum())
     share = np.mean([text == smoke.tokenizer.decode([word]) for text in texts])
     assert abs(share - expected[word]) < 4 * np.sqrt(expected[word] / 600)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "tokens", "temperature", "named"),
+    [
+        ([""], 4, 1.0, "prompt 0 is empty"),
+        (["Why?", ""], 4, 1.0, "prompt 1 is empty"),
+        (["Why?"], 0, 1.0, "max_tokens is 0"),
+        (["Why?"], 4, 0.0, "temperature 0"),
+        (["Why?"], 10**6, 1.0, "places for"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused(
+    smoke: LanguageModel, prompts: list[str], tokens: int, temperature: float, named: str
+) -> None:
+    with pytest.raises(PrefdynError, match=named):
+        sampling.answers(smoke, prompts, tokens, 0, temperature)
 
 
 def test_padding_does_not_change_what_is_likely(smoke: LanguageModel) -> None:

@@ -595,6 +595,20 @@ def test_what_cannot_be_done_is_refused_before_anything_is_scored(
     assert [path for path in sorted(tmp_path.iterdir()) if path != cache] == before
 
 
+def test_ones_own_file_is_not_written_over_by_another_name_of_it(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    own = tmp_path / "mine.jsonl"
+    own.write_text('{"prompt": "Tea?", "chosen": "Yes", "rejected": "No"}\n')
+    for read, written in (("~/mine.jsonl", str(own)), (str(own), "~/mine.jsonl")):
+        assert cli.main(["rank", "smoke", "--data", read, "--examples", written, "--quiet"]) == 1
+        assert "given as --data as well" in capsys.readouterr().err
+    assert own.read_text().startswith('{"prompt": "Tea?"')
+    assert cli.main(["rank", "smoke", "--data", "~/mine.jsonl", "--output=~/t.csv", "--quiet"]) == 0
+    assert (tmp_path / "t.csv").is_file()
+
+
 def test_file_in_a_folder_that_may_not_be_written_in_is_refused(cache: Path, tmp_path: Path) -> None:
     (tmp_path / "shut").mkdir()
     (tmp_path / "shut" / "t.csv").touch()

@@ -86,6 +86,10 @@ def test_zero_vector_is_named() -> None:
         geometry.cosine_matrix([[1.0, 0], [0, 0]])
 
 
+def test_one_row_is_in_order() -> None:
+    assert geometry.structure_order([[1.0]]).tolist() == [0]
+
+
 @given(st.integers(0, 10**6))
 def test_shuffled_groups_are_neighbours_again(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -117,6 +117,21 @@ def test_answers_are_judged_by_their_first_tokens_alone(smoke: LanguageModel) ->
     )
 
 
+def test_an_answer_is_cut_where_its_tokens_end_and_keeps_its_letters(
+    smoke: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of bytes: the sixth token ends inside é, which then stays whole."""
+    asked: list[str] = []
+
+    def noted(_: LanguageModel, texts: list[str]) -> np.ndarray:
+        asked.extend(texts)
+        return np.zeros((len(texts), 2))
+
+    monkeypatch.setattr(judges.states, "hidden_states", noted)
+    judges.answer_states(smoke, ["p:"] * 3, [" yes", " abcd\u00e9f", " abcdefgh"], 6)
+    assert asked == ["p: yes", "p: abcd\u00e9", "p: abcde"]
+
+
 def test_pairs_of_one_prompt_are_held_out_together() -> None:
     """Else a judge that learns which answer won before seems to know what it never saw."""
     rng = np.random.default_rng(0)
@@ -198,6 +213,17 @@ def test_rewards_of_a_stored_half_precision_are_computed_in_float32(
 ) -> None:
     """In bfloat16 a reward of about 1 has steps of 1/128."""
     check_rewards(reward_model(tmp_path, smoke, dtype=torch.bfloat16))
+
+
+def test_reward_model_cuts_what_it_has_no_places_for_and_refuses_nothing_at_all(
+    smoke: LanguageModel, tmp_path: Path
+) -> None:
+    judge = judges.RewardModelJudge(reward_model(tmp_path, smoke))
+    places = judge._loaded[0].config.max_position_embeddings
+    long, longer = ("x" * count for count in (places + 10, places + 500))
+    assert judge.rewards(["hi"], [long]) == pytest.approx(judge.rewards(["hi"], [longer]))
+    with pytest.raises(PrefdynError, match="empty text"):
+        judge.rewards(["hi", ""], ["you", " "])
 
 
 @pytest.mark.parametrize(("tokenizer", "configuration"), [(None, None), (None, 0), ("<|end|>", 17)])

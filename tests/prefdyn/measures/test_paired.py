@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 
+from prefdyn.errors import PrefdynError
 from prefdyn.measures import paired
 
 
@@ -22,6 +23,12 @@ def test_cells_and_p_of_a_hand_worked_table() -> None:
     assert found.p == pytest.approx(2 * tail)
     assert found.p == pytest.approx(stats.binomtest(6, 8).pvalue)
     assert paired.compare(second, first).difference.value == pytest.approx(-4 / 20)
+
+
+@pytest.mark.parametrize(("first", "second"), [([1, 0, 1], [0]), ([], [])])
+def test_models_on_other_examples_are_not_compared(first: list[int], second: list[int]) -> None:
+    with pytest.raises(PrefdynError, match="on the same examples"):
+        paired.compare(first, second)
 
 
 def test_p_is_mcnemars_where_no_prompt_is_shared() -> None:

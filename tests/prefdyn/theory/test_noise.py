@@ -78,6 +78,14 @@ def test_mean_and_variance_of_the_cosine_are_the_densitys(d: int, kappa: float) 
         assert vmf.concentration(d, vmf.mean_cosine(d, kappa)) == pytest.approx(kappa, rel=1e-4)
 
 
+def test_states_without_a_direction_or_without_scatter_are_refused() -> None:
+    with pytest.raises(PrefdynError, match="are all hidden states one"):
+        vmf.shape(np.ones((4, 5)))
+    with pytest.raises(PrefdynError, match="a mean of 0"):
+        vmf.sample(np.zeros(3), 1.0, 5, np.random.default_rng(0))
+    assert vmf.concentration(3, 1e-13) == 0
+
+
 @pytest.mark.parametrize("d", [2, 3, 40])
 def test_directions_around_the_mean_are_uniform(d: int) -> None:
     _, x = cosines(d, 5.0, 20_000)

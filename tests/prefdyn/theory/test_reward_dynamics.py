@@ -52,6 +52,14 @@ def test_blocks_solve_the_dense_system(make: Callable[[], losses.Loss]) -> None:
     assert path.movement.shape == (6, len(path.answers), 7) and len(path.answers) < len(preferences)
 
 
+def test_times_of_a_flow_begin_anywhere_from_zero_on_and_rise() -> None:
+    preferences = drawn(0)
+    assert not theory.flow(preferences, [0.0, 0.0], BETA).margins(preferences).any()
+    for times in ([2.0, 1.0], [-1.0, 1.0], []):
+        with pytest.raises(PrefdynError, match="rise from 0 on"):
+            theory.flow(preferences, times, BETA)
+
+
 def test_start_of_the_margins_is_that_of_the_dense_system() -> None:
     preferences, times = drawn(1), np.linspace(0, 20, 4)
     start = np.random.default_rng(2).normal(size=len(preferences))
