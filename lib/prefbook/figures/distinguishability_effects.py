@@ -66,7 +66,7 @@ STARTS = {
 
 
 def misalignment(reference: Tables, here: Tables | None) -> Figure:
-    """How far the loss on opposite labels falls from four starts, and what foretells it."""
+    """How far the loss on opposite labels falls from three starts, and what foretells it."""
     known, own = style.first_runs(reference, here)
     figure, (left, right) = style.panels(1, 2, height=3.8, gridspec_kw={"width_ratios": [1.25, 1]})
     falls = _learned(known)

@@ -51,6 +51,7 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "remains-centred": _mean("under noise, centred"),
     "right-before": _mean("right before"),
     "flipped-share": _mean("flipped"),
+    "flipped-depth": _rho("depth", "flipped"),
     "flipped-left": _left("flipped"),
     "flipped-half-share": _mean("flipped half-way"),
     "flipped-half-left": _left("flipped half-way"),

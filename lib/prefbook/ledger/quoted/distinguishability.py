@@ -27,8 +27,10 @@ from prefbook.ledger.quoted.forms import UNDEFINED, further_seeds, of, said, sig
 from prefbook.ledger.statistics.distinguishability import (
     evened_out,
     fall_at_every_beta,
+    fall_at_first,
     gain_of_the_gradient,
     larger_distance_learned_faster,
+    more_at_first,
     priority_and_loss_gap,
 )
 from prefbook.ledger.tables import NotMeasured, Tables
@@ -75,6 +77,15 @@ def _factor(tables: Tables, quantity: str, trained_on: str = OWN) -> str:
     change = mean_over_behaviours(tables, log_change(tables, quantity, trained_on))
     value, low, high = np.exp([change.value, change.low, change.high])
     return f"{value:.2f}" if np.isnan(low) else f"{value:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _rates_at_an_end(tables: Tables) -> str:
+    """Of the learning rates chosen for further strengths, with every seed: how many are the least or the
+    largest of those tried.
+    """
+    tried = Tables(tables.folder)["learning_rates"]
+    rates = tried["learning rate"]
+    return of(rates[tried["chosen"]].isin([rates.min(), rates.max()]))
 
 
 def _of_halves(tables: Tables, column: str, form: str) -> str:
@@ -207,7 +218,10 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "trace factor": lambda tables: _factor(tables, "Tr Σ"),
     "ratio factor": lambda tables: _factor(tables, "Tr Σ / δ²"),
     "ratio factor, unsquared": lambda tables: _factor(tables, "Tr Σ / δ"),
+    "beginnings by seed": further_seeds(fall_at_first, "fine_tuning_curves"),
+    "more at first by seed": further_seeds(more_at_first, "fine_tuning_curves"),
     "by gradient": lambda tables: str(fall_by_gradient(tables)),
+    "rates at an end": _rates_at_an_end,
     "lowest by seed": further_seeds(fall_at_every_beta, "beta_falls"),
     "gains by seed": further_seeds(gain_of_the_gradient, "gradients"),
     "distances of halves": lambda tables: _of_halves(tables, "δ", ".1f"),
