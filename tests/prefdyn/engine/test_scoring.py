@@ -99,6 +99,11 @@ def in_company(
     return np.concatenate([one.total for one in scores]), scores
 
 
+def test_each_prompt_has_its_responses(smoke: LanguageModel) -> None:
+    with pytest.raises(PrefdynError, match="2 prompts have 1 lists"):
+        scoring.score(smoke, ["a", "b"], [["c"]])
+
+
 @pytest.mark.parametrize("size", [2, 7, 32])
 def test_order_and_company_change_no_more_than_rounding(smoke: LanguageModel, size: int) -> None:
     (alone, _), (together, scores) = in_company(smoke, 1, False), in_company(smoke, size, False)
