@@ -238,6 +238,23 @@ def test_no_cell_of_a_chapter_needs_a_solution(folders: dict[course.Audience, Pa
         assert not used & (solved - bound), source
 
 
+@each_chapter
+def test_check_asks_for_what_the_exercise_names_and_the_page_has(
+    folders: dict[course.Audience, Path], chapter: str
+) -> None:
+    own = [cell.source for cell in read(folders, "student", chapter).cells if cell.cell_type == "code"]
+    bound = set().union(*map(stored, own))
+    for exercise in exercises(chapter):
+        if exercise.label in checked(chapter):
+            code = (ROOT / "book" / "checks" / f"{exercise.label}.py").read_text(encoding="utf-8")
+            tests = [node for node in ast.parse(code).body if getattr(node, "decorator_list", None)]
+            asked = {argument.arg for test in tests for argument in test.args.args}
+            assert asked, exercise.label
+            assert {name for name in asked - bound if f"`{name}`" not in exercise.text} == set(), (
+                exercise.label
+            )
+
+
 # Autograders --------------------------------------------------------------------------------------
 
 
