@@ -18,7 +18,7 @@ from scipy.stats import f_oneway, spearmanr
 from prefbook.ledger import editions
 from prefbook.ledger.claims import VACUOUS, VERDICTS, load_claims
 from prefbook.ledger.derived import ranking as world
-from prefbook.ledger.derived.distinguishability import EQUAL, WEIGHTED
+from prefbook.ledger.derived.distinguishability import EQUAL, WEIGHTED, falls_by_beta
 from prefbook.ledger.multiplicity import after_holm
 from prefbook.ledger.quoted import OF_OTHER_MODELS, QUOTED
 from prefbook.ledger.statistics.generalization import log_left, off_the_law
@@ -294,11 +294,13 @@ def test_second_model_says_what_chapter_1_says_of_it() -> None:
     known, (other,) = reference(), editions.others(ROOT)
     own = {id_: e["verdict"] for id_, e in other.entries.items() if e["chapter"] == "distinguishability"}
     every = {one.id for one in load_claims(ROOT / "book" / "claims.yml").values()}
-    assert set(own) == {id_ for id_ in every if id_.startswith("LD-")} - {"LD-3b", "LD-7", "LD-14"}
+    assert set(own) == {id_ for id_ in every if id_.startswith("LD-")} - {"LD-3b", "LD-14"}
     assert {id_ for id_, verdict in own.items() if verdict != known.verdict(id_)} == {
         *("LD-4", "LD-8", "LD-10", "LD-16")
     }
     assert own["LD-4"] == "practically zero" and own["LD-8"] == own["LD-10"] == own["LD-16"] == "supported"
+    strengths = falls_by_beta(other.tables("distinguishability").of(0)).values()
+    assert len(strengths) == 3 and all(rho.low < 0 < rho.high for rho in strengths)
     falls = [
         one.tables("distinguishability").of(0)["fine_tuning"]["fall of the loss"].mean()
         for one in (known, other)
