@@ -449,6 +449,7 @@ def test_profile_that_would_not_be_what_it_says_is_refused(tmp_path: Path, conte
 
 MALFORMED = [
     "chapter: [",
+    "? [chapter, of, many]\n: 1\n",
     "chapter:\n  steps: 2\n rate: 1\n",
     "- chapter\n",
     "just words\n",
