@@ -381,8 +381,9 @@ def test_missing_file_is_named(small: Path, tmp_path: Path, name: str) -> None:
 
 
 def test_what_the_citation_lacks_is_named(small: Path, tmp_path: Path) -> None:
-    text = (small / "CITATION.cff").read_text()
-    for said, lacks in (("", "title, version, .*, references"), (f"{text}\nabstract:\n", "abstract,")):
+    known = yaml.safe_load((small / "CITATION.cff").read_text())
+    hollow = yaml.safe_dump({**known, "abstract": None})
+    for said, lacks in (("", "title, version, .*, references"), (hollow, "abstract,")):
         (small / "CITATION.cff").write_text(said)
         with pytest.raises(PrefdynError, match=rf"CITATION\.cff: write its {lacks}"):
             crate.write(small, tmp_path / "out")
