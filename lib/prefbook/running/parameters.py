@@ -13,7 +13,7 @@ import contextlib
 import difflib
 import math
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import ModuleType
@@ -139,8 +139,13 @@ def _parameter(name: str, kind: str, default: str, comment: str) -> Parameter | 
     return Parameter(name, kind, value, allowed.removeprefix("in ").strip(), help_.strip())
 
 
-def load_profile(folder: Path, name: str, chapter: str) -> dict[str, Any]:
+def load_profile(
+    folder: Path, name: str, chapter: str, chapters: Collection[str] = tuple(CHAPTERS)
+) -> dict[str, Any]:
     """A profile's values for a chapter, from NAME.yml in the folder of profiles.
+
+    Args:
+        chapters: of the book, whose names sections may have.
 
     Raises:
         PrefdynError: no such profile, or a malformed one.
@@ -150,10 +155,10 @@ def load_profile(folder: Path, name: str, chapter: str) -> dict[str, Any]:
         known = ", ".join(sorted(file.stem for file in folder.glob("*.yml")))
         raise PrefdynError(f"there is no profile {name!r}: choose one of {known}")
     sections = read_sections(path)
-    if unknown := sections.keys() - {*CHAPTERS, chapter}:
+    if unknown := sections.keys() - {*chapters, chapter}:
         raise PrefdynError(
             f"{path}: the section {shown(min(unknown, key=str))} is no chapter: there are "
-            f"{', '.join(CHAPTERS)}"
+            f"{', '.join(chapters)}"
         )
     values = sections.get(chapter) or {}
     if not isinstance(values, dict):

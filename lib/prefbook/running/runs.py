@@ -190,7 +190,7 @@ def prepare(
     runs = []
     for name in names or known:
         declared = parameters.declared(root / "book" / f"{name}.md")
-        layer = parameters.load_profile(root / "book" / "profiles", profile, name)
+        layer = parameters.load_profile(root / "book" / "profiles", profile, name, known)
         values = parameters.values_of(declared, layer, chosen, given, {"profile": profile})
         if values["data"] not in ("sample", "hub"):
             values["data"] = str(at_home(values["data"]).resolve())

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from prefbook.ledger.quoted.forms import UNDEFINED, further_seeds, signed
+from prefbook.ledger.quoted.forms import UNDEFINED, further_seeds, minus, signed
 from prefbook.ledger.statistics.distinguishability import text_misaligned_faster
 from prefbook.ledger.tables import Tables
 from prefdyn.measures import estimates
@@ -66,6 +66,12 @@ def _whole_responses_at_one_length(tables: Tables) -> str:
     return signed((xy - xz * yz) / held, ".2f") if held > 0 else UNDEFINED
 
 
+def _longer(tables: Tables) -> str:
+    """By how many tokens rejected responses are longer, mean over pairs."""
+    pairs = tables["text_by_pair"]
+    return minus(f"{(pairs['rejected tokens'] - pairs['chosen tokens']).mean():.1f}")
+
+
 def _displaced(tables: Tables) -> str:
     share = estimates.proportion(tables["text_by_pair"]["chosen"] < 0)
     return f"{share.value:.0%} [{share.low:.0%}, {share.high:.0%}]"
@@ -86,8 +92,6 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "text difference at one length": _at_one_length(_faster_undone),
     "text at one length by seed": further_seeds(_at_one_length(_faster_undone), "text_by_pair"),
     "text aligning at one length": _at_one_length(lambda pairs: pairs["lead by aligning"]),
-    "text longer": lambda tables: (
-        f"{(tables['text_by_pair']['rejected tokens'] - tables['text_by_pair']['chosen tokens']).mean():.1f}"
-    ),
+    "text longer": _longer,
     "text pairs": lambda tables: f"{len(tables['text_by_pair'])}",
 }
