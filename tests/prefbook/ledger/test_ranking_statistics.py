@@ -15,6 +15,7 @@ from prefbook.ledger.derived import ranking as derived
 from prefbook.ledger.quoted import ranking as quoted
 from prefbook.ledger.quoted import ranking_world
 from prefbook.ledger.statistics import ranking as statistics
+from prefbook.ledger.statistics import ranking_training as training
 from prefbook.ledger.tables import Tables
 from prefbook.project import home
 from prefdyn.measures import estimates
@@ -218,30 +219,30 @@ def test_fine_tuning_is_compared_on_the_same_pairs(tables: Tables) -> None:
 
 
 def test_flips_are_counted_where_the_lowest_loss_lies_inside(tables: Tables) -> None:
-    for statistic in (statistics.flipped_trained, statistics.flipped_unseen):
+    for statistic in (training.flipped_trained, training.flipped_unseen):
         found = statistic(tables)
         assert found.value == pytest.approx((2 + 4) / 16) and found.n == 8  # run 1 tells of no stopping point
         assert found.low < found.value < found.high
 
 
 def test_violations_are_counted_where_there_is_something_to_violate(tables: Tables) -> None:
-    assert (statistics.threshold_violations(tables).value, statistics.threshold_violations(tables).n) == (
+    assert (training.threshold_violations(tables).value, training.threshold_violations(tables).n) == (
         0,
         30,
     )
-    assert np.isnan(statistics.sanity_violations(tables).value)
-    assert statistics.ipo_violations(tables).value == 2
+    assert np.isnan(training.sanity_violations(tables).value)
+    assert training.ipo_violations(tables).value == 2
 
 
 def test_halves_of_training_are_those_of_its_updates(tables: Tables) -> None:
     answers = world()["world_answers"]
     means = answers.groupby("step")["win rate"].mean()
-    first, second = statistics.wins_in_the_first_half(tables), statistics.wins_in_the_second_half(tables)
+    first, second = training.wins_in_the_first_half(tables), training.wins_in_the_second_half(tables)
     assert first.value == pytest.approx(means[4] - means[0]) and first.n == 36 and first.low > 0
     assert second.value == pytest.approx(means[8] - means[4]) and second.high < 0
     pairs = world()["world_pairs"].query("split == 'trained'")
     right = (pairs["gain"] >= pairs["c"]).groupby(pairs["step"]).mean()
-    assert statistics.rankings_in_the_second_half(tables).value == pytest.approx(right[8] - right[4])
+    assert training.rankings_in_the_second_half(tables).value == pytest.approx(right[8] - right[4])
     # Student's interval over the three draws, by hand: 4.303 of their standard error.
     draws = answers[answers["step"] < 8].pivot_table("win rate", "run", "step")
     half = 4.3027 * (draws[4] - draws[0]).std() / np.sqrt(3)
@@ -279,11 +280,11 @@ def test_law_of_flips_foretells_from_right_pairs_alone(tables: Tables) -> None:
     pairs = world()["world_pairs"].query("split == 'unseen' and step == 8 and β == 0.1")
     right, wrong = pairs[pairs["c"] <= 0], pairs[pairs["c"] > 0]
     foretold = theory.flips_foretold(right["gain"], wrong["c"]).mean()
-    found = statistics.law_off_unseen(tables)
+    found = training.law_off_unseen(tables)
     assert found.value == pytest.approx(abs(foretold - (wrong["gain"] >= wrong["c"]).mean()))
     assert found.n == len(wrong) and found.low <= found.value <= found.high
     # All trained pairs gain eight nats: so do the wrong ones, and the law is exact.
-    assert statistics.law_off_trained(tables).value == pytest.approx(0, abs=1e-12)
+    assert training.law_off_trained(tables).value == pytest.approx(0, abs=1e-12)
 
 
 def test_slope_of_the_way_to_the_optimum(tables: Tables) -> None:

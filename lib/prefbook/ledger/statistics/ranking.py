@@ -21,19 +21,16 @@ from prefbook.ledger.derived.ranking import (
     VOTED,
     accuracy,
     by_judge,
-    change,
     clear_pairs,
     ideal_hits,
     judge_accuracy,
     last_look,
     log_ratio,
-    over_draws,
     over_prompts,
     shorter_wins,
-    trained_right,
     tuned,
-    win_rates,
 )
+from prefbook.ledger.statistics import ranking_training
 from prefbook.ledger.tables import Tables
 from prefdyn.measures import estimates
 from prefdyn.measures.estimates import Estimate
@@ -133,87 +130,6 @@ def optimum_less_trained_by_judge(tables: Tables) -> Estimate:
     pairs = by_judge(last_look(tables, "unseen"))
     ideal, trained = (pairs[who].astype(float) for who in ("ideal", "trained"))
     return over_prompts(ideal - trained, pairs["cluster"], tables.seed)
-
-
-# RA-3 -----------------------------------------------------------------------------------------------
-
-
-def flipped_trained(tables: Tables) -> Estimate:
-    """Of the trained pairs that the reference ranks wrong, the share that is ranked right at the lowest
-    validation loss, over runs in which that lies between the first and the last look.
-    """
-    return _flipped(tables, "trained")
-
-
-def flipped_unseen(tables: Tables) -> Estimate:
-    """The same of unseen pairs."""
-    return _flipped(tables, "unseen")
-
-
-def _flipped(tables: Tables, split: str) -> Estimate:
-    """Pairs and runs are resampled together."""
-    found = tables["flips"].query("split == @split")
-    inside = found[(found["step"] > 0) & (found["step"] < found["last"])]
-    followed = tables["followed"].query("split == @split").merge(inside[["run", "step"]], on=["run", "step"])
-    if followed.empty or (followed["c"] > 0).sum() < 3:
-        return UNKNOWN
-    wide = followed.assign(wrong=(followed["c"] > 0).astype(float))
-    wrong, right = (
-        wide.pivot(index="run", columns="pair", values=name).to_numpy() for name in ("wrong", "right")
-    )
-    flipped = wrong * right
-    runs, pairs = wrong.shape
-    weights = [estimates.resample_counts(n, tables.seed + k) for k, n in enumerate((runs, pairs))]
-    drawn = [np.vecdot(weights[0] @ part, weights[1]) for part in (flipped, wrong)]
-    with np.errstate(invalid="ignore"):
-        shares = drawn[0] / drawn[1]
-    n = int(wrong.any(axis=0).sum())
-    return estimates.from_resamples(float(flipped.sum() / wrong.sum()), shares, n, pairs)
-
-
-# RA-4 -----------------------------------------------------------------------------------------------
-
-
-def threshold_violations(tables: Tables) -> Estimate:
-    """Pairs at looks that violate Theorem 4.1."""
-    return _violations(tables, "Theorem 4.1")
-
-
-def sanity_violations(tables: Tables) -> Estimate:
-    """Those that violate Proposition 2.6."""
-    return _violations(tables, "Proposition 2.6")
-
-
-def ipo_violations(tables: Tables) -> Estimate:
-    """Those that violate Proposition A.7."""
-    return _violations(tables, "Proposition A.7")
-
-
-def _violations(tables: Tables, statement: str) -> Estimate:
-    found = tables["identities"]
-    row = found[found["statement"] == statement]
-    points, broken = int(row["points"].item()), int(row["violations"].item())
-    return estimates.count(broken, points)
-
-
-# RA-5 -----------------------------------------------------------------------------------------------
-
-
-def wins_in_the_first_half(tables: Tables) -> Estimate:
-    """Change of the win rate in the first half of DPO in the world with a known judge, mean over strengths,
-    prompts and draws.
-    """
-    return over_draws(change(win_rates(tables), 0))
-
-
-def wins_in_the_second_half(tables: Tables) -> Estimate:
-    """The same in the second half."""
-    return over_draws(change(win_rates(tables), 1))
-
-
-def rankings_in_the_second_half(tables: Tables) -> Estimate:
-    """Change of the ranking accuracy of trained pairs in the second half, likewise."""
-    return over_draws(change(trained_right(tables), 1))
 
 
 # RA-6 -----------------------------------------------------------------------------------------------
@@ -334,75 +250,34 @@ def judged_by_encoder(tables: Tables) -> Estimate:
     return judge_accuracy(tables, VOTED, "a sentence encoder")
 
 
-# RA-10 ----------------------------------------------------------------------------------------------
-
-
-def law_off_unseen(tables: Tables) -> Estimate:
-    """How far the share of wrong unseen pairs that flips is from what the gains of right ones foretell."""
-    return _law_off(tables, "unseen")
-
-
-def law_off_trained(tables: Tables) -> Estimate:
-    """The same of trained pairs."""
-    return _law_off(tables, "trained")
-
-
-def _law_off(tables: Tables, split: str) -> Estimate:
-    pairs = last_look(tables, split)
-    names, index = np.unique(pairs["cluster"], return_inverse=True)
-    wrong = (pairs["c"] > 0).to_numpy()
-    if len(names) < estimates.FEWEST_CLUSTERS or wrong.sum() < 3 or (~wrong).sum() < 3:
-        return estimates.unknown(int(wrong.sum()))
-    gain, c = pairs["gain"].to_numpy(), pairs["c"].to_numpy()
-    over = (gain[~wrong][:, None] >= c[wrong]).astype(float)
-    flipped = (gain[wrong] >= c[wrong]).astype(float)
-
-    def off(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        right, left = weights[:, ~wrong], weights[:, wrong]
-        with np.errstate(invalid="ignore"):
-            foretold = ((right @ over) * left).sum(1) / (right.sum(1) * left.sum(1))
-            return np.abs(foretold - left @ flipped / left.sum(1))
-
-    counts = estimates.resample_counts(len(names), tables.seed)[:, index]
-    value = float(off(np.ones((1, len(pairs))))[0])
-    return estimates.from_resamples(value, off(counts), int(wrong.sum()), len(names), widened=True)
-
-
 STATISTICS: dict[str, Callable[[Tables], Estimate]] = {
-    function.__name__: function
-    for function in (
-        hh_per_token,
-        hh_whole,
-        pandalm_per_token,
-        pandalm_whole,
-        llmbar_per_token,
-        llmbar_whole,
-        alpaca_per_token,
-        alpaca_whole,
-        gap_per_token,
-        gap_whole,
-        code_less_theorem,
-        optimum_less_trained,
-        optimum_less_trained_by_judge,
-        flipped_trained,
-        flipped_unseen,
-        threshold_violations,
-        sanity_violations,
-        ipo_violations,
-        wins_in_the_first_half,
-        wins_in_the_second_half,
-        rankings_in_the_second_half,
-        longer_at_the_hard_end,
-        hardness_and_length,
-        agreed_at_the_easy_end,
-        raised_whole,
-        raised_per_token,
-        likelier_when_tuned,
-        accuracy_at_one_length,
-        better_than_shorter,
-        judged_by_states,
-        judged_by_encoder,
-        law_off_unseen,
-        law_off_trained,
-    )
+    **ranking_training.STATISTICS,
+    **{
+        function.__name__: function
+        for function in (
+            hh_per_token,
+            hh_whole,
+            pandalm_per_token,
+            pandalm_whole,
+            llmbar_per_token,
+            llmbar_whole,
+            alpaca_per_token,
+            alpaca_whole,
+            gap_per_token,
+            gap_whole,
+            code_less_theorem,
+            optimum_less_trained,
+            optimum_less_trained_by_judge,
+            longer_at_the_hard_end,
+            hardness_and_length,
+            agreed_at_the_easy_end,
+            raised_whole,
+            raised_per_token,
+            likelier_when_tuned,
+            accuracy_at_one_length,
+            better_than_shorter,
+            judged_by_states,
+            judged_by_encoder,
+        )
+    },
 }
