@@ -23,6 +23,7 @@ from prefdyn.experiments import (
     last_layer_alone,
     noise,
     offline_judges,
+    persona_states,
     ranking,
     responses,
     statements,
@@ -112,8 +113,8 @@ GENERALIZATION = generalization.Design(
     moved_pairs=4,
 )
 OF_GENERALIZATION = (
-    generalization.hidden_states,
-    generalization.conditions_of_the_data,
+    persona_states.hidden_states,
+    persona_states.conditions_of_the_data,
     synthetic.interactions,
     synthetic.descent,
     synthetic.curves,

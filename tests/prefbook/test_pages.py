@@ -216,7 +216,8 @@ def test_a_button_says_what_it_hides(chapter: str) -> None:
 @each_chapter
 def test_experiments_are_measured_once_each_and_the_page_ends_with_its_provenance(chapter: str) -> None:
     code = [cell.source for cell in cells(chapter)]
-    measured = re.findall(r"experiments\.([a-z]\w*)", "\n".join(code))
+    calls = re.findall(r"chapter\.measure\(([^)]*)\)", "\n".join(code))
+    measured = [name.strip() for call in calls for name in call.split(",")]
     assert measured and len(measured) == len(set(measured))
     assert code[-1] == "chapter.provenance()"
     assert sum("chapter.ledger()" in part for part in code) == 1

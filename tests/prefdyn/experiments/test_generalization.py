@@ -14,7 +14,7 @@ from small_chapters import GENERALIZATION as SMALL
 
 from prefdyn import data
 from prefdyn.errors import PrefdynError
-from prefdyn.experiments import company, frozen, generalization, statements
+from prefdyn.experiments import company, frozen, generalization, persona_states, statements
 from prefdyn.experiments.bench import Bench
 from prefdyn.experiments.frozen import States
 from prefdyn.measures import geometry
@@ -42,7 +42,7 @@ def made(seed: int, length: float = 0.0, size: int = 60, apart: float = 1.0) -> 
 
 
 def test_cosines_are_means_over_pairs_of_statements(bench: Bench) -> None:
-    tables = generalization.hidden_states(bench, SMALL)
+    tables = persona_states.hidden_states(bench, SMALL)
     cast = bench.personas(6, 12)
     states = [bench.features(persona).astype(float) for persona in cast]
     centre = np.mean([g.mean(0) for g in states], axis=0)
@@ -66,8 +66,8 @@ def test_cosines_are_means_over_pairs_of_statements(bench: Bench) -> None:
 
 
 def test_conditions_of_the_data_are_in_units_of_a_concept(bench: Bench) -> None:
-    asked = generalization.conditions_of_the_data(bench, SMALL).set_index("condition")
-    personas = generalization.hidden_states(bench, SMALL)["personas"]
+    asked = persona_states.conditions_of_the_data(bench, SMALL).set_index("condition")
+    personas = persona_states.hidden_states(bench, SMALL)["personas"]
     length = np.median(2 * personas["shared length"] / personas["δ"])
     assert asked.loc["Z ≤ 1/(4 l_b²)", "limit"] == pytest.approx(1 / (4 * length**2))
     width = bench.features(bench.personas(6, 12)[0]).shape[1]
