@@ -165,8 +165,13 @@ def persona_noise(bench: Bench, design: Design) -> dict[str, pd.DataFrame]:
 
 
 def _resplit(bench: Bench, design: Design, persona: Persona, word: str, g: NDArray[np.float32]) -> Task:
-    """Accuracy on a behaviour's states g at each of `PERSONA_RATES`, in each trial."""
-    descent, trials, seed = descents(design)["short"], design.persona_trials, bench.seed
+    """Accuracy on a behaviour's states g at each of `PERSONA_RATES`, in each trial.
+
+    A behaviour has halves and wrong labels of its own, the same for raw and centred states: shared ones would
+    leave chance in a mean over behaviours that an interval over them does not hold.
+    """
+    descent, trials = descents(design)["short"], design.persona_trials
+    seed = bench.seed_of("wrong labels", persona.name)
     key = {
         "features": g,
         "labels": persona.labels,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -64,9 +65,11 @@ def test_curves_of_a_behaviour_are_the_library_run_on_its_states(bench: Bench) -
     scale = np.linalg.norm(np.concatenate(every), axis=1).mean()
     short = noise.descents(SMALL)["short"]
     summary = tables["persona_noise"].set_index("behaviour")
+    seed = bench.seed_of("wrong labels", cast[2].name)
     for word, centre in (("raw", 0), ("centred", shared)):
+        states = (every[2] - centre) / scale
         alone = noisy.resplit(
-            (every[2] - centre) / scale, cast[2].labels, losses.dpo(), short, noise_states.PERSONA_RATES, 3
+            states, cast[2].labels, losses.dpo(), short, noise_states.PERSONA_RATES, 3, seed
         )
         part = tables["persona_curves"].query(f"behaviour == '{cast[2].name}'")
         np.testing.assert_allclose(part[word], alone.groupby("rate")["accuracy"].mean(), atol=1e-5)
@@ -81,6 +84,17 @@ def test_curves_of_a_behaviour_are_the_library_run_on_its_states(bench: Bench) -
     assert summary.loc[cast[0].name, "δ"] == pytest.approx(
         geometry.moments(every[0], cast[0].labels).distinguishability
     )
+
+
+def test_a_behaviour_has_halves_and_wrong_labels_of_its_own_for_both_kinds_of_states(bench: Bench) -> None:
+    persona = noise_states._cast(bench, SMALL)[0]
+    g = bench.features(persona)
+
+    def seed(name: str, word: str) -> int:
+        return noise_states._resplit(bench, SMALL, replace(persona, name=name), word, g).key["seed"]
+
+    assert seed("one", "raw") == seed("one", "centred")
+    assert seed("one", "raw") != seed("other", "raw")
 
 
 def test_correlations_are_over_behaviours(bench: Bench) -> None:
