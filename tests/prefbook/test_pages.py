@@ -22,6 +22,7 @@ from prefbook.ledger.derived.distinguishability import EQUAL, WEIGHTED, falls_by
 from prefbook.ledger.multiplicity import after_holm
 from prefbook.ledger.quoted import OF_OTHER_MODELS, QUOTED
 from prefbook.ledger.statistics.generalization import log_left, off_the_law
+from prefbook.ledger.statistics.noise import changes_of_fall
 from prefbook.ledger.tables import PENDING, Tables
 from prefbook.project import chapters
 from prefbook.running import parameters
@@ -289,6 +290,17 @@ def test_second_model_gets_the_verdicts_that_chapters_2_to_4_say() -> None:
             id_: known.verdict(id_) for id_ in own
         }
     assert other.entries["NZ-7"]["estimate"] < known.entries["NZ-7"]["estimate"]
+
+
+def test_readings_of_the_papers_angle_say_what_chapter_3_says_of_them() -> None:
+    tables = reference().tables("noise").of(0)
+    angles = changes_of_fall(tables, "θ", "stopping", "Angle")
+    assert len(angles) == 2 and all(change.high < 0 for change in angles)
+    first, *rest = changes_of_fall(tables, "θ", "stopping", "Concentration")
+    assert first.low > 0 and all(change.high < 0 for change in rest)
+    assert all(change.high < 0 for change in changes_of_fall(tables, "2θ", "stopping", "Concentration"))
+    late = [changes_of_fall(tables, reading, "long", "Concentration")[0] for reading in ("θ", "2θ")]
+    assert all(change.low > 0 for change in late)
 
 
 def test_second_model_says_what_chapter_1_says_of_it() -> None:

@@ -179,11 +179,24 @@ def deviation(clusters: Clusters) -> float:
 def log_failure(clusters: Clusters) -> float:
     """Log of (8Z + 4) K Q^2 exp(-epsilon^2 / 16), by which both theorems may fail (Lemma A.1).
 
-    It is the first of two terms. The second holds a constant that the paper does not name, so that this is
-    the least that the probability of failure can be bounded by.
+    It is the first of two terms. The second holds a constant that the paper does not name, see
+    `least_constant`, so that this is the least that the probability of failure can be bounded by.
     """
-    prefactor = np.log((8 * clusters.reuse + 4) * clusters.pairs) + 2 * np.log(float(clusters.samples))
-    return float(prefactor - deviation(clusters) ** 2 / 16)
+    return float(_log_prefactor(clusters) - deviation(clusters) ** 2 / 16)
+
+
+def least_constant(clusters: Clusters) -> float:
+    """The c above which the second term of Lemma A.1 is below 1, which is (8Z + 4) K Q^2
+    exp(-(c epsilon / v) min(1, epsilon / (d v))); 0 for clusters that are points.
+    """
+    if not clusters.spread:
+        return 0.0
+    over_v = deviation(clusters) / clusters.spread
+    return float(_log_prefactor(clusters) / (over_v * min(1.0, over_v / clusters.dimension)))
+
+
+def _log_prefactor(clusters: Clusters) -> float:
+    return np.log((8 * clusters.reuse + 4) * clusters.pairs) + 2 * np.log(float(clusters.samples))
 
 
 # Theorem 4.2 --------------------------------------------------------------------------------------

@@ -364,6 +364,8 @@ def test_numbers_of_the_text(tables: Tables) -> None:
     assert (told["gn-rare-random-end"], told["gn-rare-all-end"]) == ("0.50", "0.35")
     assert (told["gn-pairs"], told["gn-place-cosine"], told["gn-misprinted"]) == ("12", "0.43", "20.0%")
     assert (told["gn-moved"], told["gn-moved-share"]) == ("10", "27%")  # 60 of 224
+    assert (told["gn-moved-rise"], told["gn-moved-fall"]) == ("100%", "95%")
+    assert told["gn-least-constant"] == "0.02"  # 45 (log 12 + 2 log Q) / Q
     assert (told["gn-moved-sign-chosen"], told["gn-moved-sign-rejected"]) == ("100%", "95%")
     assert (told["gn-accuracy-alone"], told["gn-accuracy-most"]) == ("0.94", "0.75")
     assert (told["gn-loss-alone"], told["gn-loss-most"]) == ("0.12", "0.50")

@@ -163,7 +163,9 @@ def small() -> dict[str, pd.DataFrame]:
                 "foretold off, centred": np.linspace(0.01, 0.02, 12),
             }
         ),
-        "persona_curves": pd.DataFrame(curves, columns=["behaviour", "rate"]).assign(raw=0.6, centred=0.7),
+        "persona_curves": pd.DataFrame(curves, columns=["behaviour", "rate"]).assign(
+            **{"raw": 0.6, "centred": 0.7, "raw foretold": 0.57, "centred foretold": 0.7}
+        ),
         "persona_correlations": pd.DataFrame(
             {
                 "predictor": ["δ", "δ"],
@@ -185,8 +187,8 @@ def small() -> dict[str, pd.DataFrame]:
             }
         ),
         "text_pairs": pd.DataFrame(
-            [(run, rate, 0.7 - 0.4 * rate) for run in range(3) for rate in (0.0, 0.25, 0.5)],
-            columns=["run", "rate", "accuracy"],
+            [(run, rate, 0.7 - 0.4 * rate, 600) for run in range(3) for rate in (0.0, 0.25, 0.5)],
+            columns=["run", "rate", "accuracy", "trained"],
         ),
         # Of ten pairs 7, 6 and 5 are right, whichever the run.
         "text_margins": pd.DataFrame(
@@ -430,6 +432,13 @@ def test_best_length_is_the_time_with_the_best_mean(make: Make) -> None:
         ("nz-raw-fifth", "0.60"),
         ("nz-delta-fall", "−1 [−1, −1]"),
         ("nz-delta-fall-raw", "1 [1, 1]"),
+        ("nz-law-low", "0.03 [0.03, 0.03]"),
+        ("nz-off-raw", "0 of 12"),
+        ("nz-clean-limit", "238"),
+        ("nz-clean-limit-8", "461"),
+        ("nz-text-trained", "600"),
+        ("nz-text-rates", "3"),
+        ("nz-text-runs", "3"),
         ("nz-cdpo-late", "+2.0"),
         ("nz-rdpo-late", "+0.0"),
         ("nz-left-dpo-end-rest", "2.00"),
@@ -439,6 +448,23 @@ def test_best_length_is_the_time_with_the_best_mean(make: Make) -> None:
 )
 def test_what_the_text_quotes(make: Make, key: str, said: str) -> None:
     assert quoted.QUOTED[key](make()) == said
+
+
+def test_rivals_of_the_law_of_states_by_hand(make: Make) -> None:
+    tables = (
+        make()
+    )  # at six rates: raw curves of 0.6, centred ones of 0.7, and at rate 0 a law of 0.57 and 0.7
+    coin, line = (float(quoted.QUOTED[key](tables).split()[0]) for key in ("nz-coin-off", "nz-line-off"))
+    assert coin == pytest.approx(np.sqrt((0.03**2 + 5 * 0.1**2) / 6), rel=5e-3)
+    falls = 0.2 * np.linspace(0, 1, 6)  # from 0.7 to one half
+    assert line == pytest.approx(np.sqrt((falls**2).mean()), rel=5e-3)
+
+
+def test_changes_over_angles_are_of_the_angle_alone(make: Make) -> None:
+    tables = make()
+    found = statistics.changes_of_fall(tables, "θ", "stopping", "Angle")
+    every = list(statistics._steps(tables, "θ", "stopping", statistics._fall))
+    assert len(found) == 2 and len(every) == 4 and all(change in every for change in found)
 
 
 def test_what_the_papers_cosine_would_fix(make: Make) -> None:

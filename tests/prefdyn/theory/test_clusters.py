@@ -154,7 +154,15 @@ def test_bounds_by_hand() -> None:
     exponent = epsilon**2 / (2 * (2 + 40 * 0.025**2 + epsilon * 0.025))
     assert theory.log_risk_bound_appendix(of) == pytest.approx(np.log(2 * 3 * 100**2 * np.exp(-exponent)))
     assert theory.log_failure(of) == pytest.approx(np.log(12 * 3 * 100**2 * np.exp(-(epsilon**2) / 16)))
+    assert epsilon / (40 * 0.025) < 1
+    exponent = theory.least_constant(of) * epsilon / 0.025 * epsilon / (40 * 0.025)
+    assert 12 * 3 * 100**2 * np.exp(-exponent) == pytest.approx(1)
+    few = replace(of, dimension=2)
+    assert theory.least_constant(few) == pytest.approx(np.log(12 * 3 * 100**2) / (epsilon / 0.025))
+    widest = theory.at_the_limits(1, 90_000)  # one concept: Z = 1, so epsilon / v is Q / 3
+    assert theory.least_constant(widest) == pytest.approx(45 * np.log(12 * 90_000**2) / 90_000)
     point = replace(of, spread=0.0)
+    assert theory.least_constant(point) == 0
     assert theory.log_risk_bound_appendix(point) == theory.log_failure(point) == -np.inf
 
 

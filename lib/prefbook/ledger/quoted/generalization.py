@@ -15,11 +15,13 @@ from prefbook.ledger.derived.generalization import (
     geometric_mean,
     logarithms,
     margins_left,
+    over_families,
 )
 from prefbook.ledger.quoted.forms import minus
 from prefbook.ledger.statistics.generalization import log_left, off_the_law, rare_label_all_weights
 from prefbook.ledger.tables import NotMeasured, Tables
 from prefdyn.measures.estimates import Estimate
+from prefdyn.theory import clusters
 
 
 def _many(samples: float) -> str:
@@ -49,6 +51,18 @@ def _at_most_personas(tables: Tables, column: str, alone: bool = False) -> float
     """A mean over personas after the longer training, among the most of them or of one alone."""
     means = tables["longer_company"].groupby("K")[column].mean()
     return float(means.iloc[0 if alone else -1])
+
+
+def _above_alone(table: str, arm: str, tables: Tables) -> str:
+    """Held-out risk among the most personas of an arm less that of each alone on the most samples, mean over
+    personas.
+    """
+    alone, many = tables["company"], tables[table]
+    alone = alone[(alone["arm"] == "all") & (alone["K"] == 1)]
+    many = many[(many["arm"] == arm) & (many["K"] == many["K"].max())]
+    risks = many.merge(alone, on=["persona", "family"], suffixes=("", " alone"))
+    more = risks.assign(more=risks["risk"] - risks["risk alone"])
+    return str(over_families(more, "more", tables.seed))
 
 
 def _samples_of(tables: Tables, last: bool) -> str:
@@ -102,6 +116,18 @@ def _right_sign(response: str, tables: Tables) -> str:
     table = tables["moved"]
     part = table[table["response"] == response]
     return f"{(np.sign(part['rate']) == np.sign(part['moved'])).mean():.0%}"
+
+
+def _same_way(response: str, up: bool, tables: Tables) -> str:
+    """The share of tokens whose reward rises, or falls."""
+    moved = tables["moved"].query("response == @response")["moved"]
+    return f"{(moved > 0 if up else moved < 0).mean():.0%}"
+
+
+def _least_constant(tables: Tables) -> str:
+    """The constant of Lemma A.1 above which its second term is below 1 where its first is."""
+    samples = float(tables["bound_of_the_data"]["Q for a failure below 1"].iloc[0])
+    return f"{clusters.least_constant(clusters.at_the_limits(1, round(samples), 1)):.2g}"
 
 
 def _left(tables: Tables, split: str, of: str = "nested_sets") -> str:
@@ -231,6 +257,9 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "gn-own-cosine": lambda tables: f"{tables['personas']['own statements'].mean():.2f}",
     "gn-shared-length": _shared_length,
     "gn-risk-alone": lambda tables: f"{risks(tables, 'all').loc[1]:.0%}",
+    "gn-risk-first": lambda tables: f"{_at_most_personas(tables, 'risk', alone=True):.0%}",
+    "gn-longer-at-equal-samples": partial(_above_alone, "longer_company", "as log K"),
+    "gn-company-at-equal-time": partial(_above_alone, "company", "all"),
     "gn-risk-longer": lambda tables: f"{_at_most_personas(tables, 'risk'):.0%}",
     "gn-margin-longer": lambda tables: f"{_at_most_personas(tables, 'margin'):.2f}",
     "gn-margin-alone": lambda tables: f"{_at_most_personas(tables, 'margin', alone=True):.2f}",
@@ -248,6 +277,7 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "gn-promise-q": partial(_of_the_data, "Q for a failure below 1"),
     "gn-data-k": partial(_of_the_data, "K"),
     "gn-data-q": partial(_of_the_data, "Q"),
+    "gn-least-constant": _least_constant,
     "gn-bound-q": partial(_of_the_data, "Q for a bound below 1"),
     "gn-appendix-q": partial(_needed, 135, form="Theorem A.2, Z = 1"),
     "gn-needed-1": partial(_needed, 1),
@@ -289,6 +319,8 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "gn-moved-share": _share_of_the_fall,
     "gn-moved-sign-chosen": partial(_right_sign, "chosen"),
     "gn-moved-sign-rejected": partial(_right_sign, "rejected"),
+    "gn-moved-rise": partial(_same_way, "chosen", True),
+    "gn-moved-fall": partial(_same_way, "rejected", False),
     **{
         f"gn-total-{response}-{when}": partial(_total_rate, response, when == "last")
         for response in ("chosen", "rejected")

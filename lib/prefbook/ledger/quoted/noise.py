@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from prefbook.ledger.derived.noise import (
@@ -21,7 +22,7 @@ from prefbook.ledger.derived.noise import (
     text_runs,
 )
 from prefbook.ledger.quoted import noise_bounds, noise_map
-from prefbook.ledger.quoted.forms import said, signed
+from prefbook.ledger.quoted.forms import of, said, signed
 from prefbook.ledger.statistics.noise import text_bulge_share
 from prefbook.ledger.tables import Tables
 from prefdyn.data.personas import family
@@ -30,6 +31,8 @@ from prefdyn.measures.estimates import Estimate
 from prefdyn.theory import noise as theory
 
 STATES = ("raw", "centred")
+FORETOLD_OFF = 0.03
+"""How far off, on average, NZ-8 allows what is foretold to be."""
 
 
 def bulge(curve: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -164,6 +167,45 @@ def _fall_by_distance(tables: Tables, states: str) -> str:
     return str(estimates.spearman(table["δ"], fall, tables.seed, table["behaviour"].map(family)))
 
 
+def _rival_off(tables: Tables, states: str, rival: Callable[[pd.DataFrame], pd.Series]) -> str:
+    """By how much a rival of the law of states is off, root mean square over noise rates, mean over
+    behaviours.
+    """
+    curves = tables["persona_curves"]
+    squares = (rival(curves) - curves[states]) ** 2
+    off = np.sqrt(squares.groupby(curves["behaviour"]).mean())
+    return str(estimates.mean(off, off.index.map(family), tables.seed))
+
+
+def _line(curves: pd.DataFrame) -> pd.Series:
+    """A straight line from what is foretold without noise to one half, on centred states."""
+    return _without_noise(curves, "centred") * (1 - 2 * curves["rate"]) + curves["rate"]
+
+
+def _coin(curves: pd.DataFrame) -> pd.Series:
+    """What is foretold without noise, and one half at every other rate, on raw states."""
+    return _without_noise(curves, "raw").where(curves["rate"] == 0, 0.5)
+
+
+def _without_noise(curves: pd.DataFrame, states: str) -> pd.Series:
+    clean = curves[curves["rate"] == 0].set_index("behaviour")[f"{states} foretold"]
+    return curves["behaviour"].map(clean)
+
+
+def _law_low(tables: Tables) -> str:
+    """Accuracy on raw states less what is foretold, at the lowest noise rate above zero."""
+    curves = tables["persona_curves"]
+    lowest = curves[curves["rate"] == curves.loc[curves["rate"] > 0, "rate"].min()]
+    low = lowest["raw"] - lowest["raw foretold"]
+    return str(estimates.mean(low, lowest["behaviour"].map(family), tables.seed))
+
+
+def _of_text(tables: Tables, count: Callable[[pd.DataFrame], int]) -> str:
+    """A size of the runs on response pairs, where there are any."""
+    table = tables["text_pairs"]
+    return "undefined" if table.empty else str(count(table))
+
+
 def _pilot_best(tables: Tables) -> str:
     """The accuracy of the pilot's best setting and epoch, with its interval."""
     table = tables["text_pilot"]
@@ -207,8 +249,20 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
         for states in STATES
         for name, rate in (("clean", 0.0), ("fifth", 0.2))
     },
+    "nz-line-off": partial(_rival_off, states="centred", rival=_line),
+    "nz-coin-off": partial(_rival_off, states="raw", rival=_coin),
+    "nz-law-low": _law_low,
+    **{
+        f"nz-off-{states}": lambda tables, name=f"foretold off, {states}": of(
+            tables["persona_noise"][name] > FORETOLD_OFF
+        )
+        for states in STATES
+    },
     "nz-delta-fall": partial(_fall_by_distance, states="centred"),
     "nz-delta-fall-raw": partial(_fall_by_distance, states="raw"),
     "nz-delta-c": partial(_rho, predictor="δ", outcome="c, centred"),
     "nz-pilot-best": _pilot_best,
+    "nz-text-trained": partial(_of_text, count=lambda runs: int(runs["trained"].max())),
+    "nz-text-rates": partial(_of_text, count=lambda runs: runs["rate"].nunique()),
+    "nz-text-runs": partial(_of_text, count=lambda runs: runs["run"].nunique()),
 }

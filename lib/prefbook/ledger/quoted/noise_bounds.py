@@ -20,6 +20,13 @@ PAPER_DIMENSION, PAPER_COSINE = 4096, 0.9876
 """Of Llama-2-7B: the length of its hidden states, and the mean cosine of NZ's Table 2."""
 
 
+def _clean_limit(tables: Tables, constant: float) -> str:
+    """The concentration from which on the theorem is below one without noise, for opposite means and
+    unlimited data.
+    """
+    return f"{theory.smallest_relative_kappa(0, np.pi, 10**9, constant):.0f}"
+
+
 def _sharp_limit(tables: Tables) -> str:
     """The concentration from which on the theorem with exact tails is below one half, for opposite means."""
     row = tables["settings"].iloc[0]
@@ -85,7 +92,8 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "nz-tight-rates": partial(_tight, what="rates"),
     "nz-tight-promised": partial(_tight, what="promised"),
     "nz-tight-probability": partial(_tight, what="probability"),
-    "nz-clean-limit": lambda tables: f"{theory.smallest_relative_kappa(0, np.pi, 10**9):.0f}",
+    "nz-clean-limit": partial(_clean_limit, constant=4),
+    "nz-clean-limit-8": partial(_clean_limit, constant=8),
     "nz-hoeffding": _points_for_hoeffding,
     "nz-exact": _exact,
     "nz-sharp-limit": _sharp_limit,

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from prefbook.ledger.derived.noise import SHOWN, ridge_law, settings
+from prefbook.ledger.statistics.noise import changes_of_fall
 from prefbook.ledger.tables import Tables
 from prefdyn.theory import noise as theory
 
@@ -76,6 +77,13 @@ def _second_number(tables: Tables, last: bool) -> str:
     return "undefined" if np.isnan(b) else f"{b:.2f}"
 
 
+def _falls_over_angles(tables: Tables) -> str:
+    """The change of the fall up to ε = 0.2 from one angle to the next, the whole angle being θ, within the
+    stopping time.
+    """
+    return " and ".join(map(str, changes_of_fall(tables, "θ", "stopping", "Angle")))
+
+
 QUOTED: dict[str, Callable[[Tables], str]] = {
     "nz-loss-first": partial(_loss_at, last=False),
     "nz-loss-last": partial(_loss_at, last=True),
@@ -92,4 +100,5 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "nz-b-first": partial(_second_number, last=False),
     "nz-b-last": partial(_second_number, last=True),
     "nz-b-ends": _second_numbers,
+    "nz-falls-over-angles": _falls_over_angles,
 }
