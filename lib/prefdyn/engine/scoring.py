@@ -15,6 +15,7 @@ from prefdyn.engine.likelihood import response_log_probs, tokenize_responses
 from prefdyn.engine.states import TOKENS_PER_FORWARD, by_length, check_numbers, without_dropout
 from prefdyn.errors import PrefdynError
 from prefdyn.models import LanguageModel, Precision
+from prefdyn.models.token_trees import Tree
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,12 @@ class ResponseLogProbs:
     Attributes:
         total: log pi(y|x) of each response, the sum over its tokens, in nats, shape (k,).
         tokens: their numbers of tokens, shape (k,).
+        cut: how many tokens the prompt has lost at its beginning, for its longest response, for want of room.
     """
 
     total: NDArray[np.float64]
     tokens: NDArray[np.int64]
+    cut: int = 0
 
     @property
     def per_token(self) -> NDArray[np.float64]:
@@ -47,7 +50,8 @@ def score(
 ) -> list[ResponseLogProbs]:
     """Log-likelihoods of the responses to each prompt, in the order given.
 
-    A prompt is run once for all of its responses.
+    A prompt is run once for all of its responses, and responses that are the same text once together, so that
+    they have the same number.
 
     How far company moves a number was measured on the default model and an x86-64 CPU, with 200 responses of
     the sample's pairs and 128 of PandaLM's, in batches of 1 to 64 prompts in random order. Other prompts in
@@ -72,9 +76,10 @@ def score(
     """
     if len(prompts) != len(responses):
         raise PrefdynError(f"{len(prompts)} prompts have {len(responses)} lists of responses: give each one")
+    distinct = [list(dict.fromkeys(tails)) for tails in responses]
     together = [
         (prompt, some)
-        for prompt, tails in zip(prompts, responses, strict=True)
+        for prompt, tails in zip(prompts, distinct, strict=True)
         for some in ([[tail] for tail in tails] if exact and tails else [tails])
     ]
     if not together:
@@ -91,9 +96,25 @@ def score(
         for i, of_one in zip(part, np.split(found, ends[:-1]), strict=True):
             totals[i] = of_one
     lengths = np.array([len(tail) for _, tails in asked.trees for tail in tails], dtype=np.int64)
-    ends = np.cumsum([len(tails) for tails in responses])[:-1]
-    split = zip(np.split(np.concatenate(totals), ends), np.split(lengths, ends), strict=True)
-    return [ResponseLogProbs(total, count) for total, count in split]
+    lost = np.array(
+        [_lost(lm, prompt, tree, max_length) for (prompt, _), tree in zip(together, asked.trees, strict=True)]
+    )
+    lost = np.repeat(lost, [len(tails) for _, tails in asked.trees])
+    ends = np.cumsum([len(tails) for tails in distinct])[:-1]
+    split = zip(*(np.split(of, ends) for of in (np.concatenate(totals), lengths, lost)), strict=True)
+    out = []
+    for tails, some, (total, count, cut) in zip(responses, distinct, split, strict=True):
+        index = [some.index(tail) for tail in tails]
+        out.append(ResponseLogProbs(total[index], count[index], int(cut.max())))
+    return out
+
+
+def _lost(lm: LanguageModel, prompt: str, tree: Tree, max_length: int) -> int:
+    """How many of a prompt's tokens were cut."""
+    kept, tails = tree
+    if len(kept) + max(map(len, tails)) < max_length:
+        return 0
+    return len(lm.tokenizer(prompt.rstrip())["input_ids"]) - len(kept)
 
 
 def _as_ever(

@@ -16,7 +16,7 @@ from prefdyn.theory import ranking as theory
 
 COLUMNS = ["model", "data", "examples", "responses", "ties", "accuracy", "low", "high", "chance"]
 """Of the table, one row a model, data set and kind of accuracy: whether rankings with ties are in it, and
-which likelihoods it is of.
+which likelihoods it is of. `chance` is empty where ties are counted.
 """
 
 
@@ -57,9 +57,10 @@ def table(
         if len(part) < 3:
             continue
         some, of = [rankings[i] for i in part], [scores[i] for i in part]
-        by_chance = float(np.mean([theory.chance(ranking.ranks) for ranking in some]))
+        # By the paper's rule nearly every model has most ties right: no guess of an order is its baseline.
+        guess = np.nan if ties == "counted" else np.mean([theory.chance(ranking.ranks) for ranking in some])
         for normalised in (True, False):
             found = accuracy(some, of, normalised)
             kind = "per token" if normalised else "whole"
-            rows.append((model, name, found.n, kind, ties, found.value, found.low, found.high, by_chance))
+            rows.append((model, name, found.n, kind, ties, found.value, found.low, found.high, guess))
     return pd.DataFrame(rows, columns=COLUMNS)

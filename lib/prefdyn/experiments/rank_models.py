@@ -198,11 +198,14 @@ def _same_tokens(
 
 
 def _cut(what: str, scores: Sequence[ResponseLogProbs], longest: int, asked: int) -> Iterator[str]:
-    """What is to be said where responses may not be whole."""
+    """What is to be said where responses or prompts may not be whole."""
     counts = np.concatenate([one.tokens for one in scores])
+    places = "" if longest == asked else f" (there are places for {longest}, with a prompt)"
     if cut := int((counts == longest // 2).sum()):
-        places = "" if longest == asked else f" (there are places for {longest}, with a prompt)"
         yield f"{what}: {cut} of {len(counts)} responses reach {longest // 2} tokens, and are cut{places}"
+    if cut := sum(one.cut > 0 for one in scores):
+        lost = f"{cut} of {len(scores)} prompts lose their beginning"
+        yield f"{what}: {lost}, for {longest} tokens hold no more with a response{places}"
 
 
 def _places(model: str) -> int:

@@ -78,7 +78,7 @@ def accuracy(data: Mapping[str, Sequence[Example]], scored: Sequence[Scored]) ->
     """How often each model is right on each data set, beside what knows nothing of the text.
 
     The model "baseline" guesses ("chance"; the interval is where 95% of guessers are), or takes the response
-    with fewer or more characters for the better.
+    with fewer or more characters for the better; it has no rows where ties are counted.
 
     - whole order: as RA defines it, for likelihoods (`theory.ranking.ranked_right`); where rewards or lengths
       are equal, what a coin would have. It is left out where every example with more than two responses has
@@ -110,9 +110,9 @@ def comparisons(data: Mapping[str, Sequence[Example]], scored: Sequence[Scored])
     """Every two models on the same examples of each data set.
 
     Returns: Rows of `COMPARISONS`: `only_first` and `only_second`, on how many examples one of them alone is
-        right; `difference`, how much more often the first is, with its 95% interval, and `p`, of McNemar's
-        exact test, both over prompts where examples share them (`paired.compare`); `p_holm`, adjusted by
-        Holm's method for all rows of the same score.
+        right, or is by a larger share where scores are equal; `difference`, how much more often the first is,
+        with its 95% interval, and `p`, of McNemar's exact test, both over prompts where examples share them
+        (`paired.compare`); `p_holm`, adjusted by Holm's method for all rows of the same score.
     """
     rows: list[tuple[Any, ...]] = []
     for name, examples in data.items():
@@ -121,7 +121,7 @@ def comparisons(data: Mapping[str, Sequence[Example]], scored: Sequence[Scored])
             mine, theirs = one.values, other.values
             for part in parts:
                 for score in mine.keys() & theirs.keys():
-                    first, second = (_hits(of[score], examples, part, score) == 1 for of in (mine, theirs))
+                    first, second = (_hits(of[score], examples, part, score) for of in (mine, theirs))
                     found = paired.compare(first, second, _prompts(examples, part))
                     about = (name, one.model, other.model, score, part.right, len(part.members))
                     gap = found.difference
@@ -138,13 +138,17 @@ def comparisons(data: Mapping[str, Sequence[Example]], scored: Sequence[Scored])
 def example_rows(examples: Sequence[Example], scored: Scored) -> Iterator[dict[str, Any]]:
     """What a model did with each example, as objects that JSON can hold, with the texts as it was given them.
 
-    `right` says for each score whether the better of two responses, or the best of more, has the highest;
-    None where raters are tied over all of them.
+    `right` says for each score whether the model is right: of two responses as the table has it
+    (`theory.ranking.ranked_right`, for rewards `best_of.ordered`), of more whether the best has the highest;
+    None where raters are tied over all of them. `prompt_cut` is how many tokens the beginning of the prompt
+    lost.
     """
     values = scored.values
     for i, (one, ranking) in enumerate(zip(examples, scored.rankings, strict=True)):
         right = {
-            score: None if _all_tied(one) else best_of.found(of[i], one.ranks) == 1
+            score: None
+            if _all_tied(one)
+            else _verdict(ORDER if len(one.ranks) == 2 else BEST, score)(of[i], one.ranks) == 1
             for score, of in values.items()
         }
         yield {
@@ -157,6 +161,7 @@ def example_rows(examples: Sequence[Example], scored: Scored) -> Iterator[dict[s
             "responses": list(ranking.responses),
             "ranks": list(one.ranks),
             "tokens": scored.scores[i].tokens.tolist(),
+            "prompt_cut": scored.scores[i].cut,
             **{score: np.round(of[i], 6).tolist() for score, of in values.items()},
             "right": right,
         }
@@ -193,10 +198,15 @@ def _hits(
     values: Sequence[NDArray[np.float64]], examples: Sequence[Example], part: _Part, score: str
 ) -> NDArray[np.float64]:
     """How far each example of a part is right, shape (n,)."""
-    verdict: Callable[..., float] = best_of.found
-    if part.right == ORDER:
-        verdict = theory.ranked_right if score in (PER_TOKEN, WHOLE) else best_of.ordered
+    verdict = _verdict(part.right, score)
     return np.array([float(verdict(values[i], examples[i].ranks)) for i in part.members])
+
+
+def _verdict(right: str, score: str) -> Callable[..., float]:
+    """How far an example is right, by the scores and ranks of its responses."""
+    if right == BEST:
+        return best_of.found
+    return theory.ranked_right if score in (PER_TOKEN, WHOLE) else best_of.ordered
 
 
 def _prompts(examples: Sequence[Example], part: _Part) -> list[int]:
@@ -209,9 +219,9 @@ def _rows(examples: Sequence[Example], part: _Part, scored: Sequence[Scored]) ->
     characters = [-np.array([len(text.strip()) for text in one.responses], dtype=float) for one in examples]
     chance = theory.chance if part.right == ORDER else best_of.found_by_chance
     of_kind, prompts = (part.right, part.ties), _prompts(examples, part)
-    guess = paired.guessed([chance(examples[i].ranks) for i in part.members])
-    yield BASELINE, "chance", *of_kind, *_cells(guess), math.nan
-    if part.ties != "counted":
+    if part.ties != "counted":  # by RA's rule nearly every model has most ties right, and no order has one
+        guess = paired.guessed([chance(examples[i].ranks) for i in part.members])
+        yield BASELINE, "chance", *of_kind, *_cells(guess), math.nan
         for name, values in (("shorter wins", characters), ("longer wins", [-one for one in characters])):
             hits = _share(_hits(values, examples, part, name), prompts)
             yield BASELINE, name, *of_kind, *_cells(hits), _prefers(values, characters, part)

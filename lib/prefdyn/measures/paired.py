@@ -19,8 +19,9 @@ class Comparison:
     """Of two models on n examples.
 
     Attributes:
-        both, first, second, neither: examples on which both, the first alone, the second alone or neither is
-            right.
+        first, second: examples on which the one or the other is ahead: right where the other is not, or by a
+            larger share.
+        both, neither: of all others, those on which both are right, and the rest.
         difference: how much more often the first is right, with its 95% interval.
         p: of the exact test of whether they are right equally often (`sign_flips`).
     """
@@ -36,12 +37,13 @@ class Comparison:
 def compare(first: ArrayLike, second: ArrayLike, prompts: ArrayLike | None = None) -> Comparison:
     """Two models on the same examples, in the same order.
 
-    Only examples on which one of the two is right say anything about which is better, and what both find
+    Only examples on which one of the two is ahead say anything about which is better, and what both find
     easy or hard does not widen the interval, as it does where two accuracies are compared as if they were
     of different examples.
 
     Args:
-        first, second: whether each is right, shape (n,), n at least 1.
+        first, second: whether each is right, or how often a coin would be where its scores are equal, shares,
+            shape (n,), n at least 1.
         prompts: names of the examples' prompts, shape (n,), where several share one and may be alike: test
             and interval are over prompts. The interval has no ends if these are few, see
             `estimates.effective_number`.
@@ -49,34 +51,35 @@ def compare(first: ArrayLike, second: ArrayLike, prompts: ArrayLike | None = Non
     Raises:
         PrefdynError: there are no examples, or not as many of both.
     """
-    a, b = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if len(a) != len(b) or not len(a):
         raise PrefdynError(f"two models are compared on the same examples, and here on {len(a)} and {len(b)}")
-    only_first, only_second = int((a & ~b).sum()), int((~a & b).sum())
-    both, neither = int((a & b).sum()), int((~a & ~b).sum())
     kinds = np.arange(len(a)) if prompts is None else np.unique(np.asarray(prompts), return_inverse=True)[1]
-    ahead = a.astype(np.int64) - b
+    ahead = np.sign(a - b).astype(np.int64)
     p = sign_flips(np.bincount(kinds, ahead).astype(np.int64))
-    gap = difference(only_first, only_second, len(a), effective_number(ahead, kinds))
-    return Comparison(both, only_first, only_second, neither, gap, p)
+    both = int(((a == 1) & (b == 1)).sum())
+    one, other = int((ahead > 0).sum()), int((ahead < 0).sum())
+    gap = difference(a - b, effective_number(a - b, kinds))
+    return Comparison(both, one, other, len(a) - both - one - other, gap, p)
 
 
-def difference(first: int, second: int, n: int, worth: float) -> Estimate:
-    """The difference of two shares of the same n examples, with an interval.
+def difference(ahead: ArrayLike, worth: float) -> Estimate:
+    """The mean of differences of two shares on the same n examples, with an interval.
 
-    The interval is Wald's after half an example is added to each of the four cells (Agresti and Min 2005,
-    Statistics in Medicine 24, 729-740): it has a length where the two never differ.
+    The interval is Wald's after half an example is added to each of the four cells of who is right (Agresti
+    and Min 2005, Statistics in Medicine 24, 729-740): it has a length where the two never differ.
 
     Args:
-        first, second: examples that are in one share alone.
+        ahead: by how much the one is ahead of the other on each example, from -1 to 1, shape (n,).
         worth: of how many independent examples these n say as much; NaN if that is unknown.
     """
-    value = (first - second) / n
+    gaps = np.asarray(ahead, dtype=np.float64)
+    n, value = len(gaps), float(gaps.mean())
     if np.isnan(worth):
         return Estimate(value, np.nan, np.nan, n)
-    b, c, size = first * worth / n + 0.5, second * worth / n + 0.5, worth + 2
-    centre = (b - c) / size
-    half = stats.norm.ppf((1 + LEVEL) / 2) * np.sqrt((b + c) / size - centre**2) / np.sqrt(size)
+    size = worth + 2
+    centre, square = value * worth / size, ((gaps**2).mean() * worth + 1) / size
+    half = stats.norm.ppf((1 + LEVEL) / 2) * np.sqrt(square - centre**2) / np.sqrt(size)
     low, high = max(-1.0, centre - half), min(1.0, centre + half)
     return Estimate(value, float(min(value, low)), float(max(value, high)), n)
 

@@ -142,7 +142,22 @@ def test_long_responses_lose_their_end_and_prompts_their_beginning(smoke: Langua
     (cut,) = scoring.score(smoke, ["abcdefghij"], [("klmnopqrst", "uvw")], max_length=9)
     (plain,) = scoring.score(smoke, ["fghij"], [("klmn", "uvw")])
     np.testing.assert_allclose(cut.total, plain.total, rtol=0, atol=allowed(smoke, [cut]))
-    assert cut.tokens.tolist() == [4, 3]
+    assert cut.tokens.tolist() == [4, 3] and (cut.cut, plain.cut) == (5, 0)
+    (exact,) = scoring.score(smoke, ["abcdefghij"], [("uvw", "klmnopqrst")], max_length=9, exact=True)
+    assert exact.cut == 5 and exact.tokens.tolist() == [3, 4]
+    (fits,) = scoring.score(smoke, ["abcde"], [("klmn", "uvw")], max_length=9)
+    assert fits.cut == 0
+
+
+def test_the_same_text_has_the_same_number(smoke: LanguageModel) -> None:
+    tails = (" Yes, the", " No", " Yes, the", " Yes, the")
+    (found,) = scoring.score(smoke, ["Is it so?"], [tails])
+    assert found.total[0] == found.total[2] == found.total[3] != found.total[1]
+    (once,) = scoring.score(smoke, ["Is it so?"], [tails[:2]])
+    assert np.array_equal(found.total[:2], once.total) and found.tokens.tolist() == [
+        *once.tokens,
+        *once.tokens[[0, 0]],
+    ]
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,8 @@ def test_table_counts_what_is_right_with_and_without_ties() -> None:
     assert table.loc[("counted", "whole"), "accuracy"] == pytest.approx(2 / 4)
     assert table.loc[("left out", "whole"), "low"] == pytest.approx(proportion([1, 0, 0]).low)
     assert table["examples"].tolist() == [3, 3, 4, 4]
-    assert table.loc[("counted", "whole"), "chance"] == pytest.approx(3 / 8)
+    assert table.loc["left out", "chance"].tolist() == [1 / 2] * 2
+    assert table.loc["counted", "chance"].isna().all()
 
 
 def test_interval_is_over_prompts() -> None:

@@ -117,8 +117,7 @@ def test_raters_ties_are_left_out_and_counted() -> None:
     assert of(table, WHOLE, ties="left out")["examples"] == 3
     assert of(table, PER_TOKEN, ties="left out")["accuracy"] == pytest.approx(1 / 3)
     assert of(table, WHOLE, ties="counted")[["examples", "accuracy"]].tolist() == [4, 1]
-    assert of(table, "chance", ties="counted")["accuracy"] == pytest.approx(3 / 8)
-    assert REWARD not in table.loc[table["ties"] == "counted", "score"].tolist()
+    assert table.loc[table["ties"] == "counted", "score"].tolist() == [PER_TOKEN, WHOLE]
 
 
 def test_rankings_are_right_in_their_whole_order_or_in_their_best() -> None:
@@ -203,6 +202,25 @@ def test_one_model_has_nothing_to_be_compared_with() -> None:
     assert table.empty and list(table.columns) == rank_tables.COMPARISONS
 
 
+def test_equal_rewards_are_half_a_hit_where_two_models_are_compared() -> None:
+    """A model beside one that has the reference's own weights: 2 of 3 right less one half."""
+    trained, same = scored(PAIRS, SCORES, REFERENCE, "trained"), scored(PAIRS, REFERENCE, REFERENCE, "same")
+    table = rank_tables.comparisons({"d": PAIRS}, [trained, same])
+    (row,) = table.query(f"score == '{REWARD}'").to_dict("records")
+    accuracies = rank_tables.accuracy({"d": PAIRS}, [trained, same]).query(f"score == '{REWARD}'")["accuracy"]
+    assert row["difference"] == pytest.approx(accuracies.iloc[0] - accuracies.iloc[1])
+    assert (row["only_first"], row["only_second"], row["p"]) == (1, 1, 1)
+
+
+def test_rows_of_examples_agree_with_the_table_where_likelihoods_are_equal() -> None:
+    examples = [example((0, 1)) for _ in range(3)]
+    scores = [likelihoods(-4, -4), likelihoods(-4, -5), likelihoods(-5, -4)]
+    of_models = scored(examples, scores)
+    told = [row["right"][WHOLE] for row in rank_tables.example_rows(examples, of_models)]
+    assert told == [True, True, False]
+    assert of(rank_tables.accuracy({"d": examples}, [of_models]), WHOLE)["accuracy"] == np.mean(told)
+
+
 def test_rows_of_examples_say_what_a_model_was_given_and_what_it_did() -> None:
     examples = [*PAIRS, example((0, 0), id="17", subset="odd")]
     scores = [*SCORES, likelihoods(-1, -2)]
@@ -215,6 +233,6 @@ def test_rows_of_examples_say_what_a_model_was_given_and_what_it_did() -> None:
         and first["tokens"] == [4, 2]
     )
     assert first[WHOLE] == [-4, -6] and first[PER_TOKEN] == [-1, -3] and first[REWARD] == [0.5, -0.5]
-    assert first["right"] == {PER_TOKEN: True, WHOLE: True, REWARD: True}
+    assert first["right"] == {PER_TOKEN: True, WHOLE: True, REWARD: True} and first["prompt_cut"] == 0
     assert second["right"] == {PER_TOKEN: False, WHOLE: True, REWARD: False} and second["example"] == 1
     assert (last["id"], last["subset"]) == ("17", "odd") and set(last["right"].values()) == {None}

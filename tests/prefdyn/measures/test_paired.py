@@ -65,6 +65,26 @@ def test_examples_of_one_prompt_are_worth_no_more_than_one() -> None:
     assert few.p == 0.5
 
 
+def test_a_coin_is_one_half_of_a_hit() -> None:
+    """A model whose scores are all equal beside one that is right in 12 of 20: 0.6 - 0.5, and no evidence."""
+    first, second = [0.5] * 20, [1] * 12 + [0] * 8
+    found = paired.compare(first, second)
+    assert found.difference.value == pytest.approx(-0.1)
+    assert found.difference.low < -0.1 < found.difference.high
+    assert (found.both, found.first, found.second, found.neither) == (0, 8, 12, 0)
+    assert found.p == pytest.approx(stats.binomtest(8, 20).pvalue)
+    thirds = paired.compare([1 / 3, 1, 0], [0, 1, 1 / 3])
+    assert thirds.difference.value == 0 and (thirds.both, thirds.first, thirds.second) == (1, 1, 1)
+
+
+def test_interval_is_the_published_one_by_hand() -> None:
+    """Agresti and Min's of 20 examples with 6 and 2 on which one alone is right."""
+    found = paired.difference([1] * 6 + [-1] * 2 + [0] * 12, 20)
+    b, c, n = 6.5, 2.5, 22
+    half = 1.959964 * np.sqrt((b + c) - (b - c) ** 2 / n) / n
+    assert (found.low, found.high) == pytest.approx(((b - c) / n - half, (b - c) / n + half))
+
+
 def test_models_that_never_differ_have_an_interval_all_the_same() -> None:
     found = paired.compare([1, 0, 1, 1], [1, 0, 1, 1])
     assert found.p == 1 and found.difference.value == 0
@@ -82,7 +102,7 @@ def test_interval_covers_the_difference_as_often_as_it_says(
         for c in range(n + 1 - b):
             mass = stats.multinomial.pmf((b, c, n - b - c), n, chances) if b + c < 60 else 0.0
             if mass > 1e-9:
-                interval = paired.difference(b, c, n, n)
+                interval = paired.difference([1] * b + [-1] * c + [0] * (n - b - c), n)
                 covered += mass * (interval.low <= truth <= interval.high)
     assert covered >= 0.93
 
