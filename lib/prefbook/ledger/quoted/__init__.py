@@ -18,6 +18,7 @@ OF_OTHER_MODELS: Mapping[str, Collection[str]] = {
     "distinguishability": (
         "falls of halves",
         "guaranteed",
+        "right way",
         "text difference at one length",
         "undone among learned",
     ),

@@ -173,7 +173,7 @@ def _rival_off(tables: Tables, states: str, rival: Callable[[pd.DataFrame], pd.S
     """
     curves = tables["persona_curves"]
     squares = (rival(curves) - curves[states]) ** 2
-    off = np.sqrt(squares.groupby(curves["behaviour"]).mean())
+    off = squares.groupby(curves["behaviour"]).mean() ** 0.5
     return str(estimates.mean(off, off.index.map(family), tables.seed))
 
 
@@ -198,6 +198,11 @@ def _law_low(tables: Tables) -> str:
     lowest = curves[curves["rate"] == curves.loc[curves["rate"] > 0, "rate"].min()]
     low = lowest["raw"] - lowest["raw foretold"]
     return str(estimates.mean(low, lowest["behaviour"].map(family), tables.seed))
+
+
+def _far_off(tables: Tables, states: str) -> str:
+    """For how many behaviours what is foretold is further off than NZ-8 allows the mean to be."""
+    return of(tables["persona_noise"][f"foretold off, {states}"] > FORETOLD_OFF)
 
 
 def _of_text(tables: Tables, count: Callable[[pd.DataFrame], int]) -> str:
@@ -252,12 +257,7 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "nz-line-off": partial(_rival_off, states="centred", rival=_line),
     "nz-coin-off": partial(_rival_off, states="raw", rival=_coin),
     "nz-law-low": _law_low,
-    **{
-        f"nz-off-{states}": lambda tables, name=f"foretold off, {states}": of(
-            tables["persona_noise"][name] > FORETOLD_OFF
-        )
-        for states in STATES
-    },
+    **{f"nz-off-{states}": partial(_far_off, states=states) for states in STATES},
     "nz-delta-fall": partial(_fall_by_distance, states="centred"),
     "nz-delta-fall-raw": partial(_fall_by_distance, states="raw"),
     "nz-delta-c": partial(_rho, predictor="δ", outcome="c, centred"),
