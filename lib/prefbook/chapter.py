@@ -237,5 +237,5 @@ def _table_html(tables: Tables, name: str, view: Callable[[pd.DataFrame], pd.Dat
     # Names of behaviours ask for room in the first column; what is short leaves it to the others.
     narrow = shown.iloc[:, 0].astype(str).str.len().max() <= SHORT
     classes = ["measured", "short"] if narrow else ["measured"]
-    html = shown.to_html(index=False, float_format=_number, border=0, classes=classes)
+    html = shown.to_html(index=False, float_format=_number, na_rep="", border=0, classes=classes)
     return html + (f"<p>{' '.join(said)}</p>" if said else "")

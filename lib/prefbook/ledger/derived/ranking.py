@@ -119,10 +119,12 @@ def papers_beta(tables: Tables) -> float:
     return float(known[np.abs(np.log(known / PAPERS_BETA)).argmin()])
 
 
-def last_look(tables: Tables, split: str) -> pd.DataFrame:
-    """The pairs of a split at the end of DPO at the paper's strength, all draws of the world."""
+def last_look(tables: Tables, split: str, beta: float = 0) -> pd.DataFrame:
+    """The pairs of a split at the end of DPO at a strength, the paper's where none is given; all draws of the
+    world.
+    """
     pairs = tables["world_pairs"].query("objective == 'DPO' and split == @split")
-    pairs = pairs[(pairs["β"] == papers_beta(tables)) & (pairs["step"] == pairs["step"].max())]
+    pairs = pairs[(pairs["β"] == (beta or papers_beta(tables))) & (pairs["step"] == pairs["step"].max())]
     return pairs.assign(cluster=pairs["run"].astype(str) + " " + pairs["prompt"].astype(str))
 
 
@@ -145,10 +147,52 @@ def change(table: pd.DataFrame, half: int) -> pd.Series:
 
 
 def at_lowest_loss(tables: Tables, split: str) -> pd.DataFrame:
-    """The followed pairs of a split at the lowest validation loss of their run."""
+    """The followed pairs of a split at the lowest validation loss of their run; every run has the same, so
+    that a `cluster` is a pair.
+    """
     best = tables["flips"].query("split == @split")[["run", "step"]]
     found: pd.DataFrame = tables["followed"].query("split == @split").merge(best, on=["run", "step"])
-    return found
+    return found.assign(cluster=found["pair"])
+
+
+def flips_foretold(pairs: pd.DataFrame, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The share of wrong pairs that flips, and that which would if they gained what right ones do
+    (`theory.ranking.flips_foretold`), shape (2, k); NaN without pairs of both kinds.
+
+    Args:
+        pairs: with `c` and `gain`, n of them.
+        weights: how often each counts, shape (k, n).
+    """
+    wrong, gain, c = (pairs["c"] > 0).to_numpy(), pairs["gain"].to_numpy(), pairs["c"].to_numpy()
+    over = (gain[~wrong][:, None] >= c[wrong]).astype(float)
+    flipped = (gain[wrong] >= c[wrong]).astype(float)
+    right, left = weights[:, ~wrong], weights[:, wrong]
+    with np.errstate(invalid="ignore"):
+        foretold = ((right @ over) * left).sum(1) / (right.sum(1) * left.sum(1))
+        return np.array([left @ flipped / left.sum(1), foretold])
+
+
+def flipped(followed: pd.DataFrame, seed: int) -> Estimate:
+    """Of pairs that the reference ranks wrong, the share that is ranked right, over runs; pairs and runs are
+    resampled together.
+
+    Args:
+        followed: the same pairs in each run, at one look of it.
+    """
+    if followed.empty or (followed["c"] > 0).sum() < 3:
+        return UNKNOWN
+    wide = followed.assign(wrong=(followed["c"] > 0).astype(float))
+    wrong, right = (
+        wide.pivot(index="run", columns="pair", values=name).to_numpy() for name in ("wrong", "right")
+    )
+    turned = wrong * right
+    runs, pairs = wrong.shape
+    weights = [estimates.resample_counts(n, seed + k) for k, n in enumerate((runs, pairs))]
+    drawn = [np.vecdot(weights[0] @ part, weights[1]) for part in (turned, wrong)]
+    with np.errstate(invalid="ignore"):
+        shares = drawn[0] / drawn[1]
+    n = int(wrong.any(axis=0).sum())
+    return estimates.from_resamples(float(turned.sum() / wrong.sum()), shares, n, pairs)
 
 
 def by_judge(pairs: pd.DataFrame) -> pd.DataFrame:

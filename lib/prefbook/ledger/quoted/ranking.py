@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -15,15 +16,17 @@ from prefbook.ledger.derived.ranking import (
     accuracy,
     at_lowest_loss,
     clear_pairs,
+    flipped,
     idealized,
     judge_accuracy,
     log_ratio,
     over_prompts,
+    tuned,
 )
 from prefbook.ledger.quoted import ranking_world
 from prefbook.ledger.quoted.forms import MISSING, measured, number, share
 from prefbook.ledger.quoted.ranking_world import crossed, found_over_foretold, gain_and_c
-from prefbook.ledger.statistics.ranking import hardness_and_length
+from prefbook.ledger.statistics.ranking import hardness_and_length, raised
 from prefbook.ledger.tables import Tables
 from prefdyn.measures import estimates
 from prefdyn.measures.estimates import Estimate
@@ -88,16 +91,12 @@ def _flipped_half_as_late(tables: Tables) -> str:
     """The share of wrong trained pairs that have flipped at the look that is nearest to half of the updates
     of the lowest validation loss, mean over runs.
     """
-    shares = []
-    for _, best in tables["flips"].query("split == 'trained'").iterrows():
-        run = tables["followed"].query("split == 'trained'")
-        run = run[(run["run"] == best["run"]) & (run["c"] > 0)]
-        looks = run["step"].unique()
-        if not len(looks):
-            continue
-        look = looks[np.abs(looks - best["step"] / 2).argmin()]
-        shares.append(run[run["step"] == look]["right"].mean())
-    return number(float(np.mean(shares))) if shares else MISSING
+    trained = tables["followed"].query("split == 'trained'")
+    best = tables["flips"].query("split == 'trained'").set_index("run")["step"]
+    apart = (trained["step"] - trained["run"].map(best) / 2).abs()
+    nearest = trained.loc[apart.groupby(trained["run"]).transform("min") == apart]
+    first = nearest.groupby("run")["step"].transform("min") == nearest["step"]
+    return measured(flipped(nearest[first], tables.seed))
 
 
 def _beyond_length(tables: Tables, names: tuple[str, ...]) -> str:
@@ -116,6 +115,35 @@ def _longer(tables: Tables, names: tuple[str, ...]) -> str:
     """How often the chosen response has more tokens."""
     pairs = clear_pairs(tables, names)
     return share(float((pairs["chosen"] > pairs["rejected"]).mean())) if len(pairs) else MISSING
+
+
+def _longer_likelier(tables: Tables, names: tuple[str, ...]) -> str:
+    """How often the longer of two responses is the likelier one per token."""
+    pairs = clear_pairs(tables, names)
+    longer = np.sign((pairs["chosen"] - pairs["rejected"]).to_numpy())
+    pairs, ratio, longer = pairs[longer != 0], log_ratio(pairs, True)[longer != 0], longer[longer != 0]
+    if len(pairs) < 3:
+        return MISSING
+    return str(estimates.proportion(ratio * longer > 0, pairs["cluster"]))
+
+
+def _raised_on(tables: Tables, names: tuple[str, ...]) -> str:
+    """RA-7's change of the ranking accuracy per token, on some of its data sets."""
+    return measured(raised(tables, names, per_token=True))
+
+
+def _tuned_gain(tables: Tables, response: str) -> str:
+    """What the chosen, or the rejected, responses to other prompts gained by fine-tuning, nats a token."""
+    pairs = tuned(tables, (*TRAINED_ON, *VOTED))
+    gained = (pairs[f"{response} after"] - pairs[f"{response} before"]) / pairs[response]
+    return measured(over_prompts(gained, pairs["cluster"], tables.seed))
+
+
+def _mean_gain(tables: Tables, split: str, right: bool) -> str:
+    """Mean gain by the lowest validation loss of the pairs that the reference has right, or wrong (nats)."""
+    pairs = at_lowest_loss(tables, split)
+    some = pairs[(pairs["c"] <= 0) == right]
+    return measured(over_prompts(some["gain"], some["cluster"], tables.seed))
 
 
 def _prompts(tables: Tables) -> str:
@@ -139,10 +167,9 @@ def no_verdict(tables: Tables) -> str:
     return share(float(tables["judge"].iloc[0].get("no verdict", 0)))
 
 
-def _by_length_alone(tables: Tables) -> str:
-    """The accuracy of the offline judge that knows the lengths, on human votes."""
-    found = judge_accuracy(tables, VOTED, "length alone")
-    return MISSING if np.isnan(found.value) else str(found)
+def _offline(tables: Tables, names: tuple[str, ...], judge: str) -> str:
+    """The accuracy of an offline judge on some data."""
+    return measured(judge_accuracy(tables, names, judge))
 
 
 def _judge(tables: Tables) -> str:
@@ -173,19 +200,37 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "votes-lost-trained": lambda tables: crossed(at_lowest_loss(tables, "trained"), to_wrong=True),
     "votes-lost-unseen": lambda tables: crossed(at_lowest_loss(tables, "unseen"), to_wrong=True),
     "gap-three-votes": _gap_of_three_votes,
-    "gain-c-trained": lambda tables: gain_and_c(at_lowest_loss(tables, "trained")),
-    "gain-c-unseen": lambda tables: gain_and_c(at_lowest_loss(tables, "unseen")),
+    "gain-c-trained": lambda tables: gain_and_c(at_lowest_loss(tables, "trained"), tables.seed),
+    "gain-c-unseen": lambda tables: gain_and_c(at_lowest_loss(tables, "unseen"), tables.seed),
     "foretold-trained": lambda tables: _foretold(tables, "trained"),
     "foretold-unseen": lambda tables: _foretold(tables, "unseen"),
-    "ratio-unseen": lambda tables: found_over_foretold(at_lowest_loss(tables, "unseen")),
-    "ratio-trained": lambda tables: found_over_foretold(at_lowest_loss(tables, "trained")),
+    "ratio-unseen": lambda tables: found_over_foretold(at_lowest_loss(tables, "unseen"), tables.seed),
+    "ratio-trained": lambda tables: found_over_foretold(at_lowest_loss(tables, "trained"), tables.seed),
     "beyond-length-hh": lambda tables: _beyond_length(tables, TRAINED_ON),
     "beyond-length-pandalm": lambda tables: _beyond_length(tables, VOTED),
     "flips-half-as-late": _flipped_half_as_late,
     "rho-length": lambda tables: str(hardness_and_length(tables)),
     "rho-size": lambda tables: _rho(tables, "size"),
     "rho-difference": lambda tables: _rho(tables, "difference"),
-    "judge-length": _by_length_alone,
+    "judge-length": lambda tables: _offline(tables, VOTED, "length alone"),
+    **{
+        f"judge-{key}-hh": partial(_offline, names=TRAINED_ON, judge=judge)
+        for key, judge in (
+            ("states", "states of the model"),
+            ("encoder", "a sentence encoder"),
+            ("length", "length alone"),
+        )
+    },
+    "longer-likelier-hh": lambda tables: _longer_likelier(tables, TRAINED_ON),
+    "longer-likelier-pandalm": lambda tables: _longer_likelier(tables, VOTED),
+    "tuned-hh": lambda tables: _raised_on(tables, TRAINED_ON),
+    "tuned-pandalm": lambda tables: _raised_on(tables, VOTED),
+    "tuned-rejected": lambda tables: _tuned_gain(tables, "rejected"),
+    **{
+        f"gain-{side}-{split}": partial(_mean_gain, split=split, right=side == "right")
+        for side in ("right", "wrong")
+        for split in ("trained", "unseen")
+    },
     "judge-accuracy": _judge,
     "judge-no-verdict": no_verdict,
     **ranking_world.QUOTED,

@@ -8,11 +8,13 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from prefbook.ledger.derived.ranking import (
     by_judge,
     change,
     first_draw,
+    flips_foretold,
     last_look,
     less_dpo,
     over_draws,
@@ -21,16 +23,15 @@ from prefbook.ledger.derived.ranking import (
     trained_right,
     win_rates,
 )
-from prefbook.ledger.quoted.forms import MISSING, measured, number, of, rounded, share, signed
+from prefbook.ledger.quoted.forms import MISSING, measured, of, rounded, share, signed
 from prefbook.ledger.tables import Tables
 from prefdyn.measures import estimates
-from prefdyn.theory import ranking as theory
+from prefdyn.measures.estimates import Estimate
 
 
-def gain_and_c(pairs: pd.DataFrame) -> str:
-    """Rank correlation of the gain in training with c, mean over runs."""
-    runs = [estimates.spearman(one["gain"], one["c"]).value for _, one in pairs.groupby("run")]
-    return number(float(np.mean(runs)))
+def gain_and_c(pairs: pd.DataFrame, seed: int) -> str:
+    """Rank correlation of the gain in training with c, all runs together."""
+    return measured(estimates.spearman(pairs["gain"], pairs["c"], seed, pairs["cluster"]))
 
 
 def _by_judge(tables: Tables, who: str) -> str:
@@ -82,14 +83,28 @@ def _turned(tables: Tables, objective: str) -> str:
     return MISSING if pairs.empty else crossed(pairs.query("split == 'trained'"))
 
 
-def found_over_foretold(pairs: pd.DataFrame) -> str:
-    """The share of wrong pairs that flips over that which the gains of right ones foretell."""
-    right, wrong = pairs[pairs["c"] <= 0], pairs[pairs["c"] > 0]
-    if not (len(right) and len(wrong)):
-        return MISSING
-    foretold = np.mean(theory.flips_foretold(right["gain"], wrong["c"]))
-    found = (wrong["gain"] >= wrong["c"]).mean()
-    return rounded(float(found / foretold)) if foretold else MISSING
+def found_over_foretold(pairs: pd.DataFrame, seed: int) -> str:
+    """The share of wrong pairs that flips over that which the gains of right ones foretell, all runs
+    together.
+    """
+
+    def ratio(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        found, foretold = flips_foretold(pairs, weights)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(foretold > 0, found / foretold, np.nan)
+
+    return measured(_by_cluster(ratio, pairs, seed))
+
+
+def _by_cluster(
+    statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]], pairs: pd.DataFrame, seed: int
+) -> Estimate:
+    """A statistic of weights of pairs, shape (k, n), with the bootstrap over clusters."""
+    many, value = pairs["cluster"].nunique(), float(statistic(np.ones((1, len(pairs))))[0])
+    if many < estimates.FEWEST_CLUSTERS:
+        return Estimate(value, np.nan, np.nan, len(pairs))
+    drawn = statistic(estimates.counts_by_cluster(pairs["cluster"], seed))
+    return estimates.from_resamples(value, drawn, len(pairs), many)
 
 
 def _went_on(tables: Tables) -> pd.DataFrame:
@@ -114,20 +129,21 @@ def _less_dpo(tables: Tables, objective: str, measure: str) -> str:
     return rounded(one.value) if np.isnan(one.low) else str(one)
 
 
-def reach(tables: Tables, beta: float) -> float:
+def reach(tables: Tables, beta: float) -> Estimate:
     """Slope, through the origin, of what unseen pairs gained by the end of DPO on what they gain at the
-    optimum.
+    optimum, over prompts.
     """
-    pairs = tables["world_pairs"].query("objective == 'DPO' and split == 'unseen'")
-    pairs = pairs[(pairs["β"] == beta) & (pairs["step"] == pairs["step"].max())]
-    optimum = pairs["difference"] / beta
-    return float((optimum * pairs["gain"]).sum() / (optimum**2).sum())
+    pairs = last_look(tables, "unseen", beta)
+    optimum, gain = (pairs["difference"] / beta).to_numpy(), pairs["gain"].to_numpy()
+    return _by_cluster(
+        lambda weights: weights @ (optimum * gain) / (weights @ optimum**2), pairs, tables.seed
+    )
 
 
 def _reach(tables: Tables, which: int) -> str:
     betas = sorted(tables["world_pairs"].query("objective == 'DPO'")["β"].unique())
     at = {-1: betas[0], 0: papers_beta(tables), 1: betas[-1]}[which]
-    return rounded(reach(tables, at))
+    return measured(reach(tables, at))
 
 
 def _in_world(tables: Tables, split: str, what: str) -> str:
@@ -179,8 +195,8 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "fresh-less-same": _fresh_less_same,
     "fresh-divergence": lambda tables: f"{_went_on(tables)['KL', 'fresh'].mean():.1f}",
     "same-divergence": lambda tables: f"{_went_on(tables)['KL', 'same'].mean():.1f}",
-    "gain-c-world-trained": lambda tables: gain_and_c(last_look(tables, "trained")),
-    "gain-c-world-unseen": lambda tables: gain_and_c(last_look(tables, "unseen")),
-    "ratio-world-unseen": lambda tables: found_over_foretold(last_look(tables, "unseen")),
-    "ratio-world-trained": lambda tables: found_over_foretold(last_look(tables, "trained")),
+    "gain-c-world-trained": lambda tables: gain_and_c(last_look(tables, "trained"), tables.seed),
+    "gain-c-world-unseen": lambda tables: gain_and_c(last_look(tables, "unseen"), tables.seed),
+    "ratio-world-unseen": lambda tables: found_over_foretold(last_look(tables, "unseen"), tables.seed),
+    "ratio-world-trained": lambda tables: found_over_foretold(last_look(tables, "trained"), tables.seed),
 }

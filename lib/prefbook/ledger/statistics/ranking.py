@@ -189,16 +189,17 @@ def raised_whole(tables: Tables) -> Estimate:
     """Ranking accuracy of whole responses after supervised fine-tuning less before, on pairs of other
     prompts.
     """
-    return _raised(tables, False)
+    return raised(tables, (*TRAINED_ON, *VOTED), per_token=False)
 
 
 def raised_per_token(tables: Tables) -> Estimate:
     """The same per token."""
-    return _raised(tables, True)
+    return raised(tables, (*TRAINED_ON, *VOTED), per_token=True)
 
 
-def _raised(tables: Tables, per_token: bool) -> Estimate:
-    pairs = tuned(tables, (*TRAINED_ON, *VOTED))
+def raised(tables: Tables, names: tuple[str, ...], per_token: bool) -> Estimate:
+    """The same, whole or per token, on some data sets."""
+    pairs = tuned(tables, names)
     sizes = (pairs["chosen"], pairs["rejected"]) if per_token else (1, 1)
     after, before = (
         pairs[f"chosen {when}"] / sizes[0] >= pairs[f"rejected {when}"] / sizes[1]

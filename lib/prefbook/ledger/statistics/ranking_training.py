@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefbook.ledger.derived.ranking import (
-    UNKNOWN,
     change,
+    flipped,
+    flips_foretold,
     last_look,
     over_draws,
     trained_right,
@@ -37,24 +38,10 @@ def flipped_unseen(tables: Tables) -> Estimate:
 
 
 def _flipped(tables: Tables, split: str) -> Estimate:
-    """Pairs and runs are resampled together."""
     found = tables["flips"].query("split == @split")
     inside = found[(found["step"] > 0) & (found["step"] < found["last"])]
     followed = tables["followed"].query("split == @split").merge(inside[["run", "step"]], on=["run", "step"])
-    if followed.empty or (followed["c"] > 0).sum() < 3:
-        return UNKNOWN
-    wide = followed.assign(wrong=(followed["c"] > 0).astype(float))
-    wrong, right = (
-        wide.pivot(index="run", columns="pair", values=name).to_numpy() for name in ("wrong", "right")
-    )
-    flipped = wrong * right
-    runs, pairs = wrong.shape
-    weights = [estimates.resample_counts(n, tables.seed + k) for k, n in enumerate((runs, pairs))]
-    drawn = [np.vecdot(weights[0] @ part, weights[1]) for part in (flipped, wrong)]
-    with np.errstate(invalid="ignore"):
-        shares = drawn[0] / drawn[1]
-    n = int(wrong.any(axis=0).sum())
-    return estimates.from_resamples(float(flipped.sum() / wrong.sum()), shares, n, pairs)
+    return flipped(followed, tables.seed)
 
 
 # RA-4 -----------------------------------------------------------------------------------------------
@@ -117,23 +104,17 @@ def law_off_trained(tables: Tables) -> Estimate:
 
 def _law_off(tables: Tables, split: str) -> Estimate:
     pairs = last_look(tables, split)
-    names, index = np.unique(pairs["cluster"], return_inverse=True)
-    wrong = (pairs["c"] > 0).to_numpy()
-    if len(names) < estimates.FEWEST_CLUSTERS or wrong.sum() < 3 or (~wrong).sum() < 3:
-        return estimates.unknown(int(wrong.sum()))
-    gain, c = pairs["gain"].to_numpy(), pairs["c"].to_numpy()
-    over = (gain[~wrong][:, None] >= c[wrong]).astype(float)
-    flipped = (gain[wrong] >= c[wrong]).astype(float)
+    many, wrong = pairs["cluster"].nunique(), int((pairs["c"] > 0).sum())
+    if many < estimates.FEWEST_CLUSTERS or min(wrong, len(pairs) - wrong) < 3:
+        return estimates.unknown(wrong)
 
     def off(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        right, left = weights[:, ~wrong], weights[:, wrong]
-        with np.errstate(invalid="ignore"):
-            foretold = ((right @ over) * left).sum(1) / (right.sum(1) * left.sum(1))
-            return np.abs(foretold - left @ flipped / left.sum(1))
+        found, foretold = flips_foretold(pairs, weights)
+        return np.abs(foretold - found)
 
-    counts = estimates.resample_counts(len(names), tables.seed)[:, index]
     value = float(off(np.ones((1, len(pairs))))[0])
-    return estimates.from_resamples(value, off(counts), int(wrong.sum()), len(names), widened=True)
+    drawn = off(estimates.counts_by_cluster(pairs["cluster"], tables.seed))
+    return estimates.from_resamples(value, drawn, wrong, many, widened=True)
 
 
 STATISTICS: dict[str, Callable[[Tables], Estimate]] = {
