@@ -31,6 +31,8 @@ from prefdyn.measures.estimates import Estimate
 
 def gain_and_c(pairs: pd.DataFrame, seed: int) -> str:
     """Rank correlation of the gain in training with c, all runs together."""
+    if pairs["gain"].nunique() < 2:
+        return MISSING
     return measured(estimates.spearman(pairs["gain"], pairs["c"], seed, pairs["cluster"]))
 
 
