@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -55,12 +57,18 @@ def compare(first: ArrayLike, second: ArrayLike, prompts: ArrayLike | None = Non
     if len(a) != len(b) or not len(a):
         raise PrefdynError(f"two models are compared on the same examples, and here on {len(a)} and {len(b)}")
     kinds = np.arange(len(a)) if prompts is None else np.unique(np.asarray(prompts), return_inverse=True)[1]
-    ahead = np.sign(a - b).astype(np.int64)
-    p = sign_flips(np.bincount(kinds, ahead).astype(np.int64))
+    ahead = a - b
+    p = sign_flips(np.bincount(kinds, _whole_multiples(ahead)).astype(np.int64))
     both = int(((a == 1) & (b == 1)).sum())
     one, other = int((ahead > 0).sum()), int((ahead < 0).sum())
-    gap = difference(a - b, effective_number(a - b, kinds))
+    gap = difference(ahead, effective_number(ahead, kinds))
     return Comparison(both, one, other, len(a) - both - one - other, gap, p)
+
+
+def _whole_multiples(shares: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Differences of shares such as 1/2 and 1/3, times the least number that makes all of them whole."""
+    scale = math.lcm(*(Fraction(x).limit_denominator(10**6).denominator for x in np.unique(shares)))
+    return np.rint(shares * scale).astype(np.int64)
 
 
 def difference(ahead: ArrayLike, worth: float) -> Estimate:
@@ -89,8 +97,8 @@ def sign_flips(ahead: ArrayLike) -> float:
     coin, exactly: Fisher's randomization test. With one example a prompt it is McNemar's exact test.
 
     Args:
-        ahead: on how many examples of a prompt one model is right alone, less those on which the other is;
-            whole numbers, shape (prompts,).
+        ahead: by how much one model is ahead of the other on the examples of a prompt together, in any unit
+            in which that is whole numbers, shape (prompts,).
     """
     terms = np.asarray(ahead, dtype=np.int64)
     mass = np.ones(1)

@@ -336,6 +336,9 @@ def test_numbers_of_the_text(tables: Tables) -> None:
     assert told["gn-width"] == "576" and told["gn-random-cosine"] == f"{0.798 / 24:.3f}"
     assert told["gn-own-cosine"] == "0.12" and told["gn-shared-length"] == "25"
     assert (told["gn-risk-alone"], told["gn-risk-company"]) == ("16%", "46%")
+    # Alone on the most samples 0.1; among four 0.4 at an equal time, and 0.2 + 0.05 * 4 - 0.2 after more.
+    assert told["gn-company-at-equal-time"].startswith("0.3 [")
+    assert told["gn-longer-at-equal-samples"].startswith("0.1 [") and told["gn-risk-first"] == "23%"
     assert (told["gn-margin-alone"], told["gn-margin-longer"]) == ("0.50", "2.00")
     assert (told["gn-most-personas"], told["gn-most-samples"]) == ("4", "96")
     assert (told["gn-log-first"], told["gn-log-last"]) == ("10", "40")

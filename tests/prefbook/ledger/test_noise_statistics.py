@@ -464,7 +464,20 @@ def test_changes_over_angles_are_of_the_angle_alone(make: Make) -> None:
     tables = make()
     found = statistics.changes_of_fall(tables, "θ", "stopping", "Angle")
     every = list(statistics._steps(tables, "θ", "stopping", statistics._fall))
-    assert len(found) == 2 and len(every) == 4 and all(change in every for change in found)
+    concentrations = statistics.changes_of_fall(tables, "θ", "stopping", "Concentration")
+    assert len(every) == 4 and (concentrations, found) == (every[:2], every[2:])
+    assert quoted.QUOTED["nz-falls-over-angles"](tables) == " and ".join(map(str, found))
+
+
+def test_behaviours_far_off_are_counted_by_the_ledgers_own_bound(make: Make) -> None:
+    (bound,) = {
+        statistic.criterion.bound
+        for statistic in load_claims(home() / "book" / "claims.yml")["NZ-8"].statistics
+    }
+    assert bound == quoted.FORETOLD_OFF
+    table = small()["persona_noise"]
+    table.loc[[1, 4], "foretold off, centred"] = [0.029, 0.031]
+    assert quoted.QUOTED["nz-off-centred"](make(persona_noise=table)) == "1 of 12"
 
 
 def test_what_the_papers_cosine_would_fix(make: Make) -> None:

@@ -144,6 +144,18 @@ def test_accuracy_is_of_pairs_without_ties_by_either_likelihood(tables: Tables) 
     assert np.isnan(statistics.llmbar_whole(tables).value) and np.isnan(statistics.alpaca_whole(tables).value)
 
 
+def test_longer_responses_are_likelier_per_token_where_they_are(tables: Tables) -> None:
+    # Of pairs of two lengths -5 against -3, -4 against -1 and -3 against -2 a token: the longer each time.
+    assert quoted.QUOTED["longer-likelier-hh"](tables) == str(estimates.proportion([1, 1, 1]))
+    pairs = scored().query("data == 'pandalm' and preferred > 0")
+    apart = pairs["tokens 1"] - pairs["tokens 2"]
+    likelier = pairs["logp 1"] / pairs["tokens 1"] - pairs["logp 2"] / pairs["tokens 2"]
+    share = (likelier * apart > 0)[apart != 0].mean()
+    assert float(quoted.QUOTED["longer-likelier-pandalm"](tables).split(" [")[0]) == pytest.approx(
+        share, abs=5e-3
+    )
+
+
 def test_pairs_of_a_prompt_are_resampled_together(tables: Tables) -> None:
     found = statistics.pandalm_whole(tables)
     pairs = scored().query("data == 'pandalm' and preferred > 0")

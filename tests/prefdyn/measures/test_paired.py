@@ -77,6 +77,19 @@ def test_a_coin_is_one_half_of_a_hit() -> None:
     assert thirds.difference.value == 0 and (thirds.both, thirds.first, thirds.second) == (1, 1, 1)
 
 
+def test_p_knows_by_how_much_one_is_ahead() -> None:
+    """Forty small leads weigh up twenty whole ones; and leads of all sizes by all signs."""
+    even = paired.compare([0.5] * 40 + [0] * 20, [0] * 40 + [1] * 20)
+    assert even.difference.value == 0 and even.p == pytest.approx(1)
+    assert (even.first, even.second) == (40, 20)
+    first, second = [1, 1, 1 / 2, 1 / 3, 0, 1, 1 / 2], [0, 1 / 2, 1, 1, 1 / 6, 0, 0]
+    ahead = np.subtract(first, second)
+    sums = np.array([np.dot(signs, ahead) for signs in product((1, -1), repeat=7)])
+    expected = np.mean(np.abs(sums) >= abs(ahead.sum()) - 1e-9)
+    assert 0.2 < expected < 0.9
+    assert paired.compare(first, second).p == pytest.approx(expected)
+
+
 def test_interval_is_the_published_one_by_hand() -> None:
     """Agresti and Min's of 20 examples with 6 and 2 on which one alone is right."""
     found = paired.difference([1] * 6 + [-1] * 2 + [0] * 12, 20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -155,9 +156,9 @@ def at_lowest_loss(tables: Tables, split: str) -> pd.DataFrame:
     return found.assign(cluster=found["pair"])
 
 
-def flips_foretold(pairs: pd.DataFrame, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+def flips_found_and_foretold(pairs: pd.DataFrame, weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """The share of wrong pairs that flips, and that which would if they gained what right ones do
-    (`theory.ranking.flips_foretold`), shape (2, k); NaN without pairs of both kinds.
+    (`theory.ranking.flips_foretold`), all runs together, shape (2, k); NaN without pairs of both kinds.
 
     Args:
         pairs: with `c` and `gain`, n of them.
@@ -165,11 +166,31 @@ def flips_foretold(pairs: pd.DataFrame, weights: NDArray[np.float64]) -> NDArray
     """
     wrong, gain, c = (pairs["c"] > 0).to_numpy(), pairs["gain"].to_numpy(), pairs["c"].to_numpy()
     over = (gain[~wrong][:, None] >= c[wrong]).astype(float)
-    flipped = (gain[wrong] >= c[wrong]).astype(float)
+    turned = (gain[wrong] >= c[wrong]).astype(float)
     right, left = weights[:, ~wrong], weights[:, wrong]
     with np.errstate(invalid="ignore"):
         foretold = ((right @ over) * left).sum(1) / (right.sum(1) * left.sum(1))
-        return np.array([left @ flipped / left.sum(1), foretold])
+        return np.array([left @ turned / left.sum(1), foretold])
+
+
+def by_cluster(
+    statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    pairs: pd.DataFrame,
+    seed: int,
+    n: int,
+    widened: bool = False,
+) -> Estimate:
+    """A statistic of weights of pairs, shape (k, pairs), with the bootstrap over their clusters; without ends
+    where these are few.
+
+    Args:
+        n, widened: as in `estimates.from_resamples`.
+    """
+    many, value = pairs["cluster"].nunique(), float(statistic(np.ones((1, len(pairs))))[0])
+    if many < estimates.FEWEST_CLUSTERS:
+        return Estimate(value, np.nan, np.nan, n)
+    drawn = statistic(estimates.counts_by_cluster(pairs["cluster"], seed))
+    return estimates.from_resamples(value, drawn, n, many, widened)
 
 
 def flipped(followed: pd.DataFrame, seed: int) -> Estimate:

@@ -167,29 +167,28 @@ def _fall_by_distance(tables: Tables, states: str) -> str:
     return str(estimates.spearman(table["δ"], fall, tables.seed, table["behaviour"].map(family)))
 
 
-def _rival_off(tables: Tables, states: str, rival: Callable[[pd.DataFrame], pd.Series]) -> str:
+def _rival_off(tables: Tables, states: str, rival: Callable[[pd.Series, pd.Series], pd.Series]) -> str:
     """By how much a rival of the law of states is off, root mean square over noise rates, mean over
     behaviours.
+
+    Args:
+        rival: of what the law foretells without noise and of the noise rate.
     """
     curves = tables["persona_curves"]
-    squares = (rival(curves) - curves[states]) ** 2
+    clean = curves[curves["rate"] == 0].set_index("behaviour")[f"{states} foretold"]
+    squares = (rival(curves["behaviour"].map(clean), curves["rate"]) - curves[states]) ** 2
     off = squares.groupby(curves["behaviour"]).mean() ** 0.5
     return str(estimates.mean(off, off.index.map(family), tables.seed))
 
 
-def _line(curves: pd.DataFrame) -> pd.Series:
-    """A straight line from what is foretold without noise to one half, on centred states."""
-    return _without_noise(curves, "centred") * (1 - 2 * curves["rate"]) + curves["rate"]
+def _line(clean: pd.Series, rate: pd.Series) -> pd.Series:
+    """A straight line to one half."""
+    return clean * (1 - 2 * rate) + rate
 
 
-def _coin(curves: pd.DataFrame) -> pd.Series:
-    """What is foretold without noise, and one half at every other rate, on raw states."""
-    return _without_noise(curves, "raw").where(curves["rate"] == 0, 0.5)
-
-
-def _without_noise(curves: pd.DataFrame, states: str) -> pd.Series:
-    clean = curves[curves["rate"] == 0].set_index("behaviour")[f"{states} foretold"]
-    return curves["behaviour"].map(clean)
+def _coin(clean: pd.Series, rate: pd.Series) -> pd.Series:
+    """One half at every rate but zero."""
+    return clean.where(rate == 0, 0.5)
 
 
 def _law_low(tables: Tables) -> str:

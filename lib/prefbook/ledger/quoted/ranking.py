@@ -17,16 +17,16 @@ from prefbook.ledger.derived.ranking import (
     at_lowest_loss,
     clear_pairs,
     flipped,
+    flips_found_and_foretold,
     idealized,
     judge_accuracy,
     log_ratio,
     over_prompts,
-    tuned,
 )
 from prefbook.ledger.quoted import ranking_world
 from prefbook.ledger.quoted.forms import MISSING, measured, number, share
 from prefbook.ledger.quoted.ranking_world import crossed, found_over_foretold, gain_and_c
-from prefbook.ledger.statistics.ranking import hardness_and_length, raised
+from prefbook.ledger.statistics.ranking import hardness_and_length, likelier_when_tuned, raised
 from prefbook.ledger.tables import Tables
 from prefdyn.measures import estimates
 from prefdyn.measures.estimates import Estimate
@@ -77,19 +77,16 @@ def _gap_of_three_votes(tables: Tables) -> str:
 
 def _foretold(tables: Tables, split: str) -> str:
     """The share of wrong pairs of HH-RLHF that would flip by the lowest validation loss if they gained what
-    right ones do, mean over runs.
+    right ones do.
     """
-    shares = []
-    for _, run in at_lowest_loss(tables, split).groupby("run"):
-        right, wrong = run[run["c"] <= 0], run[run["c"] > 0]
-        if len(right) and len(wrong):
-            shares.append(float(np.mean(theory.flips_foretold(right["gain"], wrong["c"]))))
-    return number(float(np.mean(shares))) if shares else MISSING
+    pairs = at_lowest_loss(tables, split)
+    _, foretold = flips_found_and_foretold(pairs, np.ones((1, len(pairs))))
+    return number(float(foretold[0]))
 
 
 def _flipped_half_as_late(tables: Tables) -> str:
     """The share of wrong trained pairs that have flipped at the look that is nearest to half of the updates
-    of the lowest validation loss, mean over runs.
+    of the lowest validation loss, all runs together.
     """
     trained = tables["followed"].query("split == 'trained'")
     best = tables["flips"].query("split == 'trained'").set_index("run")["step"]
@@ -130,13 +127,6 @@ def _longer_likelier(tables: Tables, names: tuple[str, ...]) -> str:
 def _raised_on(tables: Tables, names: tuple[str, ...]) -> str:
     """RA-7's change of the ranking accuracy per token, on some of its data sets."""
     return measured(raised(tables, names, per_token=True))
-
-
-def _tuned_gain(tables: Tables, response: str) -> str:
-    """What the chosen, or the rejected, responses to other prompts gained by fine-tuning, nats a token."""
-    pairs = tuned(tables, (*TRAINED_ON, *VOTED))
-    gained = (pairs[f"{response} after"] - pairs[f"{response} before"]) / pairs[response]
-    return measured(over_prompts(gained, pairs["cluster"], tables.seed))
 
 
 def _mean_gain(tables: Tables, split: str, right: bool) -> str:
@@ -225,7 +215,7 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "longer-likelier-pandalm": lambda tables: _longer_likelier(tables, VOTED),
     "tuned-hh": lambda tables: _raised_on(tables, TRAINED_ON),
     "tuned-pandalm": lambda tables: _raised_on(tables, VOTED),
-    "tuned-rejected": lambda tables: _tuned_gain(tables, "rejected"),
+    "tuned-rejected": lambda tables: measured(likelier_when_tuned(tables, "rejected")),
     **{
         f"gain-{side}-{split}": partial(_mean_gain, split=split, right=side == "right")
         for side in ("right", "wrong")

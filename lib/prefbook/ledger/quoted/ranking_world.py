@@ -11,10 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from prefbook.ledger.derived.ranking import (
+    by_cluster,
     by_judge,
     change,
     first_draw,
-    flips_foretold,
+    flips_found_and_foretold,
     last_look,
     less_dpo,
     over_draws,
@@ -91,22 +92,11 @@ def found_over_foretold(pairs: pd.DataFrame, seed: int) -> str:
     """
 
     def ratio(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        found, foretold = flips_foretold(pairs, weights)
+        found, foretold = flips_found_and_foretold(pairs, weights)
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(foretold > 0, found / foretold, np.nan)
 
-    return measured(_by_cluster(ratio, pairs, seed))
-
-
-def _by_cluster(
-    statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]], pairs: pd.DataFrame, seed: int
-) -> Estimate:
-    """A statistic of weights of pairs, shape (k, n), with the bootstrap over clusters."""
-    many, value = pairs["cluster"].nunique(), float(statistic(np.ones((1, len(pairs))))[0])
-    if many < estimates.FEWEST_CLUSTERS:
-        return Estimate(value, np.nan, np.nan, len(pairs))
-    drawn = statistic(estimates.counts_by_cluster(pairs["cluster"], seed))
-    return estimates.from_resamples(value, drawn, len(pairs), many)
+    return measured(by_cluster(ratio, pairs, seed, len(pairs)))
 
 
 def _went_on(tables: Tables) -> pd.DataFrame:
@@ -137,9 +127,12 @@ def reach(tables: Tables, beta: float) -> Estimate:
     """
     pairs = last_look(tables, "unseen", beta)
     optimum, gain = (pairs["difference"] / beta).to_numpy(), pairs["gain"].to_numpy()
-    return _by_cluster(
-        lambda weights: weights @ (optimum * gain) / (weights @ optimum**2), pairs, tables.seed
-    )
+
+    def slope(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = weights @ (optimum * gain) / (weights @ optimum**2)
+        return found
+
+    return by_cluster(slope, pairs, tables.seed, len(pairs))
 
 
 def _reach(tables: Tables, which: int) -> str:

@@ -72,7 +72,7 @@ def largest_change_of_fall(tables: Tables, reading: str, region: str) -> Estimat
 
 
 def changes_of_fall(tables: Tables, reading: str, region: str, varied: str) -> list[Estimate]:
-    """That change along the settings in which one thing alone differs; see `derived.noise.chains`."""
+    """That change along the settings in which one thing alone differs, which `derived.noise.chains` names."""
     wanted = set(itertools.pairwise(chains(tables, reading)[varied]))
     steps = zip(_neighbours(tables, reading), _steps(tables, reading, region, _fall), strict=True)
     return [change for pair, change in steps if pair in wanted]

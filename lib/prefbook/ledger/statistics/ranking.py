@@ -208,12 +208,12 @@ def raised(tables: Tables, names: tuple[str, ...], per_token: bool) -> Estimate:
     return over_prompts(after.astype(float) - before, pairs["cluster"], tables.seed)
 
 
-def likelier_when_tuned(tables: Tables) -> Estimate:
-    """What the chosen responses to other prompts gained by supervised fine-tuning, in nats a token: whether
-    it did anything.
+def likelier_when_tuned(tables: Tables, response: str = "chosen") -> Estimate:
+    """What the chosen, or the rejected, responses to other prompts gained by supervised fine-tuning, in nats
+    a token: whether it did anything.
     """
     pairs = tuned(tables, (*TRAINED_ON, *VOTED))
-    gained = (pairs["chosen after"] - pairs["chosen before"]) / pairs["chosen"]
+    gained = (pairs[f"{response} after"] - pairs[f"{response} before"]) / pairs[response]
     return over_prompts(gained, pairs["cluster"], tables.seed)
 
 

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefbook.ledger.derived.ranking import (
+    by_cluster,
     change,
     flipped,
-    flips_foretold,
+    flips_found_and_foretold,
     last_look,
     over_draws,
     trained_right,
@@ -109,12 +110,10 @@ def _law_off(tables: Tables, split: str) -> Estimate:
         return estimates.unknown(wrong)
 
     def off(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        found, foretold = flips_foretold(pairs, weights)
+        found, foretold = flips_found_and_foretold(pairs, weights)
         return np.abs(foretold - found)
 
-    value = float(off(np.ones((1, len(pairs))))[0])
-    drawn = off(estimates.counts_by_cluster(pairs["cluster"], tables.seed))
-    return estimates.from_resamples(value, drawn, wrong, many, widened=True)
+    return by_cluster(off, pairs, tables.seed, wrong, widened=True)
 
 
 STATISTICS: dict[str, Callable[[Tables], Estimate]] = {
