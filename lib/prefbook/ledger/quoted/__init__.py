@@ -16,8 +16,11 @@ QUOTED: Mapping[str, Mapping[str, Callable[[Tables], str]]] = {
 
 OF_OTHER_MODELS: Mapping[str, Collection[str]] = {
     "distinguishability": (
+        "beginnings by seed",
+        "ends by seed",
         "falls of halves",
         "guaranteed",
+        "more at first by seed",
         "right way",
         "text difference at one length",
         "undone among learned",
