@@ -157,7 +157,7 @@ def test_bounds_by_hand() -> None:
     assert epsilon / (40 * 0.025) < 1
     exponent = theory.least_constant(of) * epsilon / 0.025 * epsilon / (40 * 0.025)
     assert 12 * 3 * 100**2 * np.exp(-exponent) == pytest.approx(1)
-    few = replace(of, dimension=2)
+    few = replace(of, dimension=20)  # below epsilon / v, so that the minimum is 1
     assert theory.least_constant(few) == pytest.approx(np.log(12 * 3 * 100**2) / (epsilon / 0.025))
     widest = theory.at_the_limits(1, 90_000)  # one concept: Z = 1, so epsilon / v is Q / 3
     assert theory.least_constant(widest) == pytest.approx(45 * np.log(12 * 90_000**2) / 90_000)

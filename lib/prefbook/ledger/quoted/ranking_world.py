@@ -129,7 +129,8 @@ def reach(tables: Tables, beta: float) -> Estimate:
     optimum, gain = (pairs["difference"] / beta).to_numpy(), pairs["gain"].to_numpy()
 
     def slope(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = weights @ (optimum * gain) / (weights @ optimum**2)
+        with np.errstate(invalid="ignore"):  # a resample may hold no pair that differs
+            found: NDArray[np.float64] = weights @ (optimum * gain) / (weights @ optimum**2)
         return found
 
     return by_cluster(slope, pairs, tables.seed, len(pairs))
