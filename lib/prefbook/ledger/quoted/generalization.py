@@ -8,25 +8,11 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from prefbook.ledger.derived.generalization import (
-    HELD_OUT,
-    TRAINED,
-    b_over_a,
-    geometric_mean,
-    logarithms,
-    margins_left,
-    over_families,
-)
+from prefbook.ledger.derived.generalization import b_over_a, over_families
+from prefbook.ledger.quoted import generalization_bounds, generalization_sets
 from prefbook.ledger.quoted.forms import minus
-from prefbook.ledger.statistics.generalization import log_left, off_the_law, rare_label_all_weights
-from prefbook.ledger.tables import NotMeasured, Tables
-from prefdyn.measures.estimates import Estimate
-from prefdyn.theory import clusters
-
-
-def _many(samples: float) -> str:
-    """A large number in words."""
-    return f"{samples / 1e9:.1f} billion" if samples >= 1e9 else f"{samples:,.0f}"
+from prefbook.ledger.statistics.generalization import rare_label_all_weights
+from prefbook.ledger.tables import Tables
 
 
 def _width(tables: Tables) -> int:
@@ -72,45 +58,6 @@ def _samples_of(tables: Tables, last: bool) -> str:
     return str(int(sizes.iloc[-1 if last else 0]))
 
 
-def _failing(tables: Tables) -> str:
-    """The conditions that the wide clusters break."""
-    curves = tables["curves"]
-    return str(curves.loc[curves["v"] == curves["v"].max(), "conditions that fail"].iloc[0])
-
-
-def _vacuous(tables: Tables) -> str:
-    """Margins outside the band where the conditions hold and the theorem may fail for sure."""
-    band = tables["band"]
-    rest = band[band["failure allowed"] >= 1]
-    return f"{rest['outside the band'].sum()} of {rest['margins'].sum():,}"
-
-
-def _gap(steps: int, tables: Tables) -> str:
-    gaps = tables["descent"].set_index("steps")["gap"]
-    return minus(f"{gaps[steps]:.1e}".replace("e-0", "e-"))
-
-
-def _order_of_convergence(tables: Tables) -> str:
-    gaps = tables["descent"].set_index("steps")["gap"]
-    return f"{np.log2(gaps[20] / gaps[40]):.2f}"
-
-
-def _of_the_data(column: str, tables: Tables) -> str:
-    return _many(float(tables["bound_of_the_data"][column].iloc[0]))
-
-
-def _needed(concepts: int, tables: Tables, form: str = "Theorem 4.2") -> str:
-    """Samples a cluster from which a bound is below 1."""
-    return _many(tables["samples_needed"].set_index("form")[f"Q for K = {concepts}"][form])
-
-
-def _held_out(tables: Tables, column: str, last: bool) -> str:
-    """A mean over the anchors of the nested sets, held-out statements, alone or among the most."""
-    table = tables["nested_sets"].query("split == 'held out'")
-    count = table["K"].max() if last else table["K"].min()
-    return f"{table.loc[table['K'] == count, column].mean():.2f}"
-
-
 def _right_sign(response: str, tables: Tables) -> str:
     """The share of tokens of which the equation foretells whether their reward rises or falls."""
     table = tables["moved"]
@@ -122,79 +69,6 @@ def _same_way(response: str, up: bool, tables: Tables) -> str:
     """The share of tokens whose reward rises, or falls."""
     moved = tables["moved"].query("response == @response")["moved"]
     return f"{(moved > 0 if up else moved < 0).mean():.0%}"
-
-
-def _least_constant(tables: Tables) -> str:
-    """The constant of Lemma A.1 above which its second term is below 1 where its first is."""
-    samples = float(tables["bound_of_the_data"]["Q for a failure below 1"].iloc[0])
-    return f"{clusters.least_constant(clusters.at_the_limits(1, round(samples), 1)):.2g}"
-
-
-def _left(tables: Tables, split: str, of: str = "nested_sets") -> str:
-    """What is left of the margin among the most personas, geometric mean over sets."""
-    found = geometric_mean(margins_left(tables, split, of=of).iloc[:, -1])
-    if np.isnan(found.value):
-        return "none"
-    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
-
-
-def _left_again(tables: Tables) -> str:
-    """What another seed says is left of the held-out margin; see `_left`.
-
-    Raises:
-        NotMeasured: there is no other.
-    """
-    for seed in Tables(tables.folder).seeds:
-        if seed != tables.seed:
-            return _left(tables.of(seed), HELD_OUT)
-    raise NotMeasured("the sets were trained with one seed")
-
-
-def _precision(tables: Tables) -> str:
-    """That in which the sets are trained again."""
-    return ", ".join(_again(tables)["precision"].unique())
-
-
-def _rounded(statistic: Callable[..., Estimate], tables: Tables) -> str:
-    """What a statistic of the sets is in the other precision."""
-    _again(tables)
-    return str(statistic(tables, of="rounding"))
-
-
-def _again(tables: Tables) -> pd.DataFrame:
-    """The sets in the other precision.
-
-    Raises:
-        NotMeasured: they were trained in one alone.
-    """
-    table = tables["rounding"]
-    if table.empty:
-        raise NotMeasured("the sets were trained in one precision")
-    return table
-
-
-def _left_rounded(tables: Tables) -> str:
-    """What is left of the held-out margin in the other precision; see `_left`."""
-    _again(tables)
-    return _left(tables, HELD_OUT, "rounding")
-
-
-def _least_left(tables: Tables, of: str = "nested_sets") -> str:
-    """What is left of the margin among the most personas, in the set that has least of `nested_sets`."""
-    first, now = (margins_left(tables, HELD_OUT, of=name).iloc[:, -1] for name in ("nested_sets", of))
-    return f"{now.iloc[int(np.argmin(first))]:.2f}"
-
-
-def _least_left_rounded(tables: Tables) -> str:
-    """The same set in the other precision."""
-    _again(tables)
-    return _least_left(tables, "rounding")
-
-
-def _law(tables: Tables, power: float) -> str:
-    """What the law leaves of the margin of the anchors among the most personas, mean over sets."""
-    logs = logarithms(margins_left(tables, HELD_OUT, "foretold").iloc[:, -1])
-    return f"{np.exp(power * logs.mean()):.2f}"
 
 
 def _answers(tables: Tables, column: str, own: bool) -> str:
@@ -252,6 +126,8 @@ def _promises_nothing(tables: Tables) -> str:
 
 
 QUOTED: dict[str, Callable[[Tables], str]] = {
+    **generalization_bounds.QUOTED,
+    **generalization_sets.QUOTED,
     "gn-width": lambda tables: str(_width(tables)),
     "gn-random-cosine": lambda tables: f"{np.sqrt(2 / np.pi / _width(tables)):.3f}",
     "gn-own-cosine": lambda tables: f"{tables['personas']['own statements'].mean():.2f}",
@@ -268,41 +144,7 @@ QUOTED: dict[str, Callable[[Tables], str]] = {
     "gn-most-samples": lambda tables: str(int(tables["company"].query("arm == 'all'")["Q"].iloc[0])),
     "gn-log-first": partial(_samples_of, last=False),
     "gn-log-last": partial(_samples_of, last=True),
-    "gn-gap-5": partial(_gap, 5),
-    "gn-gap-40": partial(_gap, 40),
-    "gn-order": _order_of_convergence,
-    "gn-failing": _failing,
-    "gn-promised": lambda tables: str(int((tables["risk"]["log₁₀ failure"] < 0).sum())),
-    "gn-vacuous": _vacuous,
-    "gn-promise-q": partial(_of_the_data, "Q for a failure below 1"),
-    "gn-data-k": partial(_of_the_data, "K"),
-    "gn-data-q": partial(_of_the_data, "Q"),
-    "gn-least-constant": _least_constant,
-    "gn-bound-q": partial(_of_the_data, "Q for a bound below 1"),
-    "gn-appendix-q": partial(_needed, 135, form="Theorem A.2, Z = 1"),
-    "gn-needed-1": partial(_needed, 1),
-    "gn-needed-135": partial(_needed, 135),
-    "gn-appendix-1": partial(_needed, 1, form="Theorem A.2, Z = 1"),
-    "gn-accuracy-alone": partial(_held_out, column="accuracy", last=False),
-    "gn-accuracy-most": partial(_held_out, column="accuracy", last=True),
-    "gn-loss-alone": partial(_held_out, column="loss", last=False),
-    "gn-loss-most": partial(_held_out, column="loss", last=True),
     "gn-b-over-a": lambda tables: f"{b_over_a(tables):.2f}",
-    "gn-sets": lambda tables: str(tables["nested_sets"]["set"].nunique()),
-    "gn-largest": lambda tables: str(tables["nested_sets"]["K"].max()),
-    "gn-left": partial(_left, split=HELD_OUT),
-    "gn-left-trained": partial(_left, split=TRAINED),
-    "gn-left-again": _left_again,
-    "gn-precision": _precision,
-    "gn-left-rounded": partial(_rounded, partial(log_left, split=HELD_OUT)),
-    "gn-left-trained-rounded": partial(_rounded, partial(log_left, split=TRAINED)),
-    "gn-law-rounded": partial(_rounded, partial(off_the_law, power=1.0)),
-    "gn-root-rounded": partial(_rounded, partial(off_the_law, power=0.5)),
-    "gn-least-left": _least_left,
-    "gn-least-left-rounded": _least_left_rounded,
-    "gn-left-in-other-precision": _left_rounded,
-    "gn-law": partial(_law, power=1.0),
-    "gn-root": partial(_law, power=0.5),
     "gn-margin-own": partial(_answers, column="margin", own=True),
     "gn-margin-shared": partial(_answers, column="margin", own=False),
     "gn-risk-own": partial(_answers, column="risk", own=True),
